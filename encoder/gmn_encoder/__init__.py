@@ -1,0 +1,72 @@
+"""NeRF weights to graphs to embeddings, and everything that makes and trains that.
+
+The public names are imported on first use, so that ``import gmn_encoder`` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .architectures import (
+        PAPER_ARCHITECTURES,
+        HashArchitecture,
+        MlpArchitecture,
+        NerfArchitecture,
+        TriplaneArchitecture,
+        parse_architecture,
+    )
+    from .config import GmnConfig
+    from .encoder import GmnEncoder
+    from .graph import build_parameter_graph, parameter_graph
+    from .nerf import Nerf, NerfBatch
+    from .nerf_io import find_nerfs, load_nerf, save_nerf
+
+_MODULES = {
+    "PAPER_ARCHITECTURES": "architectures",
+    "HashArchitecture": "architectures",
+    "MlpArchitecture": "architectures",
+    "NerfArchitecture": "architectures",
+    "TriplaneArchitecture": "architectures",
+    "parse_architecture": "architectures",
+    "GmnConfig": "config",
+    "GmnEncoder": "encoder",
+    "build_parameter_graph": "graph",
+    "parameter_graph": "graph",
+    "Nerf": "nerf",
+    "NerfBatch": "nerf",
+    "find_nerfs": "nerf_io",
+    "load_nerf": "nerf_io",
+    "save_nerf": "nerf_io",
+}
+
+__all__ = [
+    "PAPER_ARCHITECTURES",
+    "GmnConfig",
+    "GmnEncoder",
+    "HashArchitecture",
+    "MlpArchitecture",
+    "Nerf",
+    "NerfArchitecture",
+    "NerfBatch",
+    "TriplaneArchitecture",
+    "build_parameter_graph",
+    "find_nerfs",
+    "load_nerf",
+    "parameter_graph",
+    "parse_architecture",
+    "save_nerf",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

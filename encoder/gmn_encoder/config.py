@@ -1,0 +1,67 @@
+"""Configuration of the Graph Meta-Network encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from .graph import EdgeType, GraphLayout, NodeType
+
+MODEL_TYPE = "gmn_encoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GmnConfig:
+    """Sizes of a `GmnEncoder`; the defaults are the released encoder's (FORMATS.md section 4).
+
+    Attributes:
+        hidden_dim: width of node and edge features.
+        embedding_dim: size of the embedding.
+        num_layers: message-passing blocks; the last one updates edges only.
+        num_node_types: rows of the node type table.
+        num_edge_types: rows of the edge type table.
+        layer_norm_eps: epsilon of every layer norm.
+        layout: positions in the parameter graph that the encoder was trained with, `"released"` or `"geometric"`.
+    """
+
+    hidden_dim: int = 128
+    embedding_dim: int = 1024
+    num_layers: int = 4
+    num_node_types: int = 18
+    num_edge_types: int = 15
+    layer_norm_eps: float = 1e-5
+    layout: GraphLayout = "released"
+
+    def __post_init__(self) -> None:
+        smallest = {
+            "hidden_dim": 1,
+            "embedding_dim": 1,
+            "num_layers": 1,
+            "num_node_types": max(NodeType) + 1,
+            "num_edge_types": max(EdgeType) + 1,
+        }
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"GmnConfig.{name} must be an integer of at least {least}, got {value!r}")
+        if not isinstance(self.layer_norm_eps, int | float) or not self.layer_norm_eps > 0:
+            raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {self.layer_norm_eps!r}")
+        if self.layout not in get_args(GraphLayout):
+            raise ValueError(f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {self.layout!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"model_type": MODEL_TYPE, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GmnConfig:
+        """The inverse of `to_dict`. Raises `ValueError` on another model's configuration or an unknown field."""
+        values = dict(values)
+        model_type = values.pop("model_type", MODEL_TYPE)
+        if model_type != MODEL_TYPE:
+            raise ValueError(f"configuration is of a {model_type!r} model; expected {MODEL_TYPE!r}")
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - fields):
+            raise ValueError(f"GmnConfig has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")
+        return cls(**values)

@@ -1,0 +1,143 @@
+"""Reading and writing files: safely in, atomically out.
+
+Nothing here runs code from a data file, and nothing half-written ever stands under its final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+StrPath = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def atomic_path(path: StrPath) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well and vanishes when it does not.
+
+    Raises `OSError` with the final path in its message where the directory cannot be written or the disk is full.
+    """
+    final = Path(path)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OSError(f"{final}: cannot be written: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; give the file what an ordinary open() would have given it.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, final)
+    except Exception as error:
+        # safetensors and torch report a full disk as errors of their own; h5py as OSError without a file name.
+        if (
+            isinstance(error, OSError)
+            or "No space left" in str(error)
+            or "I/O error" in str(error)
+            or "write" in str(error)
+        ):
+            raise OSError(f"{final}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(value: Any, path: StrPath) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def write_safetensors(
+    tensors: Mapping[str, Tensor], path: StrPath, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+
+
+def write_pth(tensors: Mapping[str, Tensor], path: StrPath) -> None:
+    """A flat dict of tensors as `torch.save` writes it. Each tensor is copied: a view would drag its whole storage along."""
+    with atomic_path(path) as temporary:
+        torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, temporary)
+
+
+def read_tensors(path: StrPath) -> tuple[dict[str, Any], dict[str, str]]:
+    """Contents and metadata of a `.safetensors` or `torch.save` file, on the CPU.
+
+    Returns:
+        the top-level dict (for torch files values may be anything that loads without code) and the safetensors metadata,
+        empty for torch files.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, empty, cut short, or a pickle that asks for code; nothing was executed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: is not a file; expected a .safetensors or torch.save file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: is empty; expected saved tensors")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_torch(path), {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping: safe_open has keys() only)
+            return tensors, dict(file.metadata() or {})
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        raise ValueError(f"{path}: is no safetensors file, or cut short ({_reason(error)})") from error
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, on files that are then refused
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:
+        # Whatever a broken pickle raises (KeyError, IndexError, RuntimeError, ...), it is the file's fault.
+        if found := re.search(r"(?:GLOBAL|Unsupported (?:class|global))[: ]+(?:GLOBAL )?([A-Za-z_][\w.]*)", str(error)):
+            raise ValueError(
+                f"{path}: refused, its pickle asks for {found.group(1)}, which is code; "
+                "expected a plain dict of tensors as torch.save writes it (nothing was executed)"
+            ) from error
+        if "Unsupported operand" in str(error):
+            raise ValueError(
+                f"{path}: refused, a pickle that torch.save did not write; expected a plain dict of tensors (nothing was executed)"
+            ) from error
+        raise ValueError(f"{path}: is no torch.save file, or cut short ({_reason(error)})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}; expected a dict of tensors")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    text = re.split(r"(?<=[a-z])\. ", lines[0])[0] if lines else ""
+    if len(text) < 4:  # a KeyError shows its key alone
+        text = f"{type(error).__name__} {text}".strip()
+    return text if len(text) <= 160 else text[:157] + "..."

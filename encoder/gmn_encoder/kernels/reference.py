@@ -1,0 +1,112 @@
+"""Plain torch: what the fused kernels must match, in values and gradients.
+
+Shapes: B NeRFs, T targets, S sources, H hidden, D embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Rows of a readout tile: a (rows, 1024) float32 tile of it stays in a 2 MiB cache.
+_READOUT_TILE = 512
+
+
+def inverse_rms(edge: Tensor, eps: float) -> Tensor:
+    """``1 / sqrt(mean(edge^2) + eps)`` over the last dimension, kept; float32 at least."""
+    accumulate = torch.promote_types(edge.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(edge, dim=-1, keepdim=True, dtype=accumulate)
+    return torch.rsqrt(norm.square() / edge.shape[-1] + eps)
+
+
+def edge_update(
+    edge: Tensor,
+    *,
+    source: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    message_source: Tensor | None,
+    message_weight: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor | None]:
+    """One message-passing layer over complete bipartite edges.
+
+    ``u = relu(edge / rms(edge) @ weight + source + target)``; ``edge + silu(u) @ out_weight + out_bias``; and, where there
+    are messages, the mean over sources of ``relu(u @ message_weight + message_source)``.
+
+    Args:
+        edge: ``(B, T, S, H)``, centred over H.
+        source: ``(B or 1, S, H)``.
+        target: ``(B or 1, T, H)``.
+        weight, out_weight, message_weight: ``(H, H)``, multiplying from the right.
+        out_bias: ``(H,)``.
+        message_source: ``(B or 1, S, H)``, or None for a layer without messages.
+        eps: of the layer norm.
+
+    Returns:
+        the new edges ``(B, T, S, H)`` and the mean messages ``(B, T, H)`` or None.
+    """
+    shape = edge.shape
+    hidden = shape[-1]
+    flat = edge.reshape(-1, hidden)
+    update = (flat * inverse_rms(flat, eps).to(flat.dtype)) @ weight
+    update = update.view(shape).add_(source[:, None]).add_(target[:, :, None]).relu_().view(-1, hidden)
+    mean = None
+    if message_weight is not None and message_source is not None:
+        message = (update @ message_weight).view(shape).add_(message_source[:, None]).relu_()
+        mean = message.mean(dim=2, dtype=torch.promote_types(edge.dtype, torch.float32))
+    out = torch.addmm(flat + out_bias, F.silu(update), out_weight)
+    return out.view(shape), mean
+
+
+class _ReadoutSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        accumulate = torch.promote_types(edge.dtype, torch.float32)
+        total = torch.zeros(edge.shape[0], weight.shape[1], dtype=accumulate, device=edge.device)
+        for part in edge.split(_readout_rows(edge), dim=1):
+            normal = part * inverse_rms(part, eps).to(part.dtype)
+            total += torch.matmul(normal, weight).add_(bias).relu_().sum(dim=1, dtype=accumulate)
+        ctx.save_for_backward(edge, weight, bias)
+        ctx.eps = eps
+        return total
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor):
+        edge, weight, bias = ctx.saved_tensors
+        grad_edge, grad_weight, grad_bias = torch.empty_like(edge), torch.zeros_like(weight), torch.zeros_like(bias)
+        grad = grad_outputs[0].to(edge.dtype)[:, None]
+        start = 0
+        for part in edge.split(_readout_rows(edge), dim=1):
+            inverse = inverse_rms(part, ctx.eps).to(part.dtype)
+            normal = part * inverse
+            grad_linear = grad * (torch.matmul(normal, weight).add_(bias) > 0)
+            grad_weight += normal.flatten(0, 1).T @ grad_linear.flatten(0, 1)
+            grad_bias += grad_linear.sum(dim=(0, 1))
+            grad_normal = torch.matmul(grad_linear, weight.T)
+            along = (grad_normal * normal).mean(dim=-1, keepdim=True)
+            grad_edge[:, start : start + part.shape[1]] = inverse * (grad_normal - normal * along)
+            start += part.shape[1]
+        return grad_edge, grad_weight, grad_bias, None
+
+
+def _readout_rows(edge: Tensor) -> int:
+    return max(1, _READOUT_TILE // edge.shape[0]) if edge.device.type == "cpu" else max(1, (1 << 16) // edge.shape[0])
+
+
+def readout_sum(edge: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
+    """Sum over edges of ``relu(edge / rms(edge) @ weight + bias)``, in tiles: no ``(edges, D)`` tensor exists.
+
+    Args:
+        edge: ``(B, n, H)``, centred over H.
+        weight: ``(H, D)``.
+        bias: ``(D,)``.
+        eps: of the layer norm.
+
+    Returns:
+        ``(B, D)``, float32 at least. Differentiable; the backward pass recomputes the tiles.
+    """
+    return _ReadoutSum.apply(edge, weight, bias, eps)

@@ -1,0 +1,1 @@
+"""Evaluation of encoders and language models on NeRFs: metrics, benchmark runs, retrieval, classification."""
