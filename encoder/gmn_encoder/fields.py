@@ -164,7 +164,7 @@ def split_biases(architecture: NerfArchitecture, biases: Tensor) -> list[Tensor]
 
 
 def input_features(architecture: NerfArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
-    """What the network reads ``(B, S, input_dim)``: the family's encoding of world points ``(B, S, 3)``, padded with ones (2.5)."""
+    """What the network reads ``(B, S, input_dim)``: the family's encoding of points ``(B, S, 3)``, ones as padding (2.5)."""
     u, _ = unit_coordinates(xyz)
     if isinstance(architecture, MlpArchitecture):
         features = frequency_features(float32_unit_coordinates(xyz, u), architecture.frequencies)

@@ -127,7 +127,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
             ) from error
         if "Unsupported operand" in str(error):
             raise ValueError(
-                f"{path}: refused, a pickle that torch.save did not write; expected a plain dict of tensors (nothing was executed)"
+                f"{path}: refused, a pickle that torch.save did not write; "
+                "expected a plain dict of tensors (nothing was executed)"
             ) from error
         raise ValueError(f"{path}: is no torch.save file, or cut short ({_reason(error)})") from error
     if not isinstance(content, dict):

@@ -1,0 +1,68 @@
+"""What commands share: their shape, the report of failed inputs, progress bars."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Command(ABC):
+    """A sub-command.
+
+    Attributes:
+        name: as typed.
+        help: one line, starting in lower case.
+        example: a line to copy and run, shown at the end of ``--help``.
+    """
+
+    name: ClassVar[str] = ""
+    help: ClassVar[str] = ""
+    example: ClassVar[str] = ""
+
+    @abstractmethod
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    @abstractmethod
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; returns the exit status: 0, or 1 when an input failed (`InputErrors.status`)."""
+
+
+class InputErrors:
+    """Inputs that failed while the others went on: one line each on stderr, as soon as it is known."""
+
+    def __init__(self, command: str, *, debug: bool = False) -> None:
+        self._command = command
+        self._debug = debug
+        self.messages: list[str] = []
+
+    def add(self, error: Exception | str) -> None:
+        """Report an error whose message already names its input. Raises it again under ``--debug``."""
+        if self._debug and isinstance(error, Exception):
+            raise error
+        message = " ".join(str(error).split())
+        self.messages.append(message)
+        print(f"llana-gmn {self._command}: {message}", file=sys.stderr)
+
+    @property
+    def status(self) -> int:
+        return 1 if self.messages else 0
+
+
+def progress_bar(*, disable: bool = False) -> Progress:
+    """A progress bar on stderr with count, elapsed and remaining time; silent where stderr is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=disable or not console.is_terminal,
+    )
