@@ -346,13 +346,13 @@ def _constant_rows(block: Block, constant: Tensor, targets: slice) -> Tensor:
 def _edges(values: Tensor, constant: Tensor, sources: NodeStates, walk: _NodeWalk, weights: FoldedWeights) -> Tensor:
     """Take a tile of edges ``(B, T, S)`` from values to the readout; sums over its edges, ``(B, D)``."""
     hidden = constant.shape[-1]
-    wave = torch.sin(torch.addcmul(weights.value_phase, values[..., None], weights.value_frequency))
-    wave = wave.to(weights.value.dtype).reshape(-1, hidden)
-    if constant.shape[0] == 1 and constant.shape[1] == 1:
-        edge = torch.addmm(constant[0], wave, weights.value)
+    shape = (*values.shape, hidden)
+    wave = torch.addcmul(weights.value_phase, values.contiguous()[..., None], weights.value_frequency).sin_()
+    wave = wave.to(weights.value.dtype).view(-1, hidden)
+    if constant.shape[:2] == (1, 1):
+        edge = torch.addmm(constant[0], wave, weights.value).view(shape)
     else:
-        edge = torch.addmm(constant.expand(*values.shape, hidden).reshape(-1, hidden), wave, weights.value)
-    edge = edge.view(*values.shape, hidden)
+        edge = torch.addmm(constant.expand(shape).reshape(-1, hidden), wave, weights.value).view(shape)
     for number, layer in enumerate(weights.layers):
         edge, mean = edge_update(
             edge,

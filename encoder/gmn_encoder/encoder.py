@@ -11,6 +11,8 @@ Shapes: B graphs, N nodes, E edges, H hidden (128), D embedding (1024).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,6 +237,14 @@ class GmnEncoder(nn.Module):
                 embeddings[torch.tensor(chunk, device=self.device)] = self.embed(batch, dtype=dtype)
         return embeddings
 
+    def fingerprint(self) -> str:
+        """SHA-256 over configuration and weights: equal for encoders that give equal embeddings, on any device."""
+        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
+        for name, tensor in self.state_dict().items():
+            digest.update(f"{name} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
     def save_pretrained(self, path: StrPath) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a directory, atomically file by file."""
         path = Path(path)
@@ -293,8 +303,6 @@ def _download(path: Path) -> Path:
 
 
 def _read_config(path: Path) -> GmnConfig:
-    import json
-
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):

@@ -119,10 +119,22 @@ def find_nerfs(path: StrPath) -> Iterator[Path]:
                 yield Path(root)
                 continue
             for name in sorted(name for name in files if name.endswith(".safetensors") and not name.startswith(".")):
-                found = True
-                yield Path(root, name)
+                if _may_be_nerf(Path(root, name)):
+                    found = True
+                    yield Path(root, name)
     if not found:
         yield path
+
+
+def _may_be_nerf(file: Path) -> bool:
+    """Whether a safetensors file names a NeRF's tensors in its header, or is too broken to tell."""
+    try:
+        with open(file, "rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(size, 1 << 20))
+    except OSError:
+        return True
+    return len(header) < min(size, 1 << 20) or MLP_KEY.encode() in header
 
 
 def released_ids(path: StrPath) -> tuple[str, str]:
@@ -135,7 +147,7 @@ def released_ids(path: StrPath) -> tuple[str, str]:
 
 def _nerf_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     if MLP_KEY not in content:
-        keys = ", ".join(repr(str(key)) for key in list(content)[:6]) or "nothing"
+        keys = ", ".join(repr(str(key)) for key in list(content)[:3]) or "nothing"
         hint = ""
         if "encoder" in content or any(str(key).startswith(("pre_encoder.", "gnn_w_readout.")) for key in content):
             hint = " This looks like an encoder checkpoint: GmnEncoder.from_pretrained reads it."

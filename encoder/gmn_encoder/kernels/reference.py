@@ -22,7 +22,6 @@ def inverse_rms(edge: Tensor, eps: float) -> Tensor:
 
 def edge_update(
     edge: Tensor,
-    *,
     source: Tensor,
     target: Tensor,
     weight: Tensor,
@@ -38,7 +37,7 @@ def edge_update(
     are messages, the mean over sources of ``relu(u @ message_weight + message_source)``.
 
     Args:
-        edge: ``(B, T, S, H)``, centred over H.
+        edge: ``(B, T, S, H)``, contiguous, centred over H; overwritten where gradients are off.
         source: ``(B or 1, S, H)``.
         target: ``(B or 1, T, H)``.
         weight, out_weight, message_weight: ``(H, H)``, multiplying from the right.
@@ -51,25 +50,31 @@ def edge_update(
     """
     shape = edge.shape
     hidden = shape[-1]
-    flat = edge.reshape(-1, hidden)
-    update = (flat * inverse_rms(flat, eps).to(flat.dtype)) @ weight
-    update = update.view(shape).add_(source[:, None]).add_(target[:, :, None]).relu_().view(-1, hidden)
+    reuse = not torch.is_grad_enabled()
+    inverse = inverse_rms(edge, eps).to(edge.dtype)
+    linear = (edge.reshape(-1, hidden) @ weight).view(shape)
+    # Scaled after the product, where the scale shares a pass with adding the source.
+    update = torch.addcmul(source[:, None], linear, inverse, out=linear if reuse else None)
+    update = update.add_(target[:, :, None]).relu_()
     mean = None
     if message_weight is not None and message_source is not None:
-        message = (update @ message_weight).view(shape).add_(message_source[:, None]).relu_()
+        message = (update.view(-1, hidden) @ message_weight).view(shape).add_(message_source[:, None]).relu_()
         mean = message.mean(dim=2, dtype=torch.promote_types(edge.dtype, torch.float32))
-    out = torch.addmm(flat + out_bias, F.silu(update), out_weight)
-    return out.view(shape), mean
+    out = edge.add_(out_bias) if reuse else edge + out_bias
+    out.view(-1, hidden).addmm_(F.silu(update, inplace=reuse).view(-1, hidden), out_weight)
+    return out, mean
 
 
 class _ReadoutSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         accumulate = torch.promote_types(edge.dtype, torch.float32)
-        total = torch.zeros(edge.shape[0], weight.shape[1], dtype=accumulate, device=edge.device)
+        total = edge.shape[1] * bias.to(accumulate).expand(edge.shape[0], -1)
         for part in edge.split(_readout_rows(edge), dim=1):
             normal = part * inverse_rms(part, eps).to(part.dtype)
-            total += torch.matmul(normal, weight).add_(bias).relu_().sum(dim=1, dtype=accumulate)
+            linear = torch.matmul(normal, weight)
+            # relu(x + bias) = max(x, -bias) + bias, and the last term can wait: two passes instead of three.
+            total += torch.maximum(linear, -bias, out=linear).sum(dim=1, dtype=accumulate)
         ctx.save_for_backward(edge, weight, bias)
         ctx.eps = eps
         return total
@@ -77,27 +82,36 @@ class _ReadoutSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grad_outputs: Tensor):
         edge, weight, bias = ctx.saved_tensors
-        grad_edge, grad_weight, grad_bias = torch.empty_like(edge), torch.zeros_like(weight), torch.zeros_like(bias)
-        grad = grad_outputs[0].to(edge.dtype)[:, None]
-        start = 0
-        for part in edge.split(_readout_rows(edge), dim=1):
-            inverse = inverse_rms(part, ctx.eps).to(part.dtype)
-            normal = part * inverse
-            grad_linear = grad * (torch.matmul(normal, weight).add_(bias) > 0)
-            grad_weight += normal.flatten(0, 1).T @ grad_linear.flatten(0, 1)
-            grad_bias += grad_linear.sum(dim=(0, 1))
-            grad_normal = torch.matmul(grad_linear, weight.T)
-            along = (grad_normal * normal).mean(dim=-1, keepdim=True)
-            grad_edge[:, start : start + part.shape[1]] = inverse * (grad_normal - normal * along)
-            start += part.shape[1]
-        return grad_edge, grad_weight, grad_bias, None
+        return *readout_sum_backward(edge, weight, bias, ctx.eps, grad_outputs[0]), None
+
+
+def readout_sum_backward(
+    edge: Tensor, weight: Tensor, bias: Tensor, eps: float, grad_output: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `readout_sum` for edges, weight and bias, given that of its result; recomputes tile by tile."""
+    accumulate = torch.promote_types(edge.dtype, torch.float32)
+    grad_edge = torch.empty_like(edge)
+    grad_weight, grad_bias = torch.zeros_like(weight, dtype=accumulate), torch.zeros_like(bias, dtype=accumulate)
+    grad = grad_output.to(edge.dtype)[:, None]
+    start = 0
+    for part in edge.split(_readout_rows(edge), dim=1):
+        inverse = inverse_rms(part, eps).to(part.dtype)
+        normal = part * inverse
+        grad_linear = grad * (torch.matmul(normal, weight).add_(bias) > 0)
+        grad_weight += normal.flatten(0, 1).T @ grad_linear.flatten(0, 1)
+        grad_bias += grad_linear.sum(dim=(0, 1), dtype=accumulate)
+        grad_normal = torch.matmul(grad_linear, weight.T)
+        along = (grad_normal * normal).mean(dim=-1, keepdim=True)
+        grad_edge[:, start : start + part.shape[1]] = inverse * (grad_normal - normal * along)
+        start += part.shape[1]
+    return grad_edge, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
 
 
 def _readout_rows(edge: Tensor) -> int:
     return max(1, _READOUT_TILE // edge.shape[0]) if edge.device.type == "cpu" else max(1, (1 << 16) // edge.shape[0])
 
 
-def readout_sum(edge: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
+def readout_sum(edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Sum over edges of ``relu(edge / rms(edge) @ weight + bias)``, in tiles: no ``(edges, D)`` tensor exists.
 
     Args:

@@ -1,0 +1,108 @@
+"""``llana-gmn embed``: NeRF files to embeddings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from gmn_encoder import find_nerfs
+from gmn_encoder.files import StrPath
+
+from .base import Command, InputErrors, progress_bar
+
+
+def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) -> list[Path]:
+    """The NeRFs that paths and a split file name: directories are searched, lines of the split are relative to `root`."""
+    found = [nerf for path in paths for nerf in find_nerfs(path)]
+    if split is not None:
+        try:
+            lines = Path(split).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{split}: is no readable list of NeRFs ({getattr(error, 'strerror', None) or error})"
+            ) from error
+        base = Path(root) if root is not None else Path(split).parent
+        found += [base / line.strip() for line in lines if line.strip()]
+    if not found:
+        raise ValueError("no NeRF given; name files or directories, or a list with --split")
+    return found
+
+
+class EmbedCommand(Command):
+    name = "embed"
+    help = "embed NeRFs with a GMN encoder; continues where a killed run stopped"
+    example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("nerfs", nargs="*", metavar="NERF", help="NeRF file or directory; directories are searched")
+        parser.add_argument(
+            "--encoder", required=True, metavar="ENC", help="encoder directory, hub name or released .pt file"
+        )
+        parser.add_argument(
+            "--out", required=True, metavar="FILE", help=".safetensors, .npz, or a directory for .h5 files"
+        )
+        parser.add_argument(
+            "--split", metavar="FILE", help="list of NeRF directories, one relative path a line (test.txt)"
+        )
+        parser.add_argument(
+            "--root", metavar="DIR", help="what the lines of --split are relative to (default: its directory)"
+        )
+        parser.add_argument(
+            "--architecture", metavar="NAME", help="name of the paper's Table 14, where sizes are ambiguous"
+        )
+        parser.add_argument(
+            "--batch-size", type=int, default=8, metavar="N", help="NeRFs of one architecture at a time"
+        )
+        parser.add_argument(
+            "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="of the heavy products"
+        )
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        import torch
+        from accelerate import PartialState
+
+        from gmn_encoder.embedding_io import EmbeddingJob
+        from gmn_encoder.encoder import GmnEncoder
+
+        if arguments.batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+        paths = listed_nerfs(arguments.nerfs, arguments.split, arguments.root)
+        state = PartialState(timeout=timedelta(days=7))
+        encoder = GmnEncoder.from_pretrained(arguments.encoder)
+        dtype = getattr(torch, arguments.dtype)
+        if dtype == torch.float64:
+            encoder = encoder.double()
+        with state.main_process_first():  # the main process sets the job up, the others find it
+            job = EmbeddingJob(
+                paths,
+                encoder.to(state.device),
+                out=arguments.out,
+                architecture=arguments.architecture,
+                batch_size=arguments.batch_size,
+                dtype=dtype,
+                overwrite=arguments.overwrite,
+            )
+        start = time.perf_counter()
+        share = job.share_size(state.process_index, state.num_processes)
+        with progress_bar(disable=not state.is_main_process) as progress:
+            task = progress.add_task("embedding", total=share, note="")
+            job.run(
+                rank=state.process_index,
+                world_size=state.num_processes,
+                on_chunk=lambda count: progress.advance(task, count),
+            )
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            return 0
+        result = job.finish()
+        errors = InputErrors(self.name, debug=arguments.debug)
+        for message in result.errors:
+            errors.add(message)
+        seconds = time.perf_counter() - start
+        if result.paths:
+            print(f"{len(result.paths)} embeddings in {arguments.out} ({seconds:.1f} s)", file=sys.stderr)
+        return errors.status
