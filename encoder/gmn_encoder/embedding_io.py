@@ -4,13 +4,15 @@ While a job runs, finished chunks stand in a directory beside the output (``OUT.
 says what the job is. The same call continues it; a call for another job refuses. Chunks depend on the list of files alone, so
 an interrupted job and an uninterrupted one end with identical files, whatever the number of processes.
 
-Outputs: ``.safetensors`` (tensors ``embeddings`` (n, D) and ``indices`` (n,); paths and ids in the metadata), ``.npz`` (the same
+Outputs: ``.safetensors`` (tensors ``embeddings`` (n, D) and ``indices`` (n,); paths and ids in the metadata entry
+`EMBEDDINGS_KEY`), ``.npz`` (the same
 as arrays) or a directory of ``<index>.h5`` in the released layout (FORMATS.md section 7.1).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,13 +27,15 @@ from torch import Tensor
 
 from .architectures import NerfArchitecture
 from .encoder import GmnEncoder
-from .files import StrPath, atomic_path, read_tensors, write_json, write_safetensors
+from .files import StrPath, read_tensors, write_bytes, write_json, write_safetensors
 from .nerf import Nerf
 from .nerf_io import load_nerf, released_ids
 
 CHUNK_SIZE = 64
 _LOADERS = 4
 _JOB_NAME = "job.json"
+EMBEDDINGS_KEY = "llana_gmn_embeddings"
+"""Metadata entry of a ``.safetensors`` output: JSON with ``paths``, ``class_ids``, ``nerf_ids`` and the encoder's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -203,24 +207,27 @@ def write_embeddings(result: EmbeddedFiles, out: StrPath, *, encoder_fingerprint
         return
     ids = [released_ids(path) for path in result.paths]
     if out.suffix == ".safetensors":
-        metadata = {
-            "paths": json.dumps(result.paths),
-            "class_ids": json.dumps([class_id for class_id, _ in ids]),
-            "nerf_ids": json.dumps([nerf_id for _, nerf_id in ids]),
+        # One metadata entry only: safetensors writes several in random order, and equal jobs must give equal files.
+        about = {
+            "paths": result.paths,
+            "class_ids": [class_id for class_id, _ in ids],
+            "nerf_ids": [nerf_id for _, nerf_id in ids],
             "encoder": encoder_fingerprint,
         }
+        metadata = {EMBEDDINGS_KEY: json.dumps(about)}
         write_safetensors({"embeddings": result.embeddings, "indices": result.indices}, out, metadata=metadata)
     elif out.suffix == ".npz":
-        with atomic_path(out) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                embeddings=result.embeddings.numpy(),
-                indices=result.indices.numpy(),
-                paths=np.array(result.paths),
-                class_ids=np.array([class_id for class_id, _ in ids]),
-                nerf_ids=np.array([nerf_id for _, nerf_id in ids]),
-                encoder=np.array(encoder_fingerprint),
-            )
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            embeddings=result.embeddings.numpy(),
+            indices=result.indices.numpy(),
+            paths=np.array(result.paths),
+            class_ids=np.array([class_id for class_id, _ in ids]),
+            nerf_ids=np.array([nerf_id for _, nerf_id in ids]),
+            encoder=np.array(encoder_fingerprint),
+        )
+        write_bytes(buffer.getvalue(), out)
     else:
         for index, embedding, (class_id, nerf_id) in zip(result.indices.tolist(), result.embeddings, ids, strict=True):
             write_h5_embedding(embedding, out / f"{index}.h5", class_id=class_id, nerf_id=nerf_id)
@@ -230,7 +237,9 @@ def write_h5_embedding(embedding: Tensor, path: StrPath, *, class_id: str, nerf_
     """One embedding as the released code stores it: datasets ``embedding`` float32 (D,), ``class_id``, ``nerf_id`` (7.1)."""
     import h5py
 
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
         file.create_dataset("embedding", data=embedding.to(torch.float32).numpy())
         file.create_dataset("class_id", data=class_id)
         file.create_dataset("nerf_id", data=nerf_id)
+    write_bytes(buffer.getvalue(), path)

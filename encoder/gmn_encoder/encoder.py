@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
+# Edges whose readout the edge-list path sums in the encoder's own precision.
+_READOUT_ROWS = 1024
+
 
 class PreEncoder(nn.Module):
     """Raw graph features to H-dimensional ones (A): sines of scalars, tables of types, one projection each."""
@@ -142,7 +145,12 @@ class Readout(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(config.hidden_dim, config.embedding_dim), nn.ReLU())
 
     def forward(self, edge: Tensor, graph: Tensor, num_graphs: int) -> Tensor:
-        return scatter(self.mlp(edge), graph, dim=0, dim_size=num_graphs, reduce="mean")
+        # Over tens of thousands of edges a float32 running sum loses four digits: short sums are added up in float64.
+        total = torch.zeros((), dtype=torch.float64, device=edge.device)
+        for part, owner in zip(edge.split(_READOUT_ROWS), graph.split(_READOUT_ROWS), strict=True):
+            total = total + scatter(self.mlp(part), owner, dim=0, dim_size=num_graphs, reduce="sum").double()
+        count = torch.bincount(graph, minlength=num_graphs).clamp(min=1)
+        return (total / count[:, None]).to(edge.dtype)
 
 
 class GnnWithReadout(nn.Module):

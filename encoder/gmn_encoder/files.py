@@ -6,6 +6,7 @@ Nothing here runs code from a data file, and nothing half-written ever stands un
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -15,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 StrPath = str | os.PathLike[str]
@@ -44,37 +45,34 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, final)
-    except Exception as error:
-        # safetensors and torch report a full disk as errors of their own; h5py as OSError without a file name.
-        if (
-            isinstance(error, OSError)
-            or "No space left" in str(error)
-            or "I/O error" in str(error)
-            or "write" in str(error)
-        ):
-            raise OSError(f"{final}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
-        raise
+    except OSError as error:
+        raise OSError(f"{final}: cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(value: Any, path: StrPath) -> None:
+def write_bytes(content: bytes, path: StrPath) -> None:
+    """Write a whole file atomically. Serialising first means that a full disk is an `OSError`, whoever serialises."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
+
+
+def write_json(value: Any, path: StrPath) -> None:
+    write_bytes((json.dumps(value, indent=2) + "\n").encode(), path)
 
 
 def write_safetensors(
     tensors: Mapping[str, Tensor], path: StrPath, *, metadata: Mapping[str, str] | None = None
 ) -> None:
     contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+    write_bytes(safetensors.torch.save(contiguous, metadata=dict(metadata or {})), path)
 
 
 def write_pth(tensors: Mapping[str, Tensor], path: StrPath) -> None:
     """A flat dict of tensors as `torch.save` writes it. Each tensor is copied: a view would drag its whole storage along."""
-    with atomic_path(path) as temporary:
-        torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, temporary)
+    buffer = io.BytesIO()
+    torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, buffer)
+    write_bytes(buffer.getvalue(), path)
 
 
 def read_tensors(path: StrPath) -> tuple[dict[str, Any], dict[str, str]]:

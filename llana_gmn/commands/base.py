@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 class Command(ABC):
@@ -66,3 +71,21 @@ def progress_bar(*, disable: bool = False) -> Progress:
         console=console,
         disable=disable or not console.is_terminal,
     )
+
+
+def process_state() -> PartialState:
+    """This process among those of ``accelerate launch`` or ``torchrun``, on a GPU or on the CPU.
+
+    Raises `ValueError` where the launcher started several processes that do not find each other: each would do all the work.
+    """
+    import torch
+    from accelerate import PartialState
+
+    # Without cpu=True accelerate takes several CPU processes for one each.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:
+        raise RuntimeError(
+            f"{launched} processes were launched but accelerate sees {state.num_processes}; use torchrun"
+        )
+    return state

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 from gmn_encoder import find_nerfs
 from gmn_encoder.files import StrPath
 
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, process_state, progress_bar
 
 
 def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) -> list[Path]:
@@ -63,7 +62,6 @@ class EmbedCommand(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         import torch
-        from accelerate import PartialState
 
         from gmn_encoder.embedding_io import EmbeddingJob
         from gmn_encoder.encoder import GmnEncoder
@@ -71,7 +69,7 @@ class EmbedCommand(Command):
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
         paths = listed_nerfs(arguments.nerfs, arguments.split, arguments.root)
-        state = PartialState(timeout=timedelta(days=7))
+        state = process_state()
         encoder = GmnEncoder.from_pretrained(arguments.encoder)
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:

@@ -20,9 +20,15 @@ from torch import Tensor
 
 from . import reference
 
-_EDGE_TILE = 64
-_READOUT_TILE = 128
-_READOUT_COLUMNS = 128
+# Edges a layer's program takes, and edges x columns of a readout's, by dtype: what fits into Hopper's shared memory.
+EDGE_TILE = 64
+_READOUT_TILES = {torch.float32: (64, 32)}
+_HALF_READOUT_TILE = (128, 128)
+
+
+def readout_tile(dtype: torch.dtype) -> tuple[int, int]:
+    """Edges and columns that a program of the readout kernel takes at a time."""
+    return _READOUT_TILES.get(dtype, _HALF_READOUT_TILE)
 
 
 @triton.jit
@@ -107,9 +113,9 @@ def _readout_kernel(
         tl.store(partial + (batch * tl.num_programs(1) + tile) * D + outputs, tl.sum(rectified, axis=0), mask=known)
 
 
-def _precision(tensor: Tensor) -> str:
+def precision(dtype: torch.dtype) -> str:
     """float32 products on tensor cores in three parts: as accurate as float32 for our purposes, unlike one TF32 product."""
-    return "tf32x3" if tensor.dtype == torch.float32 else "tf32"
+    return "tf32x3" if dtype == torch.float32 else "tf32"
 
 
 def _batch_stride(nodes: Tensor) -> int:
@@ -130,7 +136,7 @@ def _edge_update_forward(
     batch, targets, sources, hidden = edge.shape
     edge, source = edge.contiguous(), source.contiguous()
     target = target.expand(batch, -1, -1).contiguous()
-    tiles = triton.cdiv(sources, _EDGE_TILE)
+    tiles = triton.cdiv(sources, EDGE_TILE)
     out = torch.empty_like(edge)
     has_message = message_weight is not None and message_source is not None
     message_source = message_source.contiguous() if message_source is not None else source
@@ -154,9 +160,9 @@ def _edge_update_forward(
         targets,
         eps,
         H=hidden,
-        M=_EDGE_TILE,
+        M=EDGE_TILE,
         HAS_MESSAGE=has_message,
-        PRECISION=_precision(edge),
+        PRECISION=precision(edge.dtype),
         num_warps=4,
     )
     return out, partial.sum(dim=1).view(batch, targets, hidden) / sources if has_message else None
@@ -203,7 +209,8 @@ def edge_update(
 
 def _readout_forward(edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     batch, edges, hidden = edge.shape
-    tiles = triton.cdiv(edges, _READOUT_TILE)
+    rows, columns = readout_tile(edge.dtype)
+    tiles = triton.cdiv(edges, rows)
     partial = torch.empty(batch, tiles, weight.shape[1], dtype=torch.float32, device=edge.device)
     _readout_kernel[(batch, tiles)](
         edge.contiguous(),
@@ -214,9 +221,9 @@ def _readout_forward(edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> 
         eps,
         H=hidden,
         D=weight.shape[1],
-        M=_READOUT_TILE,
-        N=_READOUT_COLUMNS,
-        PRECISION=_precision(edge),
+        M=rows,
+        N=columns,
+        PRECISION=precision(edge.dtype),
         num_warps=8,
     )
     return partial.sum(dim=1)

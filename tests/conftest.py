@@ -1,0 +1,61 @@
+"""Shared fixtures. Without a GPU, Triton kernels run in its interpreter, which must be chosen before Triton is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = DATA / "golden"
+GOLDEN_NERF = {
+    name: GOLDEN / "nerf" / "shapenet" / family / "02691156" / "eee65f53e9421ce50211670eae679f02"
+    for name, family in {"MLP": "mlp", "TRI": "triplane", "HASH": "hash"}.items()
+}
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def golden_manifest() -> dict:
+    return json.loads((GOLDEN / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_encoder():
+    """The encoder of the golden data in float32; do not change it."""
+    from gmn_encoder import GmnEncoder
+
+    return GmnEncoder.from_pretrained(GOLDEN / "ckpts" / "golden" / "best.pt")
+
+
+@pytest.fixture(scope="session")
+def golden_encoder64():
+    """The encoder of the golden data in float64; do not change it."""
+    from gmn_encoder import GmnEncoder
+
+    return GmnEncoder.from_pretrained(GOLDEN / "ckpts" / "golden" / "best.pt").double()
+
+
+@pytest.fixture(scope="session")
+def small_encoder():
+    """A quick random encoder with biases and norms away from their initial values; do not change it."""
+    from gmn_encoder import GmnConfig, GmnEncoder
+
+    torch.manual_seed(0)
+    encoder = GmnEncoder(GmnConfig(hidden_dim=16, embedding_dim=24, num_layers=3)).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return encoder

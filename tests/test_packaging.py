@@ -1,0 +1,56 @@
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gmn_encoder
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+
+
+@pytest.mark.parametrize("package", ["gmn_encoder", "llana_gmn", "llana_eval"])
+def test_import_is_quick_and_light(package):
+    heavy = [
+        "torch",
+        "transformers",
+        "deepspeed",
+        "triton",
+        "gradio",
+        "matplotlib",
+        "trimesh",
+        "evaluate",
+        "sentence_transformers",
+    ]
+    out = python(f"import sys, {package}; print([name for name in {heavy} if name in sys.modules])").stdout
+    assert out.strip() == "[]"
+
+
+def test_public_names_exist():
+    assert [name for name in gmn_encoder.__all__ if not hasattr(gmn_encoder, name)] == []
+
+
+def test_imports_point_one_way():
+    """gmn_encoder <- llana_gmn <- llana_eval; the command line may import all."""
+    forbidden = {"encoder/gmn_encoder": r"llana_gmn|llana_eval|transformers|peft", "llana_gmn": "llana_eval"}
+    for folder, names in forbidden.items():
+        for file in (ROOT / folder).rglob("*.py"):
+            if "commands" not in file.parts:
+                found = re.search(rf"^\s*(?:from|import) (?:{names})\b", file.read_text(), re.MULTILINE)
+                assert found is None, f"{file}: {found}"
+
+
+def test_every_package_is_distributed():
+    packages = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {"gmn_encoder": ROOT / "encoder", "llana_gmn": ROOT, "llana_eval": ROOT / "eval"}
+    for name, parent in folders.items():
+        for init in (parent / name).rglob("__init__.py"):
+            assert ".".join(init.parent.relative_to(parent).parts) in packages
