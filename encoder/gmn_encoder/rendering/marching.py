@@ -30,7 +30,8 @@ STEP = 1.4 * math.sqrt(3.0) / 1024
 MISS = 1e10
 """Entry and exit of a ray that misses the box."""
 
-_RUN = 8  # steps that a ray in occupied space takes at a time
+_BLOCKS = (32, 8)  # points of a block that is looked at as a whole, coarse to fine
+_CHUNK = 1 << 12  # rays whose blocks are looked for at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,133 +134,140 @@ def march_rays(
 
 def march_reference(rays: Rays, grid: OccupancyGrid, t_near: Tensor, t_far: Tensor, step: float) -> Samples:
     """`march_rays` in plain torch from entries and exits ``(R,)``, on any device."""
-    march = _March(rays, grid, t_far, step)
-    ray = (t_near < t_far).nonzero()[:, 0]
-    t_start = t_near[ray]
-    t_end = t_start + march.step
-    middle = (t_start + t_end) * 0.5
-    started = middle < t_far[ray]
-    ray, t_start, t_end, middle = ray[started], t_start[started], t_end[started], middle[started]
-    clearance = march.clearance_at(ray, middle)
-    occupied, empty = (clearance == 0).nonzero()[:, 0], (clearance != 0).nonzero()[:, 0]
-    # Occupied: ray, start, end and middle of the next sample. Empty: ray, middle and clearance of the point reached.
-    runs = (ray[occupied], t_start[occupied], t_end[occupied], middle[occupied])
-    leaps = (ray[empty], middle[empty], clearance[empty])
-    while len(runs[0]) or len(leaps[0]):
-        landed, leaps = march.leap(*leaps)
-        runs, fallen = march.run(*(torch.cat(pair) for pair in zip(runs, landed, strict=True)))
-        leaps = tuple(torch.cat(pair) for pair in zip(leaps, fallen, strict=True))
-    return march.packed()
+    march = _March(rays, grid, t_near, t_far, step)
+    hit = (march.first_middle < t_far).nonzero()[:, 0]
+    parts = [march.occupied_runs(chunk) for chunk in hit.split(_CHUNK)]
+    ray, first, length = (torch.cat(part) for part in zip(*parts, strict=True))
+    return march.samples(ray, first, length)
 
 
 class _March:
-    """What the rays of one march share, and the samples found so far."""
+    """What the rays of one march share. Point k of a ray lies k steps behind its first middle."""
 
-    def __init__(self, rays: Rays, grid: OccupancyGrid, t_far: Tensor, step: float) -> None:
-        self.origins, self.directions = rays.origins.T.contiguous(), rays.directions.T.contiguous()
-        self.nerf_index, self.t_far, self.resolution = rays.nerf_index, t_far, grid.resolution
-        self.clearance = grid.clearance.flatten()
-        self.step = torch.tensor(step, dtype=torch.float32, device=t_far.device)
-        # World length that each voxel of clearance beyond two is worth along a ray; two stay as a margin for rounding.
-        self.voxel_length = (BOX_MAX - BOX_MIN) / self.resolution / self.directions.abs().amax(dim=0)
-        self.counts = torch.zeros(len(t_far), dtype=torch.int64, device=t_far.device)
-        self.found: list[tuple[Tensor, ...]] = []
+    def __init__(self, rays: Rays, grid: OccupancyGrid, t_near: Tensor, t_far: Tensor, step: float) -> None:
+        self.step = float(torch.tensor(step, dtype=torch.float32))
+        self.t_near, self.t_far = t_near, t_far
+        self.first_middle = (t_near + (t_near + self.step)) * 0.5
+        self.table = torch.cat([rays.origins, rays.directions], dim=1).T.contiguous()
+        self.resolution, self.clearance = grid.resolution, grid.clearance.flatten()
+        self.index_dtype = torch.int32 if self.clearance.numel() < 1 << 31 else torch.int64
+        self.first_voxel = None
+        if rays.nerf_index is not None and len(grid) > 1:
+            self.first_voxel = (rays.nerf_index * grid.resolution**3).to(self.index_dtype)
+        low, high = torch.tensor([BOX_MIN, BOX_MAX], dtype=torch.float32)
+        self.low, self.extent = float(low), float(high - low)
 
     def clearance_at(self, ray: Tensor, t: Tensor) -> Tensor:
-        """Clearance ``(..., A)`` of the voxels that points at distances t ``(..., A)`` of rays ``(A,)`` lie in; 1 outside the box."""
-        index: Tensor | int = 0 if self.nerf_index is None else self.nerf_index[ray]
-        inside: Tensor | None = None
-        for axis in range(3):
-            u = self.unit(axis, ray, t)
-            within = (u > 0) & (u < 1)
-            inside = within if inside is None else inside.logical_and_(within)
-            voxel = u.mul_(self.resolution).clamp_(0, self.resolution - 1).to(torch.int32)
-            index = index * self.resolution + voxel
-        assert inside is not None and isinstance(index, Tensor)
-        return torch.where(inside, self.clearance[index], 1)
+        """Clearance of the grid ``(..., A)`` at distances ``(..., A)`` along rays ``(A,)``; 1 outside the box."""
+        table = self.table.index_select(1, ray).view(6, *(1,) * (t.ndim - 1), -1)
+        u = (t * table[3:]).add_(table[:3]).sub_(self.low).div_(self.extent)  # as fields.unit_coordinates rounds
+        inside = ((u > 0) & (u < 1)).all(dim=0)
+        voxel = u.mul_(self.resolution).clamp_(0, self.resolution - 1).to(self.index_dtype)
+        index = voxel[0].mul_(self.resolution).add_(voxel[1]).mul_(self.resolution).add_(voxel[2])
+        if self.first_voxel is not None:
+            index += self.first_voxel.index_select(0, ray)
+        clearance = self.clearance.index_select(0, index.flatten()).view(index.shape)
+        return clearance.masked_fill_(~inside, 1)
 
-    def unit(self, axis: int, ray: Tensor, t: Tensor) -> Tensor:
-        """One coordinate in the unit cube, rounded as `fields.unit_coordinates` rounds."""
-        box = torch.tensor([BOX_MIN, BOX_MAX], dtype=torch.float32, device=t.device)
-        return (t * self.directions[axis, ray]).add_(self.origins[axis, ray]).sub_(box[0]).div_(box[1] - box[0])
+    def candidate_blocks(self, ray: Tensor) -> tuple[Tensor, Tensor]:
+        """Where rays ``(A,)`` may meet something: ray and number of each block of `_BLOCKS[-1]` points, in order."""
+        reach = self.t_far[ray] - self.t_near[ray]
+        blocks = int(float(reach.max()) / (self.step * _BLOCKS[0])) + 1
+        block = torch.arange(blocks, device=ray.device).repeat(len(ray))
+        ray = ray.repeat_interleave(blocks)
+        for size, smaller in zip(_BLOCKS, (*_BLOCKS[1:], 0), strict=True):
+            length = self.step * size
+            start = self.t_near.index_select(0, ray).add_(block * length)
+            kept = (start < self.t_far.index_select(0, ray)).nonzero()[:, 0]
+            ray, block, start = _pick(kept, ray, block, start)
+            # Half a block reaches so many voxels from that of its centre (a bit more, for rounding).
+            voxels = math.ceil(0.5 * length * self.resolution / self.extent + 0.05)
+            kept = (self.clearance_at(ray, start.add_(0.5 * length)) <= voxels).nonzero()[:, 0]
+            ray, block = _pick(kept, ray, block)
+            if smaller:
+                parts = torch.arange(size // smaller, device=ray.device)
+                ray = ray.repeat_interleave(len(parts))
+                block = (block[:, None] * len(parts) + parts).flatten()
+        return ray, block
 
-    def leap(self, ray: Tensor, t: Tensor, clearance: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """From empty points by whole steps to the next voxel, or farther: those that land in occupied voxels, the others."""
-        distance: Tensor | None = None
-        for axis in range(3):
-            direction = self.directions[axis, ray]
-            v = self.unit(axis, ray, t) * self.resolution
-            border = (v + (0.5 + 0.5 * direction.sign())).floor_()
-            along = (border - v) / direction / self.resolution * (BOX_MAX - BOX_MIN)
-            distance = along if distance is None else torch.fmin(distance, along)
-        assert distance is not None
-        leaps = (clearance.to(torch.float32) - 2) * self.voxel_length[ray]
-        t_far = self.t_far[ray]
-        target = torch.minimum(t + torch.where(clearance > 2, leaps, distance.clamp_(min=0)), t_far)
-        t = advance(t, target, self.step)
-        ahead = (t < t_far).nonzero()[:, 0]
-        ray, t = ray[ahead], t[ahead]
-        clearance = self.clearance_at(ray, t)
-        occupied, empty = (clearance == 0).nonzero()[:, 0], (clearance != 0).nonzero()[:, 0]
-        hit = t[occupied]
-        half = self.step * 0.5
-        return (ray[occupied], hit - half, hit + half, hit), (ray[empty], t[empty], clearance[empty])
+    def occupied_runs(self, ray: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maximal rows of points in occupied voxels: ray, number of the first point, number of points; in order."""
+        size = _BLOCKS[-1]
+        ray, block = self.candidate_blocks(ray)
+        t = self.t_near.new_empty(size, len(ray))
+        t[0] = advance(self.first_middle.index_select(0, ray), block * size, self.step)
+        for point in range(1, size):
+            torch.add(t[point - 1], self.step, out=t[point])
+        occupied = (self.clearance_at(ray, t) == 0).logical_and_(t < self.t_far.index_select(0, ray))
+        occupied = occupied.T.contiguous()
+        follows = (ray[1:] == ray[:-1]) & (block[1:] == block[:-1] + 1)
+        before, after = torch.zeros_like(occupied), torch.zeros_like(occupied)
+        before[:, 1:], before[1:, 0] = occupied[:, :-1], occupied[:-1, -1] & follows
+        after[:, :-1], after[:-1, -1] = occupied[:, 1:], occupied[1:, 0] & follows
+        first = before.logical_not_().logical_and_(occupied).flatten().nonzero()[:, 0]
+        last = after.logical_not_().logical_and_(occupied).flatten().nonzero()[:, 0]
+        row = first // size
+        return ray[row], block[row] * size + first % size, last - first + 1
 
-    def run(self, ray: Tensor, t_start: Tensor, t_end: Tensor, middle: Tensor) -> tuple[tuple[Tensor, ...], tuple]:
-        """Up to `_RUN` samples from known ones on: those rays that are still in occupied voxels, those that have come to empty ones."""
-        borders, middles = [t_start, t_end], [middle]
-        for _ in range(_RUN):
-            borders.append(borders[-1] + self.step)
-            middles.append((borders[-2] + borders[-1]) * 0.5)
-        t, ends = torch.stack(middles), torch.stack(borders)
-        clearance = self.clearance_at(ray, t)
-        clearance[0] = 0
-        before = t < self.t_far[ray]
-        taken = ((clearance == 0) & before)[:_RUN].cumprod(dim=0, dtype=torch.int8)
-        length = taken.sum(dim=0, dtype=torch.int64)
-        slot, column = taken.nonzero(as_tuple=True)
-        self.found.append((ray[column], self.counts[ray][column] + slot, ends[slot, column], ends[slot + 1, column]))
-        self.counts[ray] += length
-        # Where each ray stands now: at its first point that is no sample.
-        here = length[None]
-        t, clearance = t.gather(0, here)[0], clearance.gather(0, here)[0]
-        before = before.gather(0, here)[0]
-        inside = ((clearance == 0) & before).nonzero()[:, 0]
-        empty = ((clearance != 0) & before).nonzero()[:, 0]
-        here = here[:, inside]
-        starts, stops = ends[:, inside].gather(0, here)[0], ends[:, inside].gather(0, here + 1)[0]
-        return (ray[inside], starts, stops, t[inside]), (ray[empty], t[empty], clearance[empty])
+    def samples(self, ray: Tensor, first: Tensor, length: Tensor) -> Samples:
+        """The samples of runs, whose ends follow from one another by float32 additions."""
+        begin, second = self.run_borders(ray, first, length)
+        runs = torch.arange(len(ray), device=ray.device).repeat_interleave(length)
+        offsets = length.cumsum(0) - length
+        slots = torch.arange(len(runs), device=ray.device) - offsets.index_select(0, runs)
+        t_ends = advance(second.index_select(0, runs), slots, self.step)
+        t_starts = torch.empty_like(t_ends)
+        t_starts[1:] = t_ends[:-1]
+        t_starts[offsets] = begin
+        counts = torch.zeros(len(self.t_near), dtype=torch.int64, device=ray.device).index_add_(0, ray, length)
+        return Samples(ray.index_select(0, runs), t_starts, t_ends, counts)
 
-    def packed(self) -> Samples:
-        """All samples found, ray after ray."""
-        offsets = self.counts.cumsum(0) - self.counts
-        total = int(self.counts.sum())
-        t_starts, t_ends = self.t_far.new_empty(total), self.t_far.new_empty(total)
-        if total:
-            rays, slots, starts, ends = (torch.cat(parts) for parts in zip(*self.found, strict=True))
-            place = offsets[rays] + slots
-            t_starts[place], t_ends[place] = starts, ends
-        numbers = torch.arange(len(self.counts), device=self.counts.device)
-        return Samples(numbers.repeat_interleave(self.counts, output_size=total), t_starts, t_ends, self.counts)
+    def run_borders(self, ray: Tensor, first: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Start and end of each run's first sample.
+
+        In empty space a ray moves by its middle, in occupied space by the end of its last sample, and the two round
+        differently: so runs are taken in turn, all rays' first, then all rays' second, and so on.
+        """
+        per_ray = torch.bincount(ray, minlength=len(self.t_near))
+        turn = torch.arange(len(ray), device=ray.device) - (per_ray.cumsum(0) - per_ray).index_select(0, ray)
+        middle, point = self.first_middle.clone(), torch.zeros_like(per_ray)
+        begin, second = self.t_near.new_empty(len(ray)), self.t_near.new_empty(len(ray))
+        for run in turn.argsort(stable=True).split(torch.bincount(turn).tolist()):
+            owner, start, count = _pick(run, ray, first, length)
+            t = advance(middle.index_select(0, owner), start - point.index_select(0, owner), self.step)
+            near = self.t_near.index_select(0, owner)
+            begin[run] = torch.where(start == 0, near, t - 0.5 * self.step)
+            second[run] = t = torch.where(start == 0, near + self.step, t + 0.5 * self.step)
+            t = advance(t, count - 1, self.step)
+            middle[owner] = (t + (t + self.step)) * 0.5
+            point[owner] = start + count
+        return begin, second
 
 
-def advance(t: Tensor, target: Tensor, step: Tensor) -> Tensor:
-    """Add float32 steps to `t` ``(A,)``, at least one, until `target` is reached, as a loop of float32 additions would.
+def advance(t: Tensor, count: Tensor, step: float) -> Tensor:
+    """Add a float32 step `count` ``(A,)`` times to positive `t` ``(A,)``, as a loop of float32 additions would.
 
-    Between two powers of two each addition of the step is rounded to the same stride, so all additions there are one product.
+    Between two powers of two every addition of the step is rounded to the same stride, a multiple of the spacing of floats
+    there, so that all additions that stay below the next power are one exact product. (Their number is safe as well: the
+    rounding error of the quotient is less than its distance from the next integer.)
     """
-    t = t + step
+    count = count.to(torch.float32)
     while True:
-        behind = t < target
-        if not bool(behind.any()):
+        power = ((t.view(torch.int32) >> 23) + 1 << 23).view(torch.float32)
+        stride = (t + step).sub_(t)
+        room = (power - t).div_(stride).ceil_().sub_(1).clamp_(min=0)
+        taken = torch.minimum(count, room)
+        t = stride.mul_(taken).add_(t)
+        count = count - taken
+        more = count > 0
+        if not bool(more.any()):
             return t
-        start = t.double()
-        stride = (t + step).double() - start
-        power = torch.ldexp(torch.ones_like(t), torch.frexp(t).exponent).double()
-        # All but the last addition before the target or the next power of two; that one is left to float32.
-        limit = torch.minimum(target.double(), power)
-        count = ((limit - start) / stride).ceil_().sub_(1).clamp_(min=0)
-        t = torch.where(behind, (start + count * stride).float() + step, t)
+        t = torch.where(more, t + step, t)
+        count.sub_(1).clamp_(min=0)
+
+
+def _pick(index: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.index_select(0, index) for tensor in tensors)
 
 
 def _check_nerfs(rays: Rays, grid: OccupancyGrid) -> None:
