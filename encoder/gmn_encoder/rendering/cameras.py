@@ -191,7 +191,12 @@ def released_cameras(poses: Tensor, *, size: int = RELEASED_SIZE, image_names: t
     """Square cameras with the released field of view at ``(V, 4, 4)`` poses."""
     focal = focal_from_angle(RELEASED_ANGLE_X, size)
     return Cameras(
-        poses, poses.new_full((len(poses), 2), focal), poses.new_full((len(poses), 2), size / 2), size, size, image_names
+        poses,
+        poses.new_full((len(poses), 2), focal),
+        poses.new_full((len(poses), 2), size / 2),
+        size,
+        size,
+        image_names,
     )
 
 

@@ -2,14 +2,15 @@
 
 Source: nerfacc 0.3.5 as the released code uses it (FORMATS.md 2.7). A ray is cut into steps of one length from where it enters
 the box. A step whose middle lies in an occupied voxel is a sample; from the middle of any other, whole steps are skipped until
-the next voxel. All of it in float32, sums of steps included: a sample is in or out by its last bit, and the numbers here are
-those of the released code, bit for bit.
+the next voxel. All of it in float32, sums of steps included: the borders of samples are those of the released code, bit for bit.
 
-Plain torch, vectorised over rays, is the specification (`march_reference`); on CUDA a Triton kernel walks the rays. What makes
-the plain version quick: rays at empty points and rays in occupied voxels are two pools. The first leap over empty space by the
-grid's clearance, the second take several steps at a time.
+Plain torch is the specification (`march_reference`); on CUDA a Triton kernel walks the rays. The plain version walks none:
+all points of a ray are known beforehand but for the rounding of float32. It looks at blocks of points, coarse to fine, drops
+those that the grid's clearance shows to be empty, tests the points of the rest, and then works out the rounding of the
+borders run by run. A point within that rounding (1e-7) of a voxel's face may so fall to the other side, once in thousands
+of rays.
 
-Shapes: R rays, S samples, A rays of a pool.
+Shapes: R rays, S samples, A any number of rays or points.
 """
 
 from __future__ import annotations
@@ -68,15 +69,14 @@ class Samples:
 
     def positions(self, rays: Rays) -> Tensor:
         """World coordinates ``(S, 3)`` of the samples."""
-        origins, directions = rays.origins[self.ray_index], rays.directions[self.ray_index]
+        origins, directions = _pick(self.ray_index, rays.origins, rays.directions)
         return torch.addcmul(origins, directions, self.middles[:, None])
 
     def select(self, keep: Tensor) -> Samples:
         """The samples where the bool mask ``(S,)`` holds, on the same rays."""
         kept = keep.nonzero()[:, 0]
-        ray_index = self.ray_index[kept]
-        counts = torch.bincount(ray_index, minlength=self.num_rays)
-        return Samples(ray_index, self.t_starts[kept], self.t_ends[kept], counts)
+        ray_index, t_starts, t_ends = _pick(kept, self.ray_index, self.t_starts, self.t_ends)
+        return Samples(ray_index, t_starts, t_ends, torch.bincount(ray_index, minlength=self.num_rays))
 
 
 def box_intersection(rays: Rays, *, near: float = 0.0, far: float = math.inf) -> tuple[Tensor, Tensor]:
