@@ -121,8 +121,8 @@ def _parse_cameras(content: Any, width: int | None, height: int | None) -> Camer
                 f"{label} has images of {size[0]}x{size[1]} pixels, the first frame {sizes[0][0]}x{sizes[0][1]}; "
                 "expected one size for all"
             )
-    values = torch.tensor(intrinsics, dtype=torch.float32)
-    return Cameras(torch.stack(poses), values[:, :2], values[:, 2:], *sizes[0], tuple(names))
+    focal, principal = torch.tensor(intrinsics, dtype=torch.float32).split(2, dim=1)
+    return Cameras(torch.stack(poses), focal, principal, *sizes[0], tuple(names))
 
 
 def _parse_pose(frame: Mapping[str, Any]) -> torch.Tensor:

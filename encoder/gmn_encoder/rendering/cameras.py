@@ -112,13 +112,17 @@ class Cameras:
         """Some of the cameras."""
         numbers = range(len(self))[index] if isinstance(index, slice) else index
         names = tuple(self.image_names[number] for number in numbers) if self.image_names else ()
-        parts = (part[list(numbers)] for part in (self.camera_to_world, self.focal, self.principal_point))
-        return Cameras(*parts, self.width, self.height, names)
+        pick = list(numbers)
+        return Cameras(
+            self.camera_to_world[pick], self.focal[pick], self.principal_point[pick], self.width, self.height, names
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> Cameras:
         """The same cameras on another device or in another floating dtype (arguments of `torch.Tensor.to`)."""
-        parts = (part.to(*args, **kwargs) for part in (self.camera_to_world, self.focal, self.principal_point))
-        return Cameras(*parts, self.width, self.height, self.image_names)
+        pose, focal, principal = (
+            part.to(*args, **kwargs) for part in (self.camera_to_world, self.focal, self.principal_point)
+        )
+        return Cameras(pose, focal, principal, self.width, self.height, self.image_names)
 
     def resized(self, width: int, height: int) -> Cameras:
         """The same cameras taking images of another size."""

@@ -276,7 +276,7 @@ def _check_nerfs(rays: Rays, grid: OccupancyGrid) -> None:
             raise ValueError(
                 f"{len(grid)} occupancy grids for rays without nerf_index; expected to know which ray meets which"
             )
-    elif len(rays) and not (0 <= int(rays.nerf_index.min()) and int(rays.nerf_index.max()) < len(grid)):
+    elif len(rays) and (int(rays.nerf_index.min()) < 0 or int(rays.nerf_index.max()) >= len(grid)):
         raise ValueError(
             f"nerf_index runs from {int(rays.nerf_index.min())} to {int(rays.nerf_index.max())}; "
             f"expected 0 to {len(grid) - 1}, there are {len(grid)} occupancy grids"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..fields import BOX_MAX, BOX_MIN
 from ..files import StrPath, read_tensors, write_pth
+from ..nerf import Nerf
 
 GRID_NAME = "grid.pth"
 RESOLUTION = 96
@@ -23,7 +24,7 @@ DENSITY_THRESHOLD = 0.01 / (1.4 * 3**0.5 / 1024)
 """Density (per world unit) from which a voxel counts as occupied: opacity 0.01 over one marching step, nerfacc's default."""
 
 _CLEARANCES = (1, 2, 4, 8)  # dilation radii, doubling
-_BATCH = 1 << 16
+_BATCH = 1 << 14  # points in a query: their features stay in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +85,9 @@ class OccupancyGrid:
     @classmethod
     def stack(cls, grids: Sequence[OccupancyGrid]) -> OccupancyGrid:
         """The grids of several NeRFs as one. Raises `ValueError` when there are none or their resolutions differ."""
-        if len({grid.resolution for grid in grids}) != 1:
-            raise ValueError(
-                f"grids of resolutions {sorted({grid.resolution for grid in grids})} do not stack; expected one or more of one resolution"
-            )
+        resolutions = sorted({grid.resolution for grid in grids})
+        if len(resolutions) != 1:
+            raise ValueError(f"grids of resolutions {resolutions} do not stack; expected one or more of one resolution")
         return cls(torch.cat([grid.binary for grid in grids]))
 
 
@@ -142,6 +142,12 @@ def occupancy_from_density(
     if highest is None:
         raise ValueError(f"{points} points in each voxel asked for; expected at least 1")
     return OccupancyGrid((highest > threshold).unflatten(-1, (resolution,) * 3)).dilated(dilation)
+
+
+def nerf_occupancy(nerf: Nerf, *, progress: Callable[[int, int], None] | None = None) -> OccupancyGrid:
+    """The occupied voxels of a NeRF without a `grid.pth`, on its device, with the defaults of `occupancy_from_density`."""
+    device = next(iter(nerf.tensors.values())).device
+    return occupancy_from_density(lambda xyz: nerf.query(xyz)[1], device=device, progress=progress)
 
 
 def read_occupancy(path: StrPath) -> OccupancyGrid:

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from ..nerf import Nerf, NerfBatch
 from .cameras import Cameras, Rays
-from .compositing import TRANSMITTANCE_THRESHOLD, Rendering, composite, render_weights, visible_samples
+from .compositing import (
+    TRANSMITTANCE_THRESHOLD,
+    Rendering,
+    accumulate_along_rays,
+    composite,
+    render_weights,
+    visible_samples,
+)
 from .marching import STEP, Samples, march_rays
 from .occupancy import OccupancyGrid
 
@@ -109,29 +116,23 @@ def render_rays_front_to_back(
     samples = march_rays(rays, grid, step=step, near=near, far=far)
     slots = torch.arange(len(samples), device=samples.ray_index.device) - samples.offsets[samples.ray_index]
     colour = rays.origins.new_zeros(len(rays), 3)
-    opacity, depth = rays.origins.new_zeros(2, len(rays))
-    light = rays.origins.new_ones(len(rays))  # transmittance of the samples so far
+    opacity, depth, optical_depth = rays.origins.new_zeros(3, len(rays))
     first, size, longest = 0, _FIRST_SLAB, int(samples.counts.max()) if len(rays) else 0
     while first < longest:
+        light = torch.exp(-optical_depth)
         lit = (light >= threshold).index_select(0, samples.ray_index)
         slab = samples.select((slots >= first) & (slots < first + size) & lit)
         rgb, density = _query(field, slab.positions(rays), _nerfs_of(slab, rays))
         weights, transmittance = render_weights(density, slab)
         before = light.index_select(0, slab.ray_index)
-        rgb, density = _hidden(rgb, density, transmittance * before < threshold)
-        part = composite(rgb, density, slab)
-        colour += part.colour * light[:, None]
-        opacity += part.opacity * light
-        depth += part.depth * light
-        light = light * (1 - part.opacity)
+        weights = weights.mul_(before).masked_fill_(transmittance.mul_(before) < threshold, 0.0)
+        colour += accumulate_along_rays(weights, rgb, slab)
+        opacity += accumulate_along_rays(weights, None, slab)
+        depth += accumulate_along_rays(weights * slab.middles, None, slab)
+        optical_depth += accumulate_along_rays(density * (slab.t_ends - slab.t_starts), None, slab)
         first, size = first + size, size * 2
     rendering = Rendering(colour, opacity, depth)
     return rendering if background is None else rendering.over(background)
-
-
-def _hidden(rgb: Tensor, density: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples behind the last visible one made empty."""
-    return rgb, density.reshape(-1).masked_fill(hidden, 0.0)
 
 
 def _query(field: Field, xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
