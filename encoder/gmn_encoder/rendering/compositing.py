@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..kernels import has_triton
 from .marching import Samples
 
 TRANSMITTANCE_THRESHOLD = 1e-4
@@ -79,7 +80,7 @@ def composite(rgb: Tensor, density: Tensor, samples: Samples, *, background: Ten
     density = _flat(density, samples)
     if tuple(rgb.shape) != (len(samples), 3):
         raise ValueError(f"rgb has shape {list(rgb.shape)}; expected [{len(samples)}, 3], a colour for each sample")
-    if rgb.is_cuda and rgb.dtype == density.dtype == torch.float32:
+    if rgb.is_cuda and rgb.dtype == density.dtype == torch.float32 and has_triton():
         from ..kernels.compositing import composite_kernel
 
         rendering = Rendering(*composite_kernel(rgb, density, samples.t_starts, samples.t_ends, samples.offsets))

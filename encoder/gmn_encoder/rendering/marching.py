@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..fields import BOX_MAX, BOX_MIN
+from ..kernels import has_triton
 from .cameras import Rays
 from .occupancy import OccupancyGrid
 
@@ -125,7 +126,7 @@ def march_rays(
     t_near, t_far = box_intersection(rays, near=near, far=far)
     if stratified:
         t_near = t_near + torch.rand(t_near.shape, generator=generator, device=t_near.device) * step
-    if rays.origins.is_cuda:
+    if rays.origins.is_cuda and has_triton():
         from ..kernels.ray_marching import march_kernel
 
         return march_kernel(rays, grid, t_near, t_far, step)
