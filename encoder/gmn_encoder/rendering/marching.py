@@ -27,8 +27,8 @@ from ..kernels import has_triton
 from .cameras import Rays
 from .occupancy import OccupancyGrid
 
-STEP = 1.4 * math.sqrt(3.0) / 1024
-"""Length of a marching step, world units: the box diagonal over 1024."""
+STEP = 0.0023680380545556545
+"""Length of a marching step, world units: the box diagonal 1.4 sqrt(3) over 1024, as float32 arithmetic gives it."""
 MISS = 1e10
 """Entry and exit of a ray that misses the box."""
 
@@ -137,8 +137,8 @@ def march_reference(rays: Rays, grid: OccupancyGrid, t_near: Tensor, t_far: Tens
     """`march_rays` in plain torch from entries and exits ``(R,)``, on any device."""
     march = _March(rays, grid, t_near, t_far, step)
     hit = (march.first_middle < t_far).nonzero()[:, 0]
-    parts = [march.occupied_runs(chunk) for chunk in hit.split(_CHUNK)]
-    ray, first, length = (torch.cat(part) for part in zip(*parts, strict=True))
+    runs = [march.occupied_runs(chunk) for chunk in hit.split(_CHUNK) if len(chunk)]
+    ray, first, length = (torch.cat(parts) for parts in zip(*runs, strict=True)) if runs else (hit, hit, hit)
     return march.samples(ray, first, length)
 
 
@@ -249,22 +249,20 @@ def advance(t: Tensor, count: Tensor, step: float) -> Tensor:
     """Add a float32 step `count` ``(A,)`` times to positive `t` ``(A,)``, as a loop of float32 additions would.
 
     Between two powers of two every addition of the step is rounded to the same stride, a multiple of the spacing of floats
-    there, so that all additions that stay below the next power are one exact product. (Their number is safe as well: the
-    rounding error of the quotient is less than its distance from the next integer.)
+    there, so that all additions that stay below the next power are one exact product. Only the first one there may differ,
+    where the step lies halfway between two floats. (The number of additions is safe as well: the rounding error of the
+    quotient is less than its distance from the next integer.)
     """
     count = count.to(torch.float32)
-    while True:
+    while bool((count > 0).any()):
+        for _ in range(2):  # over the power of two, and to where halves are rounded as from then on
+            t = torch.where(count > 0, t + step, t)
+            count = count.sub(1).clamp_(min=0)
         power = ((t.view(torch.int32) >> 23) + 1 << 23).view(torch.float32)
         stride = (t + step).sub_(t)
-        room = (power - t).div_(stride).ceil_().sub_(1).clamp_(min=0)
-        taken = torch.minimum(count, room)
-        t = stride.mul_(taken).add_(t)
-        count = count - taken
-        more = count > 0
-        if not bool(more.any()):
-            return t
-        t = torch.where(more, t + step, t)
-        count.sub_(1).clamp_(min=0)
+        taken = torch.minimum(count, (power - t).div_(stride).ceil_().sub_(1).clamp_(min=0))
+        t, count = stride.mul_(taken).add_(t), count.sub_(taken)
+    return t
 
 
 def _pick(index: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
