@@ -6,9 +6,13 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rich.progress import Progress, TaskID
+
 from .base import Command, progress_bar
 
 if TYPE_CHECKING:
+    import torch
+
     from gmn_encoder import Nerf
     from gmn_encoder.rendering.occupancy import OccupancyGrid
 
@@ -33,7 +37,7 @@ class RenderCommand(Command):
         parser.add_argument(
             "--elevation", type=float, default=30.0, metavar="DEGREES", help="of the cameras (default: 30)"
         )
-        parser.add_argument("--device", default="cpu", help="where to render, such as cpu or cuda (default: cpu)")
+        parser.add_argument("--device", help="where to render, such as cpu or cuda (default: cuda where there is one)")
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder import load_nerf
@@ -44,11 +48,12 @@ class RenderCommand(Command):
         if not 1 <= arguments.size <= 4096:
             raise ValueError(f"--size is {arguments.size}; expected 1 to 4096 pixels")
         views = arguments.views if arguments.views is not None else _GIF_VIEWS if kind == "GIF" else 1
-        poses = cameras.turntable(views, elevation=arguments.elevation, size=arguments.size).to(arguments.device)
-        nerf = load_nerf(arguments.nerf).to(arguments.device)
+        device = _device(arguments.device)
+        poses = cameras.turntable(views, elevation=arguments.elevation, size=arguments.size).to(device)
+        nerf = load_nerf(arguments.nerf).to(device)
         with progress_bar() as bar:
             grid = self._occupancy(nerf, _steps(bar, "looking for the object"))
-            seen = render.render_views(nerf, poses, grid.to(arguments.device), progress=_steps(bar, "rendering"))
+            seen = render.render_views(nerf, poses, grid.to(device), progress=_steps(bar, "rendering"))
         images.save_images(images.to_images(seen, background), arguments.out)
         return 0
 
@@ -61,9 +66,22 @@ class RenderCommand(Command):
         return nerf_occupancy(nerf, progress=progress)
 
 
-def _steps(bar, description: str) -> Callable[[int, int], None]:
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        raise ValueError(
+            f"--device is {name!r}, which is not to be had here; expected cpu, or cuda with a GPU"
+        ) from error
+
+
+def _steps(bar: Progress, description: str) -> Callable[[int, int], None]:
     """A progress callback that opens its line on the bar when it is first called."""
-    task = None
+    task: TaskID | None = None
 
     def step(done: int, total: int) -> None:
         nonlocal task

@@ -54,7 +54,7 @@ def render_weights(density: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
     """Weights and transmittances of samples, differentiable in the density.
 
     Args:
-        density: ``(S,)`` or ``(S, 1)``, per world unit, at least zero.
+        density: ``(S,)`` or ``(S, 1)``, per world unit, at least zero; half precision is computed in float32.
 
     Returns:
         ``w_i`` and ``T_i``, ``(S,)`` each.
@@ -80,7 +80,8 @@ def composite(rgb: Tensor, density: Tensor, samples: Samples, *, background: Ten
     density = _flat(density, samples)
     if tuple(rgb.shape) != (len(samples), 3):
         raise ValueError(f"rgb has shape {list(rgb.shape)}; expected [{len(samples)}, 3], a colour for each sample")
-    if rgb.is_cuda and rgb.dtype == density.dtype == torch.float32 and has_triton():
+    rgb = rgb.to(density.dtype)
+    if rgb.is_cuda and rgb.dtype == torch.float32 and has_triton():
         from ..kernels.compositing import composite_kernel
 
         rendering = Rendering(*composite_kernel(rgb, density, samples.t_starts, samples.t_ends, samples.offsets))
@@ -152,4 +153,6 @@ class _SumOverRays(torch.autograd.Function):
 def _flat(density: Tensor, samples: Samples) -> Tensor:
     if tuple(density.shape) not in ((len(samples),), (len(samples), 1)):
         raise ValueError(f"density has shape {list(density.shape)}; expected [{len(samples)}], one for each sample")
-    return density.reshape(-1)
+    if not density.is_floating_point():
+        raise ValueError(f"density has dtype {density.dtype}; expected floating-point values per world unit")
+    return density.reshape(-1).to(torch.promote_types(density.dtype, torch.float32))

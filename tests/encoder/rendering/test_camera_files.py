@@ -97,7 +97,7 @@ def test_bad_camera_files_are_refused_with_a_reason(tmp_path, content, message):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="transforms_train_compressed.json"):
+    with pytest.raises(FileNotFoundError, match=r"transforms_train_compressed\.json"):
         camera_file(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_cameras(tmp_path / "nowhere")

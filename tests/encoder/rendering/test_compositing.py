@@ -53,8 +53,8 @@ def test_values_and_gradients_agree_with_a_loop_in_float64():
     weights = torch.rand(6, 5, dtype=torch.float64, generator=generator)
     inputs = (rgb, density, background)
     gradients = torch.autograd.grad((ours * weights).sum(), inputs)
-    for ours, expected in zip(gradients, torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
-        torch.testing.assert_close(ours, expected)
+    for gradient, slow in zip(gradients, torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
+        torch.testing.assert_close(gradient, slow)
 
 
 def test_two_samples_worked_out_by_hand():
@@ -140,3 +140,13 @@ def test_wrong_shapes_are_refused():
         composite(torch.zeros(2, 4), torch.zeros(2), samples)
     with pytest.raises(ValueError, match=r"density has shape \[3\]"):
         render_weights(torch.zeros(3), samples)
+    with pytest.raises(ValueError, match="dtype torch.int64"):
+        render_weights(torch.zeros(2, dtype=torch.int64), samples)
+
+
+def test_half_precision_is_composited_in_float32():
+    samples = packed([300], torch.float32)
+    density, rgb = torch.rand(300).bfloat16(), torch.rand(300, 3).bfloat16()
+    rendering = composite(rgb, density, samples)
+    expected = composite(rgb.float(), density.float(), samples)
+    assert rendering.colour.dtype == torch.float32 and torch.equal(rendering.colour, expected.colour)

@@ -27,7 +27,9 @@ def test_golden_samples_bit_for_bit(golden_render, golden_view_rays, golden_grid
     assert torch.equal(samples.t_ends, golden_render["t_ends_f32"])
 
 
-@pytest.mark.parametrize(("kind", "resolution"), [("shell", 96), ("ball", 96), ("dust", 96), ("noise", 96), ("noise", 7)])
+@pytest.mark.parametrize(
+    ("kind", "resolution"), [("shell", 96), ("ball", 96), ("dust", 96), ("noise", 96), ("noise", 7)]
+)
 def test_agrees_with_the_march_step_by_step(kind, resolution):
     count = 24 if kind == "noise" else 120
     grid, rays = some_grid(kind, resolution), some_rays(count, seed=5)
