@@ -162,33 +162,30 @@ class _March:
         """Clearance of the grid ``(..., A)`` at distances ``(..., A)`` along rays ``(A,)``; 1 outside the box."""
         table = self.table.index_select(1, ray).view(6, *(1,) * (t.ndim - 1), -1)
         u = (t * table[3:]).add_(table[:3]).sub_(self.low).div_(self.extent)  # as fields.unit_coordinates rounds
-        inside = ((u > 0) & (u < 1)).all(dim=0)
+        lowest, highest = (pick(pick(u[0], u[1]), u[2]) for pick in (torch.minimum, torch.maximum))
+        outside = (lowest > 0).logical_and_(highest < 1).logical_not_()
         voxel = u.mul_(self.resolution).clamp_(0, self.resolution - 1).to(self.index_dtype)
         index = voxel[0].mul_(self.resolution).add_(voxel[1]).mul_(self.resolution).add_(voxel[2])
         if self.first_voxel is not None:
             index += self.first_voxel.index_select(0, ray)
-        clearance = self.clearance.index_select(0, index.flatten()).view(index.shape)
-        return clearance.masked_fill_(~inside, 1)
+        return self.clearance.index_select(0, index.flatten()).view(index.shape).masked_fill_(outside, 1)
 
     def candidate_blocks(self, ray: Tensor) -> tuple[Tensor, Tensor]:
         """Where rays ``(A,)`` may meet something: ray and number of each block of `_BLOCKS[-1]` points, in order."""
-        reach = self.t_far[ray] - self.t_near[ray]
-        blocks = int(float(reach.max()) / (self.step * _BLOCKS[0])) + 1
-        block = torch.arange(blocks, device=ray.device).repeat(len(ray))
-        ray = ray.repeat_interleave(blocks)
-        for size, smaller in zip(_BLOCKS, (*_BLOCKS[1:], 0), strict=True):
+        near, far = _pick(ray, self.t_near, self.t_far)
+        block = torch.zeros_like(ray)
+        parts = int(float((far - near).max()) / (self.step * _BLOCKS[0])) + 1
+        for size, smaller in zip(_BLOCKS, (*_BLOCKS[1:], 1), strict=True):
+            # Each block so far in its parts ``(parts, A)``.
             length = self.step * size
-            start = self.t_near.index_select(0, ray).add_(block * length)
-            kept = (start < self.t_far.index_select(0, ray)).nonzero()[:, 0]
-            ray, block, start = _pick(kept, ray, block, start)
+            numbers = block * parts + torch.arange(parts, device=ray.device)[:, None]
+            start = near + numbers * length
             # Half a block reaches so many voxels from that of its centre (a bit more, for rounding).
             voxels = math.ceil(0.5 * length * self.resolution / self.extent + 0.05)
-            kept = (self.clearance_at(ray, start.add_(0.5 * length)) <= voxels).nonzero()[:, 0]
-            ray, block = _pick(kept, ray, block)
-            if smaller:
-                parts = torch.arange(size // smaller, device=ray.device)
-                ray = ray.repeat_interleave(len(parts))
-                block = (block[:, None] * len(parts) + parts).flatten()
+            kept = (start < far).logical_and_(self.clearance_at(ray, start + 0.5 * length) <= voxels)
+            owner, part = kept.T.nonzero(as_tuple=True)
+            ray, block, near, far = _pick(owner, ray, block, near, far)
+            block, parts = block * parts + part, size // smaller
         return ray, block
 
     def occupied_runs(self, ray: Tensor) -> tuple[Tensor, Tensor, Tensor]:

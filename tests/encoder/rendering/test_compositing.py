@@ -140,7 +140,7 @@ def test_wrong_shapes_are_refused():
         composite(torch.zeros(2, 4), torch.zeros(2), samples)
     with pytest.raises(ValueError, match=r"density has shape \[3\]"):
         render_weights(torch.zeros(3), samples)
-    with pytest.raises(ValueError, match="dtype torch.int64"):
+    with pytest.raises(ValueError, match=r"dtype torch\.int64"):
         render_weights(torch.zeros(2, dtype=torch.int64), samples)
 
 
