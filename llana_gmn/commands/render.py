@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gmn_encoder.rendering.occupancy import OccupancyGrid
 
 _GIF_VIEWS = 24
+_VISIBLE = 0.01  # opacity below which a picture that is all background calls for a word
 
 
 class RenderCommand(Command):
@@ -55,6 +57,8 @@ class RenderCommand(Command):
             grid = self._occupancy(nerf, _steps(bar, "looking for the object"))
             seen = render.render_views(nerf, poses, grid.to(device), progress=_steps(bar, "rendering"))
         images.save_images(images.to_images(seen, background), arguments.out)
+        if float(seen.opacity.max()) < _VISIBLE:
+            print(f"llana-gmn render: {nerf.name}: nothing in it is dense enough to be seen", file=sys.stderr)
         return 0
 
     def _occupancy(self, nerf: Nerf, progress: Callable[[int, int], None]) -> OccupancyGrid:

@@ -28,13 +28,14 @@ def test_a_view_shows_what_the_grid_holds(nerf, tmp_path):
 def test_contact_sheet_and_turntable(nerf, tmp_path):
     options = ["--size", "16", "--background", "transparent"]
     assert main(["render", str(nerf), "--out", str(tmp_path / "sheet.png"), "--views", "4", *options]) == 0
-    sheet = Image.open(tmp_path / "sheet.png")
-    assert sheet.size == (32, 32) and sheet.mode == "RGBA" and sheet.getpixel((0, 0))[3] == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (32, 32) and sheet.mode == "RGBA" and sheet.getpixel((0, 0))[3] == 0
     assert main(["render", str(nerf), "--out", str(tmp_path / "turn.gif"), "--views", "3", *options]) == 0
-    assert Image.open(tmp_path / "turn.gif").n_frames == 3
+    with Image.open(tmp_path / "turn.gif") as turn:
+        assert turn.n_frames == 3
 
 
-def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch):
+def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch, capsys):
     (nerf / "grid.pth").unlink()
     asked = []
 
@@ -47,6 +48,7 @@ def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch):
     assert main(["render", str(nerf / "nerf_weights.pth"), "--out", str(out), "--size", "8"]) == 0
     assert asked == [nerf / "nerf_weights.pth"]
     assert bool((np.array(Image.open(out)) == 255).all())
+    assert "nothing in it is dense enough" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ class Cameras:
         )
         pose = self.camera_to_world[views]
         directions = F.normalize((pose[:, :3, :3] * seen[:, None]).sum(dim=-1), dim=-1)
-        return Rays(pose[:, :3, 3], directions)
+        return Rays(pose[:, :3, 3].contiguous(), directions)
 
     def image_rays(self, view: int) -> Rays:
         """The ``(height * width)`` rays of a whole image, row by row."""

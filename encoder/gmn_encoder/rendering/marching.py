@@ -33,7 +33,7 @@ MISS = 1e10
 """Entry and exit of a ray that misses the box."""
 
 _BLOCKS = (32, 8)  # points of a block that is looked at as a whole, coarse to fine
-_CHUNK = 1 << 12  # rays whose blocks are looked for at a time
+_CHUNK = 1 << 13  # rays whose blocks are looked for at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,17 +158,23 @@ class _March:
         low, high = torch.tensor([BOX_MIN, BOX_MAX], dtype=torch.float32)
         self.low, self.extent = float(low), float(high - low)
 
-    def clearance_at(self, ray: Tensor, t: Tensor) -> Tensor:
-        """Clearance of the grid ``(..., A)`` at distances ``(..., A)`` along rays ``(A,)``; 1 outside the box."""
+    def clearance_at(self, ray: Tensor, t: Tensor, *, bounded: bool = True) -> Tensor:
+        """Clearance of the grid ``(..., A)`` at distances ``(..., A)`` along rays ``(A,)``.
+
+        Points outside the box have clearance 1 or, where `bounded` is off, that of the nearest voxel.
+        """
         table = self.table.index_select(1, ray).view(6, *(1,) * (t.ndim - 1), -1)
         u = (t * table[3:]).add_(table[:3]).sub_(self.low).div_(self.extent)  # as fields.unit_coordinates rounds
-        lowest, highest = (pick(pick(u[0], u[1]), u[2]) for pick in (torch.minimum, torch.maximum))
-        outside = (lowest > 0).logical_and_(highest < 1).logical_not_()
+        outside = None
+        if bounded:
+            lowest, highest = (pick(pick(u[0], u[1]), u[2]) for pick in (torch.minimum, torch.maximum))
+            outside = (lowest > 0).logical_and_(highest < 1).logical_not_()
         voxel = u.mul_(self.resolution).clamp_(0, self.resolution - 1).to(self.index_dtype)
         index = voxel[0].mul_(self.resolution).add_(voxel[1]).mul_(self.resolution).add_(voxel[2])
         if self.first_voxel is not None:
             index += self.first_voxel.index_select(0, ray)
-        return self.clearance.index_select(0, index.flatten()).view(index.shape).masked_fill_(outside, 1)
+        clearance = self.clearance.index_select(0, index.flatten()).view(index.shape)
+        return clearance if outside is None else clearance.masked_fill_(outside, 1)
 
     def candidate_blocks(self, ray: Tensor) -> tuple[Tensor, Tensor]:
         """Where rays ``(A,)`` may meet something: ray and number of each block of `_BLOCKS[-1]` points, in order."""
@@ -182,7 +188,8 @@ class _March:
             start = near + numbers * length
             # Half a block reaches so many voxels from that of its centre (a bit more, for rounding).
             voxels = math.ceil(0.5 * length * self.resolution / self.extent + 0.05)
-            kept = (start < far).logical_and_(self.clearance_at(ray, start + 0.5 * length) <= voxels)
+            clearance = self.clearance_at(ray, start + 0.5 * length, bounded=False)
+            kept = (start < far).logical_and_(clearance <= voxels)
             owner, part = kept.T.nonzero(as_tuple=True)
             ray, block, near, far = _pick(owner, ray, block, near, far)
             block, parts = block * parts + part, size // smaller

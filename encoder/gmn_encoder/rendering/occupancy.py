@@ -23,7 +23,7 @@ RESOLUTION = 96
 DENSITY_THRESHOLD = 0.01 / (1.4 * 3**0.5 / 1024)
 """Density (per world unit) from which a voxel counts as occupied: opacity 0.01 over one marching step, nerfacc's default."""
 
-_CLEARANCES = (1, 2, 4, 8)  # dilation radii, doubling
+_DILATIONS = (1, 1, 1, 1, 4, 8)  # radii, each at most what the ones before reach, or one more
 _BATCH = 1 << 14  # points in a query: their features stay in cache
 
 
@@ -67,11 +67,12 @@ class OccupancyGrid:
     def clearance(self) -> Tensor:
         """uint8 ``(B, G, G, G)``: zero where occupied, else c so that no voxel closer than c (Chebyshev) is occupied.
 
-        A lower bound, one of 1, 2, 3, 5, 9 and, 17 for anything farther: what marching needs to cross empty space in leaps.
+        A lower bound, one of 1, 2, 3, 4, 5, 9 and, for anything farther, 17: with it marching crosses empty space in leaps.
+        Kept once computed: where voxels change, make another grid.
         """
         reached, clearance = self.binary, (~self.binary).to(torch.uint8)
         total = 0
-        for radius in (1, *_CLEARANCES):
+        for radius in _DILATIONS:
             reached = _dilate(reached, radius)
             total += radius
             clearance = torch.where(reached, clearance, total + 1)

@@ -1,5 +1,9 @@
 """The Triton kernels against plain torch: in the interpreter on a CPU, compiled on a GPU."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -79,6 +83,36 @@ def test_compositing_kernels_in_the_interpreter():
 
     for ours, expected in composite_both(kernel, "cpu"):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=2e-6)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from gmn_encoder.kernels import compositing, ray_marching
+
+INTEGERS = {"offsets": "*i64", "counts": "*i64", "ray_index": "*i64", "nerf_index": "*i64", "clearance": "*u8", "rays": "i32"}
+SCALARS = {"step": "fp32", "low": "fp32", "extent": "fp32"}
+
+def compile(kernel, **constants):
+    types = {name: INTEGERS.get(name, SCALARS.get(name, "*fp32")) for name in kernel.arg_names}
+    types |= dict.fromkeys(constants, "constexpr")
+    values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(kernel, signature=types, constexprs=values)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+
+march = compile(ray_marching._march_kernel, G=96, HAS_NERFS=True, WRITE=True, RAYS=128)
+assert "div.rn" in march and "div.full" not in march and "fma" not in march
+for kernel in (compositing._forward_kernel, compositing._backward_kernel):
+    assert "shfl" in compile(kernel, SAMPLES=64, OPAQUE=104.0)
+"""
+
+
+def test_kernels_compile_for_a_gpu_with_rounded_arithmetic(tmp_path):
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    result = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.gpu

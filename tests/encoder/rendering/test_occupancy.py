@@ -83,8 +83,8 @@ def test_clearance_never_exceeds_the_distance_to_the_next_occupied_voxel(kind):
         distance = torch.cat([(part[:, None] - occupied).abs().amax(-1).amin(1) for part in voxels.split(512)])
         clearance = clearance.flatten()
         assert bool((clearance <= distance).all())
-        # The bound is the largest of 0, 1, 2, 3, 5, 9, 17 that holds.
-        steps = torch.tensor([0, 1, 2, 3, 5, 9, 17])
+        # The bound is the largest of 0, 1, 2, 3, 4, 5, 9, 17 that holds.
+        steps = torch.tensor([0, 1, 2, 3, 4, 5, 9, 17])
         assert torch.equal(clearance.long(), steps[torch.searchsorted(steps, distance, right=True) - 1])
 
 
