@@ -1,0 +1,10 @@
+"""Rendering: any field, seen by any camera.
+
+* `cameras`: `Cameras`, `Rays`, the default view, turntable and sphere; `camera_files`: transforms.json in and out
+* `occupancy`: `OccupancyGrid`, `grid.pth` in and out, grids from a density
+* `marching`: rays and a grid to packed `Samples`
+* `compositing`: densities and colours of samples to a `Rendering` of rays
+* `render`: the three together for a callback field; `images`: pictures of the result
+
+Everything is plain torch on any device, with Triton kernels (`gmn_encoder.kernels`) for marching and compositing on CUDA.
+"""
