@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,7 +134,7 @@ class _Collected:
         if not self.faces:
             raise ValueError("holds no triangles; expected a surface (point clouds and curves cannot be rendered)")
         faces = np.concatenate(self.faces).astype(np.int32)
-        vertices, degenerate = np.concatenate(self.vertices), 0
+        vertices = np.concatenate(self.vertices)
         keep = (face_normals(vertices, faces) != 0).any(axis=1)
         notes = []
         if degenerate := int((~keep).sum()):
@@ -333,7 +333,6 @@ def srgb_to_linear(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _y_to_z_up(mesh: Mesh) -> Mesh:
     """(x, y, z) -> (x, -z, y), as Blender imports y-up files."""
-    from dataclasses import replace
 
     def turn(points: NDArray) -> NDArray:
         return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)

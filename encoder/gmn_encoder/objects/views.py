@@ -25,8 +25,8 @@ CAMERA_ANGLE_X = 0.8575560450553894
 DISTANCE = 1.5
 """From the camera to the origin, as in the default inspection view: the sphere of `mesh.RADIUS` fills 99.4% of the image."""
 
-_AMBIENT = 0.5
-_LIGHTS = (((0.45, -0.6, 0.85), 0.4), ((-0.7, 0.4, 0.35), 0.22), ((0.2, 0.5, -0.8), 0.12))
+_AMBIENT = 0.68
+_LIGHTS = (((0.45, -0.6, 0.85), 0.3), ((-0.7, 0.4, 0.35), 0.14), ((0.2, 0.5, -0.8), 0.06))
 _MAX_LAYERS = 8
 _COARSE, _FINE = 2, 4  # points per pixel and axis: everywhere, near silhouettes
 _NEARLY_OPAQUE = 0.999

@@ -9,7 +9,7 @@ import numpy as np
 from .dice import Dice
 from .draft import Draft, Topic
 from .materials import ANY, METAL, NEUTRAL, VIVID, Material, distinct, plain
-from .shapes import Shape, box, cylinder, lathe, prism, rod
+from .shapes import Shape, box, cylinder, lathe, loft, prism, rod
 
 # Kind: length, width, body height, bonnet height share, cabin (rear end, rear roof, front roof, front end) in shares of the
 # length from the tail, cabin height. y grows towards the tail.
@@ -101,8 +101,6 @@ def _cabin(
         return np.array(
             [(-wide / 2, start, level), (wide / 2, start, level), (wide / 2, end, level), (-wide / 2, end, level)]
         )
-
-    from .shapes import loft
 
     draft.add(
         "windows",

@@ -116,7 +116,7 @@ _STAND = ("What does the chair stand on?", "How many legs does the chair have?",
 TOPICS = (
     Topic(
         ("What shape is the seat?", "Is the seat round or square?"),
-        ("The seat is {seat_shape} and {seat_look}.", "It has a {seat_shape} seat."),
+        ("The seat is {seat_shape} and {seat_is}.", "It has a {seat_shape} seat."),
         phrase="a {seat_shape} {seat_look} seat",
     ),
     Topic(

@@ -75,7 +75,8 @@ def _base(draft: Draft, dice: Dice, kind: str, stem: Material, height: float) ->
         draft.add("base", lathe(profile, sides=24), glaze)
         draft.add("_neck", rod((0, 0, height * 0.8), (0, 0, height + 0.03), 0.014), stem)
         return
-    draft.add("stem", rod((0, 0, 0.02), (0, 0, height + 0.05), dice.uniform(0.014, 0.022)), stem)
+    low = height * 0.36 if kind == "three-legged" else 0.02
+    draft.add("stem", rod((0, 0, low), (0, 0, height + 0.05), dice.uniform(0.014, 0.022)), stem)
     if kind == "round":
         draft.add("base", cylinder(radius, 0.035, top=radius * dice.uniform(0.6, 1), sides=28), stem)
     elif kind == "square":
@@ -112,7 +113,7 @@ _BASE = ("What does the base look like?", "What does the lamp stand on?", "Descr
 TOPICS = (
     Topic(
         ("What does the lampshade look like?", "What shape is the lampshade?", "Describe the shade."),
-        ("The lampshade is {shade_shape} and {lampshade_look}.", "It has a {shade_shape} {lampshade_look} shade."),
+        ("The lampshade is {shade_shape} and {lampshade_is}.", "It has a {shade_shape} {lampshade_look} shade."),
         {"kind": ("table lamp", "floor lamp", "hanging lamp")},
         phrase="a {shade_shape} {lampshade_look} shade",
     ),
@@ -130,7 +131,7 @@ TOPICS = (
     ),
     Topic(
         _BASE,
-        ("Its base is a {base_look} vase.", "The base is shaped like a vase and {base_look}."),
+        ("Its base is a {base_look} vase.", "The base is shaped like a vase and {base_is}."),
         {"base": "vase-shaped"},
         phrase="a {base_look} base shaped like a vase",
     ),

@@ -102,7 +102,7 @@ def dotted(dice: Dice, ground: Sequence[str] = ANY, dots: Sequence[str] = ANY, *
     a, b = _two(dice, ground, dots)
     rows, columns = (np.mgrid[0:24, 0:24] + 0.5) / 24.0 - 0.5
     tile = np.where((rows**2 + columns**2 < 0.28**2)[..., None], _shade(dice, b), _shade(dice, a)).astype(np.uint8)
-    return Material(f"{a} with {b} dots", (a, b), _mean(tile), "dotted", tile, period)
+    return Material(f"{b}-dotted {a}", (a, b), _mean(tile), "dotted", tile, period)
 
 
 def fabric(dice: Dice, colours: Sequence[str] = ANY, *, period: float = 0.18) -> Material:

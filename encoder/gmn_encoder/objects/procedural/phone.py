@@ -211,7 +211,6 @@ TOPICS = (
         {"content": "plain"},
         phrase="a {ground} screen",
     ),
-    Topic(_SHOWS, ("The screen is dark.", "The screen is off and {screen_look}."), {"content": "off", "screen": "-"}),
     Topic(
         _SHOWS,
         ("The screen is off: all {screen_look}.", "It shows nothing, the screen is {screen_look}."),

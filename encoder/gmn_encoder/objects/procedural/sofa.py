@@ -87,12 +87,12 @@ def _feet(draft: Draft, dice: Dice, width: float, depth: float, foot: float) -> 
 
 
 NOUNS = {"sofa": ("sofa", "couch", "upholstered sofa")}
-MAIN = "seat cushions"
+MAIN = ""
 TOPICS = (
     Topic(
         ("How many people can sit on it?", "How many seat cushions are there?", "How many seats does the sofa have?"),
         ("It has {seats} seats.", "There are {seats} {seat_cushions_look} seat cushions side by side."),
-        phrase="{seats} seats",
+        phrase="{seats} {seat_cushions_look} seats",
     ),
     Topic(
         ("Does it have armrests?", "What do the armrests look like?"),
@@ -103,7 +103,7 @@ TOPICS = (
     ),
     Topic(
         ("Does it have armrests?", "What do the armrests look like?"),
-        ("It has two {armrests_look} armrests with rounded tops.", "The armrests are {armrests_look} and rounded."),
+        ("It has two {armrests_look} armrests with rounded tops.", "The armrests are rounded and {armrests_is}."),
         {"arms": "rounded"},
         reply="Yes",
         phrase="rounded armrests",

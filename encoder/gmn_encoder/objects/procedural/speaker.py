@@ -65,7 +65,14 @@ def _driver(draft: Draft, cone: Material, rim: Material, radius: float, place: t
     ring = lathe([(radius, 0.0), (radius, 0.02), (radius * 0.8, 0.02), (radius * 0.78, 0.006)], sides=24, crease=20)
     draft.add("rims", ring.turned(0, 90).moved(*place), rim)
     bowl = lathe(
-        [(radius * 0.8, 0.014), (radius * 0.3, 0.008), (radius * 0.3, 0.01), (radius * 0.2, 0.024), (0.002, 0.03)],
+        [
+            (radius * 0.8, 0.0),
+            (radius * 0.8, 0.014),
+            (radius * 0.3, 0.008),
+            (radius * 0.3, 0.01),
+            (radius * 0.2, 0.024),
+            (0.002, 0.03),
+        ],
         sides=24,
     )
     draft.add("drivers", bowl.turned(0, 90).moved(*place), cone)
@@ -213,7 +220,7 @@ TOPICS = (
     ),
     Topic(
         ("What does the front look like?", "What colour is the front?"),
-        ("The front board is {front_look}.", "Its front is {front_look}, the case {case_look}."),
+        ("The front board is {front_look}.", "Its front is {front_is}, the case {case_is}."),
         {"board": True},
         phrase="a {front_look} front",
     ),

@@ -100,7 +100,7 @@ _STAND = ("What does the table stand on?", "How many legs does the table have?",
 TOPICS = (
     Topic(
         ("What shape is the table top?", "Is the table round?", "What does the top look like?"),
-        ("The top is {shape} and {top_look}.", "It has a {shape} {top_look} top."),
+        ("The top is {shape} and {top_is}.", "It has a {shape} {top_look} top."),
         phrase="a {shape} {top_look} top",
     ),
     Topic(
@@ -143,7 +143,7 @@ TOPICS = (
     ),
     Topic(
         ("Is the table low or high?", "How tall is it?"),
-        ("It is a high table.", "The table is tall in proportion to its top."),
+        ("It is as high as a dining table.", "It is too high for a coffee table."),
         {"low": False},
     ),
     Topic(
