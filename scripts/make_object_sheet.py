@@ -31,7 +31,7 @@ def main() -> None:
     sheet = np.concatenate(rows).astype(np.float32)
     opacity = sheet[..., 3:] / 255
     flat = np.rint(sheet[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
-    image.fromarray(flat).quantize(96).save(options.out, optimize=True)
+    image.fromarray(flat).quantize(256).save(options.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,17 @@ PLACEHOLDER = "<point>\n"
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 _BRIEF_PROMPTS = (
-    "Describe this object briefly.", "What is this?", "Give a short description of this NeRF.", "Summarize this object in one sentence.",
-    "What does this NeRF represent?", "Caption this object.", "Provide a concise description of the object.",
-    "In a few words, what can be seen here?", "Describe the object in this NeRF in one sentence.", "Offer a brief summary of this 3D object.",
-)  # fmt: skip
+    "Describe this object briefly.",
+    "What is this?",
+    "Give a short description of this NeRF.",
+    "Summarize this object in one sentence.",
+    "What does this NeRF represent?",
+    "Caption this object.",
+    "Provide a concise description of the object.",
+    "In a few words, what can be seen here?",
+    "Describe the object in this NeRF in one sentence.",
+    "Offer a brief summary of this 3D object.",
+)
 _DETAILED_PROMPTS = (
     "Describe this object in detail.", "Give a detailed description of this NeRF.", "What does this object look like in detail?",
     "Describe the shape, the parts and the colours of this object.", "Can you tell me everything you see about this object?",

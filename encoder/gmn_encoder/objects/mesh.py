@@ -80,7 +80,8 @@ class Mesh:
     def fingerprint(self) -> str:
         """SHA-256 of geometry, colours and textures: two equal fingerprints are the same object."""
         digest = hashlib.sha256()
-        for array in (self.vertices, self.faces, self.normals, self.colours, self.uv, self.texture, *self.textures):
+        arrays: list[NDArray] = [self.vertices, self.faces, self.normals, self.colours, self.uv, self.texture]
+        for array in [*arrays, *self.textures]:
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
         return digest.hexdigest()
@@ -99,14 +100,12 @@ def smooth_normals(
 ) -> NDArray[np.float64]:
     """`(F, 3, 3)` corner normals: the mean over the neighbours at that vertex that bend less than `crease` degrees."""
     flat = face_normals(vertices, faces)
-    incident: list[list[int]] = [[] for _ in range(len(vertices))]
-    for index, face in enumerate(faces):
-        for vertex in face:
-            incident[vertex].append(index)
-    width = max(map(len, incident), default=0)
-    table = np.full((len(vertices), width), -1)
-    for vertex, row in enumerate(incident):
-        table[vertex, : len(row)] = row
+    corners = faces.ravel()
+    order = np.argsort(corners, kind="stable")  # corners grouped by vertex
+    count = np.bincount(corners, minlength=len(vertices))
+    within = np.arange(len(corners)) - np.repeat(np.cumsum(count) - count, count)
+    table = np.full((len(vertices), int(count.max(initial=0))), -1)
+    table[corners[order], within] = order // 3
     around = table[faces]  # (F, 3, K)
     neighbours = flat[around]  # (F, 3, K, 3)
     close = (neighbours @ flat[:, None, :, None])[..., 0] > np.cos(np.radians(crease))

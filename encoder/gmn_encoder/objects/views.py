@@ -191,7 +191,10 @@ class _Scene:
         shape = (len(rows), _COARSE, len(columns), _COARSE)
         seen, hit = self._look(grid(_COARSE), None, front)
         parts = seen.reshape(*shape, 4)
-        pixels = sum(parts[:, i, :, j] for i in range(_COARSE) for j in range(_COARSE)) / np.float32(_COARSE**2)
+        pixels = np.zeros((len(rows), len(columns), 4), np.float32)
+        for i in range(_COARSE):
+            for j in range(_COARSE):
+                pixels += parts[:, i, :, j] / np.float32(_COARSE**2)
         edge = _edges(hit.reshape(shape[0] * _COARSE, -1)).reshape(shape).any(axis=(1, 3))
         row, column = np.nonzero(edge)
         if len(row):
@@ -208,7 +211,7 @@ class _Scene:
     def _look(
         self, grid: PixelGrid, points: NDArray[np.int64] | None, front: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """`(Q, 4)` colour times opacity, and opacity, at Q points of the grid (all for `None`), and whether a surface is there."""
+        """`(Q, 4)` colour times opacity, and opacity, at Q points of the grid (all for `None`), and where a surface is."""
         hits = self._caster.first(grid, points)
         found = np.nonzero(hits.face >= 0)[0]
         total = np.zeros((len(hits.face), 4), np.float32)

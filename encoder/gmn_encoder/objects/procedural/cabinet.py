@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .dice import Dice
 from .draft import Draft, Topic
-from .materials import ANY, METAL, NEUTRAL, VIVID, Material, distinct, plain, wood
-from .shapes import box, cylinder, ellipsoid, rod
+from .materials import ANY, METAL, NEUTRAL, Material, darker, distinct, plain, wood
+from .shapes import box, ellipsoid, rod
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -25,9 +25,7 @@ def build(draft: Draft, dice: Dice) -> None:
             )
         )
     else:
-        fronts = Material(
-            body.look, body.colours, tuple(int(c * 0.92) for c in body.rgb), body.pattern, body.tile, body.period
-        )
+        fronts = darker(body)
     handles = plain(dice, distinct((*METAL, "yellow", "red"), *fronts.colours))
     foot = dice.weighted({"legs": 0.5, "plinth": 0.3, "none": 0.2})
     lift = _feet(draft, dice, foot, width, depth)
@@ -124,7 +122,8 @@ def _doors(
 
 
 def _drawers(
-    draft: Draft, fronts: Material, handles: Material, knob: str, rows: int, columns: int, area: tuple[float, float, float], depth: float
+    draft: Draft, fronts: Material, handles: Material, knob: str, rows: int, columns: int, area: tuple[float, float, float],
+    depth: float,
 ) -> None:  # fmt: skip
     width, height, low = area
     wide, tall = width / columns, height / rows

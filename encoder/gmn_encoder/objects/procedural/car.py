@@ -8,7 +8,7 @@ import numpy as np
 
 from .dice import Dice
 from .draft import Draft, Topic
-from .materials import ANY, METAL, NEUTRAL, VIVID, Material, distinct, plain
+from .materials import METAL, VIVID, Material, distinct, plain
 from .shapes import Shape, box, cylinder, lathe, loft, prism, rod
 
 # Kind: length, width, body height, bonnet height share, cabin (rear end, rear roof, front roof, front end) in shares of the
@@ -143,9 +143,14 @@ def _details(
     draft.add("_bumpers", box((width * 0.96, 0.05, 0.04), (0, half - 0.005, clearance + 0.04)), trim)
     roof_z, roof_y = top + roof - 0.005, half - length * (cabin[1] + cabin[2]) / 2
     extra = dice.weighted(
-        {"none": 0.35, "spoiler": 0.35 if kind in ("sports car", "sedan") else 0.0, "roof rack": 0.3 if kind != "sports car" else 0.0,
-         "roof sign": 0.15 if kind in ("sedan", "hatchback") else 0.0, "light bar": 0.15}
-    )  # fmt: skip
+        {
+            "none": 0.35,
+            "spoiler": 0.35 if kind in ("sports car", "sedan") else 0.0,
+            "roof rack": 0.3 if kind != "sports car" else 0.0,
+            "roof sign": 0.15 if kind in ("sedan", "hatchback") else 0.0,
+            "light bar": 0.15,
+        }
+    )
     if extra == "spoiler":
         wing = plain(dice, (*paint.colours, "black"))
         draft.add("spoiler", box((width * 0.86, 0.08, 0.018), (0, half - 0.05, top + 0.065)), wing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .dice import Dice
 from .draft import Draft, Topic
-from .materials import ANY, METAL, NEUTRAL, VIVID, Material, distinct, fabric, plain, wood
+from .materials import ANY, METAL, VIVID, Material, distinct, fabric, plain, wood
 from .shapes import box, cylinder, ellipsoid, rod, rounded_box
 
 
@@ -19,6 +19,7 @@ def build(draft: Draft, dice: Dice) -> None:
         draft.add("seat", cylinder(width / 2, thickness, sides=28).moved(0, 0, height - thickness), seat)
     else:
         draft.add("seat", rounded_box((width, depth, thickness), 0.04, (0, 0, height - thickness / 2), bevel=0.4), seat)
+    draft.say(seat_shape="round" if round_seat else "square")
     support = dice.weighted({"four legs": 0.66, "column": 0.17, "star": 0.17})
     _support(draft, dice, frame, support, width, depth, height - thickness)
     back = dice.weighted({"solid": 0.4, "vertical slats": 0.3, "horizontal slats": 0.3})
@@ -42,9 +43,8 @@ def _support(draft: Draft, dice: Dice, frame: Material, kind: str, width: float,
     if kind == "four legs":
         thick, splay = dice.uniform(0.018, 0.03), dice.uniform(0, 0.07)
         square, taper = dice.chance(0.5), dice.uniform(0.6, 1)
-        inset = 0.04 + (0.05 if draft.parameters.get("seat_shape") == "round" else 0.0)
-        x, y = width / 2 - inset, depth / 2 - inset
-        x, y = min(x, width * 0.36), min(y, depth * 0.36)
+        reach = 0.3 if draft.parameters["seat_shape"] == "round" else 0.4
+        x, y = width * reach, depth * reach
         for sx in (-1, 1):
             for sy in (-1, 1):
                 foot, top = (sx * (x + splay), sy * (y + splay), 0.0), (sx * x, sy * y, height)
@@ -87,12 +87,12 @@ def _back(
                 post = rod((x, y + 0.015, height - 0.03), (x, y + 0.015, height + gap + 0.1), 0.016)
                 draft.add("_back posts", post.turned(0, -lean, about=hinge), frame)
         return
-    post = 0.02
-    for x in (-width / 2 + post, width / 2 - post):
+    margin = 0.02
+    for x in (-width / 2 + margin, width / 2 - margin):
         shape = box((0.036, 0.036, tall + 0.02), (x, y, height + tall / 2 - 0.01))
         draft.add("backrest", shape.turned(0, -lean, about=hinge), frame)
     count = dice.integer(2, 4) if kind == "horizontal slats" else dice.integer(3, 5)
-    inner = width - 4 * post
+    inner = width - 4 * margin
     if kind == "vertical slats":
         for z in (0.09, tall - 0.03):
             rail = box((inner + 0.03, 0.026, 0.055), (0, y, height + z))

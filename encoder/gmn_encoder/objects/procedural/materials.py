@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -120,6 +120,13 @@ def fabric(dice: Dice, colours: Sequence[str] = ANY, *, period: float = 0.18) ->
 def picture(look: str, colours: tuple[str, ...], image: NDArray[np.uint8]) -> Material:
     """An image for a `shapes.panel`, row 0 at the top."""
     return Material(look, colours, _mean(image), "picture", image, 1.0)
+
+
+def darker(material: Material, share: float = 0.85) -> Material:
+    """The same look a shade darker, so that a part stands out from what it lies on."""
+    r, g, b = (int(channel * share) for channel in material.rgb)
+    tile = None if material.tile is None else (material.tile * share).astype(np.uint8)
+    return replace(material, rgb=(r, g, b), tile=tile)
 
 
 def _two(dice: Dice, first: Sequence[str], second: Sequence[str]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from .dice import Dice
 from .draft import Draft, Topic
-from .materials import ANY, COLOURS, METAL, NEUTRAL, VIVID, Material, distinct, picture, plain
+from .materials import COLOURS, NEUTRAL, VIVID, Material, distinct, picture, plain
 from .shapes import Shape, box, cylinder, panel, rod, rounded_box
 
 # Phones stand upright, the screen towards -y.
@@ -86,8 +86,10 @@ def _icons(draft: Draft, dice: Dice, case: Material) -> Material:
     return picture(ground, (ground,), image)
 
 
-def _keys(draft: Draft, dice: Dice, case: Material, place: tuple[float, float, float], size: tuple[float, float], *, tilt: float = 0.0, hinge: tuple[float, float, float] = (0, 0, 0)) -> None:  # fmt: skip
-    """A 3 x 4 key pad facing -y around `place`."""
+def _keys(
+    draft: Draft, dice: Dice, case: Material, place: tuple[float, float, float], size: tuple[float, float], *, tilt: float = 0.0
+) -> None:  # fmt: skip
+    """A 3 x 4 key pad facing -y around `place`, then turned about the x axis by `tilt` degrees."""
     paint = plain(dice, distinct(("white", "black", "light grey", "yellow", "grey"), *case.colours))
     width, height = size
     for row in range(4):
@@ -96,7 +98,7 @@ def _keys(draft: Draft, dice: Dice, case: Material, place: tuple[float, float, f
             key = rounded_box(
                 (width / 3 * 0.72, 0.024, height / 4 * 0.66), 0.015, (place[0] + x, place[1], place[2] + z), axis=1
             )
-            draft.add("keys", key.turned(0, tilt, about=hinge) if tilt else key, paint)
+            draft.add("keys", key.turned(0, tilt), paint)
 
 
 def _key_phone(draft: Draft, dice: Dice, case: Material) -> None:

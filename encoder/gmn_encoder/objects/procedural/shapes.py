@@ -201,7 +201,7 @@ def rounded_box(
         section = np.zeros((len(loop), 3))
         section[:, i], section[:, j], section[:, axis] = loop[:, 0], loop[:, 1], level
         sections.append(section)
-    return loft(sections, grain=int(np.argmax(size)), crease=50).moved(*centre)
+    return loft(sections, grain=int(np.argmax(size)), crease=40).moved(*centre)
 
 
 def prism(outline: ArrayLike, depth: float, *, axis: Axis = 0, inset: float = 0.0) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .dice import Dice
 from .draft import Draft, Topic
 from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, distinct, fabric, plain, wood
-from .shapes import Shape, box, cylinder, rod, rounded_box
+from .shapes import Shape, cylinder, rod, rounded_box
 
 
 def build(draft: Draft, dice: Dice) -> None:

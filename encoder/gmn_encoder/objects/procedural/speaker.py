@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from .dice import Dice
 from .draft import Draft, Topic
 from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, Material, distinct, dotted, plain, wood
@@ -125,7 +127,7 @@ def _portable(draft: Draft, dice: Dice) -> None:
             (reach * 0.8, 0.0, top),
             (reach, 0.0, 2 * radius - 0.03),
         ]
-        for begin, end in zip(points[:-1], points[1:], strict=True):
+        for begin, end in pairwise(points):
             draft.add("_handle", rod(begin, end, 0.018, sides=8), ends)
     else:
         dial = cylinder(radius * 0.45, 0.03, sides=18).moved(0, 0, length + 0.02)

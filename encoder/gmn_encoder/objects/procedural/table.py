@@ -65,9 +65,9 @@ def _support(
             leg = rod((0, -width * 0.4, 0), (0, -width * 0.26, height), thick * 0.7, top=thick)
             draft.add("legs", leg.turned(2, 120 * k), frame)
     elif kind == "column":
-        foot = min(width, depth) * dice.uniform(0.26, 0.36)
+        base = min(width, depth) * dice.uniform(0.26, 0.36)
         waist = dice.uniform(0.03, 0.07)
-        profile = [(foot, 0), (foot, 0.02), (waist, 0.09), (waist, height * 0.8), (waist * 1.8, height)]
+        profile = [(base, 0), (base, 0.02), (waist, 0.09), (waist, height * 0.8), (waist * 1.8, height)]
         draft.add("column", lathe(profile, sides=24), frame)
     elif kind == "side panels":
         for x in (-1, 1):

@@ -8,8 +8,8 @@ import numpy as np
 
 from .dice import Dice
 from .draft import Draft, Topic
-from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, Material, distinct, plain, striped, wood
-from .shapes import Shape, box, cylinder, lathe, loft, prism, rod
+from .materials import DEEP, METAL, NEUTRAL, VIVID, Material, distinct, plain, striped, wood
+from .shapes import Shape, box, cylinder, loft, prism, rod
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -125,7 +125,7 @@ def _motor(draft: Draft, dice: Dice) -> None:
     decks = dice.integer(1, 3)
     z = height
     wide, long, back = width * 0.72, length * dice.uniform(0.4, 0.5), length * 0.06
-    for level in range(decks):
+    for _ in range(decks):
         tall = 0.1
         draft.add("cabin", box((wide, long, tall), (0, back, z + tall / 2), top=(0.92, 0.9)), house)
         draft.add(
