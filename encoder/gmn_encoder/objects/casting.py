@@ -169,8 +169,9 @@ class Rasteriser:
         image = torch.stack([image[..., 0], -image[..., 1]], dim=-1) + grid.size / 2  # (F, 3, 2) column, row
         usable = (depth > _NEAR).all(dim=1)
         low, high = image.amin(dim=1), image.amax(dim=1)
-        first_column, last_column = torch.searchsorted(columns, low[:, 0]), torch.searchsorted(columns, high[:, 0])
-        first_row, last_row = torch.searchsorted(rows, low[:, 1]), torch.searchsorted(rows, high[:, 1])
+        bounds = [corner[:, axis].contiguous() for axis in (0, 1) for corner in (low, high)]
+        first_column, last_column = (torch.searchsorted(columns, bound) for bound in bounds[:2])
+        first_row, last_row = (torch.searchsorted(rows, bound) for bound in bounds[2:])
         wide = (last_column - first_column) * usable
         count = wide * (last_row - first_row)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,7 +91,7 @@ def _read_scene(path: Path) -> Any:
     try:
         with _quiet():
             # No processing: merging vertices would tear texture seams, and dropping faces is ours to report.
-            return trimesh.load_scene(path, process=False, allow_remote=False)
+            scene = trimesh.load_scene(path, process=False, allow_remote=False)
     except ImportError as error:
         raise ImportError(f"{path}: {error}; install what reads it with: pip install 'llana-gmn[objects]'") from error
     except MemoryError:
@@ -99,6 +100,25 @@ def _read_scene(path: Path) -> Any:
         # Parsers fail with whatever a broken file leads them to (KeyError, struct.error, IndexError, ...): the file's fault.
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise ValueError(f"{path}: is no {path.suffix.lower()} mesh, or cut short ({reason})") from error
+    _require_declared_faces(path, sum(_face_count(geometry) for geometry in scene.geometry.values()))
+    return scene
+
+
+def _require_declared_faces(path: Path, found: int) -> None:
+    """trimesh takes what is left of text files that end early; their headers know better. Polygons only add triangles."""
+    if path.suffix.lower() not in (".ply", ".off"):
+        return
+    with open(path, "rb") as file:
+        head = file.read(1 << 16).decode("latin-1")
+    if path.suffix.lower() == ".ply":
+        match = re.search(r"^element face (\d+)\s*$", head, flags=re.MULTILINE)
+        declared = match.group(1) if match else "0"
+    else:  # OFF, then the numbers of vertices, faces and edges; the word may be missing, comments may stand between
+        words = re.sub(r"#.*", "", head).split()
+        numbers = words[1:] if words and words[0].endswith("OFF") else words
+        declared = numbers[1] if len(numbers) > 1 and numbers[1].isdecimal() else "0"
+    if found < int(declared):
+        raise ValueError(f"{path}: is cut short: its header declares {declared} faces and {found} can be read")
 
 
 @contextlib.contextmanager
@@ -188,10 +208,11 @@ def _add_geometry(
     points = np.asarray(geometry.vertices, np.float64)
     if faces.min() < 0 or faces.max() >= len(points):
         raise ValueError(f"part {name!r} names vertex {int(faces.max())} of {len(points)}; the file is broken")
-    points = points @ transform[:3, :3].T + transform[:3, 3]
-    if not np.isfinite(points[faces]).all():
+    used = points[faces]
+    if not np.isfinite(used).all() or np.abs(used).max() > 1e18 or not np.isfinite(transform).all():
         raise ValueError(f"part {name!r} has vertices that are not finite (NaN or infinite); repair the mesh first")
     points = np.where(np.isfinite(points), points, 0.0)  # unused ones do no harm
+    points = points @ transform[:3, :3].T + transform[:3, 3]
     with _quiet():
         colours, uv, image, found = _surface(collected, geometry, faces, gltf=gltf)
     collected.faces.append(faces + collected.n_vertices)

@@ -208,7 +208,13 @@ def broken_files() -> dict[str, tuple[str, bytes, str]]:
         "truncated glb": ("a.glb", glb[: len(glb) // 2], "cut short"),
         "truncated header": ("a.glb", glb[:9], "cut short"),
         "truncated stl": ("a.stl", tall_box().export(file_type="stl")[:300], "cut short|no triangles"),
-        "truncated ply": ("a.ply", tall_box().export(file_type="ply")[:500], "cut short|no triangles|broken"),
+        "truncated ply": ("a.ply", tall_box().export(file_type="ply")[:450], "cut short"),
+        "truncated text ply": (
+            "a.ply",
+            tall_box().export(file_type="ply", encoding="ascii")[:-9],
+            "12 faces and 11 can",
+        ),
+        "truncated off": ("a.off", tall_box().export(file_type="off").encode()[:-9], "12 faces and 11 can"),
         "text as glb": ("a.glb", b"hello, this is no mesh at all", "cut short"),
         "zip as obj": ("a.obj", b"PK\x03\x04" + bytes(range(256)), "cut short|no triangles"),
         "index beyond": ("a.off", b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 9\n", "broken|cut short"),
@@ -257,7 +263,7 @@ def test_a_million_faces_work(tmp_path):
 
 def test_radius_must_fit(tmp_path):
     tall_box().export(tmp_path / "a.ply")
-    with pytest.raises(ValueError, match="radius is 0.8"):
+    with pytest.raises(ValueError, match=r"radius is 0\.8"):
         load_mesh(tmp_path / "a.ply", radius=0.8)
 
 

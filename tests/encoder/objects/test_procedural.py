@@ -33,8 +33,8 @@ COUNTED = {
     ("airplane", "tail_fins"): "tail fins", ("airplane", "nozzles"): "_nozzles",
 }  # fmt: skip
 NOT_PARTS = {
-    ("display", "bars"), ("display", "panes"), ("phone", "icon_rows"), ("phone", "icon_columns"), ("watercraft", "container_rows"),
-    ("cabinet", "compartments"),
+    ("display", "bars"), ("display", "panes"), ("phone", "icon_rows"), ("phone", "icon_columns"),
+    ("watercraft", "container_rows"), ("cabinet", "compartments"),
 }  # fmt: skip
 SINGULAR = {"doors": "door", "drawers": "drawer", "pillows": "pillow", "camera lenses": "camera lens", "masts": "mast",
             "sails": "sail", "benches": "bench", "tail fins": "tail fin"}  # fmt: skip
