@@ -21,7 +21,8 @@ from .mesh import Mesh
 
 CasterName = Literal["auto", "embree", "torch"]
 
-_CHUNK = 4_000_000  # triangle-point pairs at a time: bounds the memory of the rasteriser
+_CHUNKS = {"cpu": 300_000}  # triangle-point pairs at a time: few enough for the cache of a CPU
+_CHUNK = 16_000_000  # elsewhere: bounds the memory
 _NEAR = 1e-3
 
 
@@ -138,7 +139,11 @@ class RayCaster:
 
 
 class Rasteriser:
-    """Triangles projected to the image, the nearest kept per point; float64, plain torch on `device`.
+    """Triangles projected to the image, the nearest kept per point; plain torch on `device`.
+
+    For a triangle with corners a, b, c (camera space) and a direction d, the products (b x c) . d, (c x a) . d and (a x b) . d
+    are proportional to the barycentric weights of the point where they meet, at depth det(a, b, c) / their sum. They are linear
+    in the image position, so each triangle needs nine numbers, and an edge that two triangles share gets one value from both.
 
     Work grows with the image area that all triangles cover together, hidden ones included. A triangle that reaches behind the
     camera is left out: cameras stand outside the object.
@@ -149,83 +154,82 @@ class Rasteriser:
         self._corners = corners.to(device)  # (F, 3, 3)
 
     def first(self, grid: PixelGrid, points: NDArray[np.int64] | None = None) -> Hits:
-        hits = self._rasterise(grid, None)
-        return hits if points is None else hits[points]
+        if points is None:
+            return self._rasterise(grid, None)
+        beyond = np.full(len(grid), np.inf, np.float32)
+        beyond[points] = 0
+        return self._rasterise(grid, beyond)[points]
 
     def behind(self, grid: PixelGrid, points: NDArray[np.int64], hits: Hits) -> Hits:
-        nearest = np.full(len(grid), np.inf)
-        nearest[points] = _past(hits.depth)
-        return self._rasterise(grid, torch.from_numpy(nearest).to(self._corners.device))[points]
+        beyond = np.full(len(grid), np.inf, np.float32)
+        beyond[points] = _past(hits.depth)
+        return self._rasterise(grid, beyond)[points]
 
-    def _rasterise(self, grid: PixelGrid, beyond: Tensor | None) -> Hits:
-        """The nearest triangle per point deeper than `beyond` `(R,)`."""
+    def _rasterise(self, grid: PixelGrid, beyond: NDArray[np.float32] | None) -> Hits:
+        """The nearest triangle per point, deeper than `beyond` `(R,)`; a point with infinity there is left out."""
         device = self._corners.device
-        columns = torch.from_numpy(np.asarray(grid.columns, np.float64)).to(device)
-        rows = torch.from_numpy(np.asarray(grid.rows, np.float64)).to(device)
-        world_to_camera = torch.linalg.inv(torch.from_numpy(np.asarray(grid.camera_to_world, np.float64))).to(device)
-        local = self._corners @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
-        depth = -local[..., 2]
-        image = local[..., :2] / depth.clamp(min=_NEAR)[..., None] * grid.focal
-        image = torch.stack([image[..., 0], -image[..., 1]], dim=-1) + grid.size / 2  # (F, 3, 2) column, row
-        usable = (depth > _NEAR).all(dim=1)
-        low, high = image.amin(dim=1), image.amax(dim=1)
-        bounds = [corner[:, axis].contiguous() for axis in (0, 1) for corner in (low, high)]
+        limit = None if beyond is None else torch.from_numpy(beyond).to(device)
+        columns = torch.from_numpy((np.asarray(grid.columns) - grid.size / 2) / grid.focal).to(device)
+        rows = torch.from_numpy((np.asarray(grid.rows) - grid.size / 2) / grid.focal).to(device)
+        camera = torch.from_numpy(np.asarray(grid.camera_to_world, np.float64)).to(device)
+        local = (self._corners - camera[:3, 3]) @ camera[:3, :3]
+        local = local * local.new_tensor(
+            [1.0, -1.0, -1.0]
+        )  # x right, y down, z forwards: the image position is (x, y) / z
+        edges, determinant = _edge_functions(local)
+        image = local[..., :2] / local[..., 2:].clamp(min=_NEAR)
+        usable = (local[..., 2] > _NEAR).all(dim=1) & (determinant > 1e-15)
+        bounds = [bound[:, axis].contiguous() for axis in (0, 1) for bound in (image.amin(dim=1), image.amax(dim=1))]
         first_column, last_column = (torch.searchsorted(columns, bound) for bound in bounds[:2])
         first_row, last_row = (torch.searchsorted(rows, bound) for bound in bounds[2:])
         wide = (last_column - first_column) * usable
         count = wide * (last_row - first_row)
 
-        best = torch.full((len(grid),), torch.inf, dtype=torch.float64, device=device)
+        columns, rows, edges, determinant = columns.float(), rows.float(), edges.float(), determinant.float()
+        best = torch.full((len(grid),), torch.inf, device=device)
         owner = torch.full((len(best),), -1, dtype=torch.int64, device=device)
-        weights = torch.zeros(len(best), 2, dtype=torch.float64, device=device)
-        for faces in _chunks(count):
+        weights = torch.zeros(len(best), 2, device=device)
+        for faces in _chunks(count, _CHUNKS.get(device.type, _CHUNK)):
             face = torch.repeat_interleave(faces, count[faces])
             start = torch.cumsum(count[faces], 0) - count[faces]
             within = torch.arange(len(face), device=device) - torch.repeat_interleave(start, count[faces])
-            row = first_row[face] + within // wide[face]
-            column = first_column[face] + within % wide[face]
-            bary = _barycentric(image[face], torch.stack([columns[column], rows[row]], dim=-1))
-            inside = (bary >= 0).all(dim=-1)
-            face, bary, point = face[inside], bary[inside], (row * len(columns) + column)[inside]
-            # Perspective: image-space weights are linear in 1 / depth.
-            bary = bary / depth[face]
-            inverse = bary.sum(dim=-1)
-            bary = bary / inverse[:, None]
-            deep = 1 / inverse
-            if beyond is not None:
-                keep = deep > beyond[point]
-                face, bary, point, deep = face[keep], bary[keep], point[keep], deep[keep]
-            _keep_nearest(best, owner, weights, face, bary, point, deep)
-        return Hits(
-            owner.cpu().numpy(),
-            weights[:, 0].float().cpu().numpy(),
-            weights[:, 1].float().cpu().numpy(),
-            best.float().cpu().numpy(),
-        )
+            down = torch.div(within, wide[face], rounding_mode="floor")
+            point = (first_row[face] + down) * len(columns) + first_column[face] + within - down * wide[face]
+            if limit is not None:
+                wanted = torch.isfinite(limit)[point]
+                face, point = face[wanted], point[wanted]
+            x, y = columns[point % len(columns)], rows[torch.div(point, len(columns), rounding_mode="floor")]
+            value = edges[face]  # (Q, 4, 3)
+            value = value[:, :, 0] * x[:, None] + value[:, :, 1] * y[:, None] + value[:, :, 2]
+            inside = (value[:, :3] >= 0).all(dim=-1) & (value[:, 3] > 0)
+            face, point, value = face[inside], point[inside], value[inside]
+            depth = determinant[face] / value[:, 3]
+            if limit is not None:
+                deeper = depth > limit[point]
+                face, point, value, depth = face[deeper], point[deeper], value[deeper], depth[deeper]
+            _keep_nearest(best, owner, weights, face, value[:, 1:3] / value[:, 3:], point, depth)
+        u, v = weights.cpu().numpy().T
+        return Hits(owner.cpu().numpy(), u, v, best.cpu().numpy())
 
 
-def _chunks(count: Tensor) -> list[Tensor]:
-    """Faces with points in their bounding rectangle, in groups of at most `_CHUNK` pairs (or one face)."""
+def _edge_functions(local: Tensor) -> tuple[Tensor, Tensor]:
+    """`(F, 3, 3)` corners in camera space -> `(F, 4, 3)` coefficients of (x, y, 1) for the three weights and their sum, and the
+    determinants `(F,)`; signs such that all are positive inside a triangle in front of the camera, whatever its winding."""
+    a, b, c = local.unbind(dim=1)
+    crosses = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=1)
+    determinant = (a * crosses[:, 0]).sum(dim=-1)
+    total = torch.linalg.cross(b - a, c - a)[:, None]
+    sign = torch.where(determinant < 0, -1.0, 1.0)
+    return torch.cat([crosses, total], dim=1) * sign[:, None, None], determinant * sign
+
+
+def _chunks(count: Tensor, most: int) -> list[Tensor]:
+    """Faces with points in their bounding rectangle, in groups of at most about `most` pairs (or one face)."""
     faces = torch.nonzero(count > 0).flatten()
     if not len(faces):
         return []
-    group = (torch.cumsum(count[faces], 0) - count[faces]) // _CHUNK
+    group = (torch.cumsum(count[faces], 0) - count[faces]) // most
     return list(torch.split(faces, torch.unique_consecutive(group, return_counts=True)[1].tolist()))
-
-
-def _barycentric(triangle: Tensor, point: Tensor) -> Tensor:
-    """`(Q, 3, 2)` triangles and `(Q, 2)` points -> `(Q, 3)` weights, all in 0..1 inside; -1 for triangles seen edge-on."""
-    a, b, c = triangle.unbind(dim=1)
-    area = _cross(b - a, c - a)
-    weights = torch.stack(
-        [_cross(b - point, c - point), _cross(c - point, a - point), _cross(a - point, b - point)], -1
-    )
-    flat = area.abs() < 1e-12
-    return torch.where(flat[:, None], -torch.ones_like(weights), weights / torch.where(flat, 1.0, area)[:, None])
-
-
-def _cross(a: Tensor, b: Tensor) -> Tensor:
-    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def _keep_nearest(
@@ -239,4 +243,4 @@ def _keep_nearest(
     lowest.scatter_reduce_(0, point[won], face[won], "amin")
     won &= lowest[point] == face
     owner[point[won]] = face[won]
-    weights[point[won]] = bary[won][:, 1:]
+    weights[point[won]] = bary[won]

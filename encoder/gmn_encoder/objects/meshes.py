@@ -297,7 +297,11 @@ def _texture_index(collected: _Collected, image: Any, factor: NDArray[np.float64
     mode = (getattr(material, "alphaMode", None), getattr(material, "alphaCutoff", None))
     key = (id(image), tuple(factor.tolist()), mode)
     if key not in collected.textures:
-        picture = image.convert("RGBA")
+        try:
+            picture = image.convert("RGBA")  # decoded only here
+        except Exception as error:  # whatever the picture's format fails with
+            reason = str(error).partition("\n")[0][:120]
+            raise ValueError(f"a texture of the mesh cannot be decoded ({reason}); repair or remove it") from error
         if max(picture.size) > _MAX_TEXTURE_SIDE:
             picture.thumbnail((_MAX_TEXTURE_SIDE, _MAX_TEXTURE_SIDE))
         texels = np.asarray(picture, np.uint8)

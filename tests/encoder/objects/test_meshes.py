@@ -177,6 +177,16 @@ def test_alpha_modes(tmp_path, mode, opacity):
     assert mesh.opaque == (min(opacity) == 255)
 
 
+def test_broken_texture_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 4))
+    image = bytearray(png(noise))
+    image[600:1200] = bytes(600)  # the header stays, the pixels do not
+    material = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}
+    (tmp_path / "a.glb").write_bytes(gltf_triangle(material, attributes={"TEXCOORD_0": UV}, images=[bytes(image)]))
+    with pytest.raises(ValueError, match=r"a\.glb: a texture of the mesh cannot be decoded"):
+        load_mesh(tmp_path / "a.glb")
+
+
 def test_no_colour_is_grey_and_said(tmp_path):
     tall_box().export(tmp_path / "a.stl")
     mesh = load_mesh(tmp_path / "a.stl")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..mesh import face_normals, smooth_normals
+from ..mesh import cross, face_normals, smooth_normals
 
 Point = tuple[float, float, float]
 Axis = int  # 0 x, 1 y, 2 z
@@ -61,28 +61,20 @@ class Shape:
 def _planar_uv(vertices: NDArray, faces: NDArray, grain: Axis) -> NDArray[np.float64]:
     """Texture coordinates by projection along each face's main direction; u runs along `grain` where the face contains it."""
     main = np.abs(face_normals(vertices, faces)).argmax(axis=1)
-    corners = vertices[faces]
-    others = [[axis for axis in (grain, *((grain + k) % 3 for k in (1, 2))) if axis != face] for face in main]
-    index = np.array(others, np.int64).reshape(-1, 1, 2)
-    return np.take_along_axis(corners, np.broadcast_to(index, (*corners.shape[:2], 2)), axis=2)
+    order = (grain, (grain + 1) % 3, (grain + 2) % 3)
+    others = np.array([[axis for axis in order if axis != away] for away in range(3)])[main]  # (F, 2)
+    return vertices[faces][np.arange(len(faces))[:, None, None], np.arange(3)[:, None], others[:, None]]
 
 
 def _solid(vertices: ArrayLike, faces: ArrayLike, *, grain: Axis, crease: float) -> Shape:
     points, triangles = np.asarray(vertices, np.float64), np.asarray(faces, np.int64)
-    area = np.sqrt(
-        (
-            np.cross(
-                points[triangles[:, 1]] - points[triangles[:, 0]], points[triangles[:, 2]] - points[triangles[:, 0]]
-            )
-            ** 2
-        ).sum(1)
-    )
-    triangles = triangles[area > 1e-10]
-    normals = (
-        smooth_normals(points, triangles, crease=crease)
-        if crease > 0
-        else np.repeat(face_normals(points, triangles)[:, None], 3, axis=1)
-    )
+    sides = cross(points[triangles[:, 1]] - points[triangles[:, 0]], points[triangles[:, 2]] - points[triangles[:, 0]])
+    # Where a loop shrinks to a point, by a margin: zero is not quite zero, and differently so on every machine.
+    triangles = triangles[(sides**2).sum(axis=1) > 1e-20]
+    if crease > 0:
+        normals = smooth_normals(points, triangles, crease=crease)
+    else:
+        normals = np.repeat(face_normals(points, triangles)[:, None], 3, axis=1)
     return Shape(points, triangles, normals, _planar_uv(points, triangles, grain))
 
 
