@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # Edges in a tile: on CPUs so that a tile's buffers (4096 x 128 floats each) stay near the cores; on a GPU as many as fill it.
 _CPU_TILE = 4096
 _GPU_TILE = 1 << 19
+_CONSTANT_ROWS = 2048  # edges whose constant features are worked out at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,14 +181,15 @@ def graph_constants(encoder: GmnEncoder, graph: ParameterGraph, weights: FoldedW
     def initial(group: NodeGroup) -> Tensor:
         return gnn.node_embed(pre.nodes(group.features().to(device)))[None].to(node_dtype)
 
-    edges = []
-    for block in graph.blocks:
-        attributes = F.pad(block.attributes.to(device, encoder.dtype), (1, 0))
-        # The value's own part of the projection is left out here by taking its sine away again.
-        everything = gnn.edge_embed(pre.edges(attributes)).double()
-        value = gnn.edge_embed.weight.double() @ pre.edge_attr_proj.weight[:, : encoder.config.hidden_dim].double()
-        constant = everything - value @ torch.sin(pre.weight_encoder[0].bias.double())
-        edges.append((constant - constant.mean(dim=1, keepdim=True)).to(edge_dtype))
+    # The value's own part of the projection is left out by taking the sine of a zero value away again.
+    value = gnn.edge_embed.weight.double() @ pre.edge_attr_proj.weight[:, : encoder.config.hidden_dim].double()
+    zero = value @ torch.sin(pre.weight_encoder[0].bias.double())
+
+    def constant(attributes: Tensor) -> Tensor:
+        edge = gnn.edge_embed(pre.edges(F.pad(attributes.to(device, encoder.dtype), (1, 0)))).double() - zero
+        return (edge - edge.mean(dim=1, keepdim=True)).to(edge_dtype)
+
+    edges = [torch.cat([constant(part) for part in block.attributes.split(_CONSTANT_ROWS)]) for block in graph.blocks]
     with_incoming = {block.targets.start for block in graph.blocks}
     used = {group.start for block in graph.blocks for group in block.sources}
     states = {}
