@@ -213,32 +213,25 @@ def markdown(machine: dict[str, Any], families: dict[str, Any]) -> str:
     about = ", ".join(
         f"{key} {value:.0f}" if isinstance(value, float) else f"{key} {value}" for key, value in machine.items()
     )
-    lines = [
-        "# Encoder: edge list against dense blocks",
-        "",
-        about,
-        "",
-        "| family | path | best s | median s | times faster (best) | extra memory MiB, first / later | relative difference | cosine "
-        "| of product floor |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["family", "path", "best s", "median s", "times faster (best)", "extra memory MiB, first / later"]
+    columns += ["relative difference", "cosine", "of product floor"]
+    lines = ["# Encoder: edge list against dense blocks", "", about, "", _row(columns), _row(["---"] * len(columns))]
     for name, result in families.items():
         for case, row in result["cases"].items():
-            lines.append(
-                f"| {name} | {case} | {row['best']:.4f} | {row['median']:.4f} | {row['speedup_best']:.2f} "
-                f"| {row['extra_memory_mib']:.0f} / {row['extra_memory_later_mib']:.0f} | {row['relative_difference']:.1e} | {row['cosine']:.7f} "
-                f"| {row['fraction_of_product_floor']:.2f} |"
-            )
-        files = result["file_to_embedding"]
-        lines.append(
-            f"| {name} | file to embedding, float32 | {files['float32']['best']:.4f} | {files['float32']['median']:.4f} "
-            f"| {files['speedup_best']:.2f} | | | | |"
-        )
-        lines += [
-            f"| {name} | {case} | {rate:.1f} NeRFs/s | | | | | | |"
-            for case, rate in result.get("throughput", {}).items()
-        ]
+            memory = f"{row['extra_memory_mib']:.0f} / {row['extra_memory_later_mib']:.0f}"
+            times = [f"{row['best']:.4f}", f"{row['median']:.4f}", f"{row['speedup_best']:.2f}"]
+            quality = [f"{row['relative_difference']:.1e}", f"{row['cosine']:.7f}"]
+            lines.append(_row([name, case, *times, memory, *quality, f"{row['fraction_of_product_floor']:.2f}"]))
+        files, speedup = result["file_to_embedding"]["float32"], result["file_to_embedding"]["speedup_best"]
+        times = [f"{files['best']:.4f}", f"{files['median']:.4f}", f"{speedup:.2f}"]
+        lines.append(_row([name, "file to embedding, float32", *times, "", "", "", ""]))
+        for case, rate in result.get("throughput", {}).items():
+            lines.append(_row([name, case, f"{rate:.1f} NeRFs/s", "", "", "", "", "", ""]))
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
