@@ -17,7 +17,7 @@ from gmn_encoder.encoder import GmnEncoder
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .modeling import FrozenGmnEncoder, NerfProjector
-from .processing import add_nerf_tokens
+from .processing import NERF_TOKENS, add_nerf_tokens
 
 
 def assemble(
@@ -33,8 +33,8 @@ def assemble(
 ) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
     """A model around a backbone, and its processor.
 
-    LLaNA's three tokens are added where they are missing; their rows in the input and output tables start as the mean of all
-    others. The projector starts at random (torch's default, from the global generator).
+    LLaNA's three tokens are added where they are missing; their rows in the input and output tables start as the mean of those
+    before. The projector starts at random (torch's default, from the global generator).
 
     Args:
         backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
@@ -57,8 +57,10 @@ def assemble(
         encoder = GmnEncoder.from_pretrained(encoder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    known = set(tokenizer.get_vocab())
     patch, start, end = add_nerf_tokens(tokenizer)
-    _grow_vocabulary(backbone, len(tokenizer), (patch, start, end))
+    new = [i for token, i in zip(NERF_TOKENS, (patch, start, end), strict=True) if token not in known]
+    _grow_vocabulary(backbone, len(tokenizer), new)
     config = LlanaGmnConfig(
         text_config=backbone.config,
         gmn_config=encoder.config.to_dict() if encoder is not None else None,
@@ -91,9 +93,10 @@ def assemble(
 @torch.no_grad()
 def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -> None:
     """Room for `size` tokens (padded vocabularies may have it already), and a first embedding for the `new` ones."""
-    if backbone.get_input_embeddings().weight.shape[0] < size:
+    table: Any = backbone.get_input_embeddings()
+    if table.weight.shape[0] < size:
         backbone.resize_token_embeddings(size, mean_resizing=False)
     for table in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
-        if table is not None:
+        if table is not None and new:
             mean = table.weight[: min(new)].float().mean(dim=0)
             table.weight[list(new)] = mean.to(table.weight.dtype)

@@ -26,7 +26,8 @@ VICUNA_TEMPLATE = (
     "{%- elif message['role'] == 'assistant' -%}"
     "{{- 'ASSISTANT: ' -}}{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}"
     "{%- else -%}"
-    "{{- raise_exception('a message has the role ' + message['role'] + '; expected user or assistant, after one system message') -}}"
+    "{{- raise_exception('a message has the role ' + message['role'] "
+    "+ '; expected user or assistant, after one system message') -}}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
@@ -76,4 +77,8 @@ def _flatten_content(content: Sequence[Any], nerf_token: str) -> tuple[str, list
 
 def is_batch(conversation: Any) -> bool:
     """Whether these are several conversations, rather than the messages of one."""
-    return bool(conversation) and not isinstance(conversation[0], Mapping) and not isinstance(conversation[0], str | os.PathLike)
+    return (
+        bool(conversation)
+        and not isinstance(conversation[0], Mapping)
+        and not isinstance(conversation[0], str | os.PathLike)
+    )

@@ -16,7 +16,7 @@ from gmn_encoder.config import GmnConfig
 
 ENCODER_DTYPES = ("float32", "bfloat16")
 
-LLANA_7B = {
+LLANA_7B: dict[str, Any] = {
     "vocab_size": 32003,
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -52,7 +52,6 @@ class LlanaGmnConfig(PreTrainedConfig):
 
     model_type = "llana_gmn"
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
-    has_no_defaults_at_init: ClassVar[bool] = False
 
     text_config: dict | PreTrainedConfig | None = None
     gmn_config: dict | None = None
@@ -69,7 +68,7 @@ class LlanaGmnConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _text_config(self.text_config)
-        encoder = self.gmn_config
+        encoder: Any = self.gmn_config
         if not isinstance(encoder, GmnConfig):
             encoder = GmnConfig() if encoder is None else GmnConfig.from_dict(encoder)
         self.gmn_config = encoder.to_dict()

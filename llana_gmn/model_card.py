@@ -37,7 +37,9 @@ from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 processor = LlanaGmnProcessor.from_pretrained("{name}")
 model = LlanaGmnForConditionalGeneration.from_pretrained("{name}")
 inputs = processor.apply_chat_template(
-    [{{"role": "user", "content": [{{"type": "nerf", "path": "path/to/nerf"}}, {{"type": "text", "text": "What is this object?"}}]}}],
+    [{{"role": "user", "content": [
+        {{"type": "nerf", "path": "path/to/nerf"}}, {{"type": "text", "text": "What is this object?"}}
+    ]}}],
     add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
 )
 ids = model.generate(**inputs, max_new_tokens=64)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -62,9 +63,7 @@ class FrozenGmnEncoder(GmnEncoder):
         return super()._apply(keep_precision, recurse)
 
     @torch.no_grad()
-    def encode(
-        self, nerfs: Sequence[Nerf], *, batch_size: int = 16, dtype: torch.dtype | None = None
-    ) -> Tensor:
+    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16, dtype: torch.dtype | None = None) -> Tensor:
         with torch.autocast(self.device.type, enabled=False), _gathered(self):
             return super().encode(nerfs, batch_size=batch_size, dtype=dtype)
 
@@ -76,7 +75,7 @@ class NerfProjector(nn.Sequential):
         hidden = config.get_text_config().hidden_size
         sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * hidden]
         layers: list[nn.Module] = []
-        for width, out in zip(sizes[:-1], sizes[1:], strict=True):
+        for width, out in itertools.pairwise(sizes):
             layers += [nn.Linear(width, out), ACT2FN[config.projector_hidden_act]]
         super().__init__(*layers[:-1])
 
@@ -85,7 +84,7 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     config_class = LlanaGmnConfig
     config: LlanaGmnConfig
     base_model_prefix = "model"
-    input_modalities = ("text",)
+    input_modalities = "text"
     supports_gradient_checkpointing = True
     _no_split_modules = ["FrozenGmnEncoder", "NerfProjector"]  # noqa: RUF012 (the base class's type)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
@@ -195,7 +194,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         weight = next((p for p in self.projector.parameters() if p.is_floating_point()), None)
         dtype = self.dtype if weight is None else weight.dtype
         features = self.projector(embeddings.to(self.device, dtype))
-        return features.reshape(-1, self.get_input_embeddings().weight.shape[-1])
+        return features.reshape(-1, self.config.get_text_config().hidden_size)
 
     def forward(
         self,
@@ -223,7 +222,11 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        nerfs = {"nerf_weights": nerf_weights, "nerf_architectures": nerf_architectures, "nerf_embeddings": nerf_embeddings}
+        nerfs = {
+            "nerf_weights": nerf_weights,
+            "nerf_architectures": nerf_architectures,
+            "nerf_embeddings": nerf_embeddings,
+        }
         if any(value is not None for value in nerfs.values()):
             if input_ids is None:
                 raise ValueError("NeRFs need input_ids to show their places; inputs_embeds must hold them already")
@@ -258,9 +261,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
                 raise ValueError("prompts with NeRFs cannot be read in chunks; leave prefill_chunk_size unset")
             embeddings, kinds = self.encode_nerfs(input_ids, **nerfs)
             kwargs |= {"nerf_embeddings": embeddings, "nerf_architectures": embedded_rows(kinds)}
-        elif input_ids is not None:
+        elif input_ids is not None and kwargs.get("past_key_values") is None:  # a cache may hold them already
             self._check_no_placeholder(input_ids)
-        return super().generate(inputs, *args, **kwargs)
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def prepare_inputs_for_generation(
         self,
@@ -275,11 +278,11 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         **kwargs: Any,
     ) -> dict[str, Any]:
         """NeRFs enter where a prompt is read, at prefill, and again at every step only where there is no cache."""
-        model_inputs = super().prepare_inputs_for_generation(
-            input_ids,
+        model_inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids,  # type: ignore[arg-type]
             next_sequence_length=next_sequence_length,
             past_key_values=past_key_values,
-            attention_mask=attention_mask,
+            attention_mask=attention_mask,  # type: ignore[arg-type]
             inputs_embeds=inputs_embeds,
             is_first_iteration=is_first_iteration,
             **kwargs,
@@ -304,7 +307,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         model_inputs["input_ids"] = None
         return model_inputs
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+    ) -> None:
         """As `PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:

@@ -60,7 +60,8 @@ def architecture_row(architecture: NerfArchitecture) -> list[int]:
 def architecture_of_row(row: Sequence[int]) -> NerfArchitecture:
     if len(row) != len(COLUMNS) or row[0] not in _FAMILY_OF_KIND:
         raise ValueError(
-            f"{list(row)} is no architecture of a NeRF; expected {len(COLUMNS)} numbers ({', '.join(COLUMNS)}) as the processor writes them"
+            f"{list(row)} is no architecture of a NeRF; expected {len(COLUMNS)} numbers as the processor writes them: "
+            + ", ".join(COLUMNS)
         )
     family = _FAMILY_OF_KIND[row[0]]
     sizes = dict(zip(COLUMNS, row, strict=True))
@@ -105,7 +106,9 @@ def unpack_nerfs(weights: Tensor | None, architectures: Tensor) -> list[tuple[in
     rows = architectures.tolist()
     if weights is None:
         if any(row[0] in _FAMILY_OF_KIND for rows_of_prompt in rows for row in rows_of_prompt):
-            raise ValueError("nerf_architectures names NeRFs, but nerf_weights is missing; pass all the processor returned")
+            raise ValueError(
+                "nerf_architectures names NeRFs, but nerf_weights is missing; pass all the processor returned"
+            )
         return []
     if weights.is_floating_point():
         raise ValueError(

@@ -142,7 +142,7 @@ class LlanaGmnProcessor(ProcessorMixin):
         batched = is_batch(conversation)
         conversations = list(conversation) if batched else [conversation]
         flat = [flatten_conversation(messages, PLACEHOLDERS[0]) for messages in conversations]
-        prompts, spans = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[messages for messages, _ in flat],
             chat_template=self._template(chat_template),
             add_generation_prompt=add_generation_prompt,
@@ -150,6 +150,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             return_assistant_tokens_mask=return_assistant_tokens_mask,
             **{**self.tokenizer.special_tokens_map, **kwargs},
         )
+        prompts, spans = rendered
         if not tokenize:
             return prompts if batched else prompts[0]
         options = dict(processor_kwargs or {})
@@ -179,7 +180,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             return template
         if name is None or "{" not in name:
             raise ValueError(
-                f"there is no chat template {name or 'default'!r}; this processor has {', '.join(map(repr, templates))}"
+                f"there is no chat template {name or 'default'!r}; this processor has {', '.join(map(repr, sorted(templates)))}"
             )
         return name
 
@@ -216,7 +217,8 @@ class LlanaGmnProcessor(ProcessorMixin):
             found, expected = list(ids).count(self.nerf_token_id), len(group) * self.tokens_per_nerf
             if found != expected:
                 raise ValueError(
-                    f"prompt {prompt} has {len(group)} NeRFs, {expected} {self.nerf_token} tokens, but {found} of them after tokenization; "
+                    f"prompt {prompt} has {len(group)} NeRFs, {expected} {self.nerf_token} tokens, "
+                    f"but {found} of them after tokenization; "
                     + (
                         "truncation cut through a placeholder: raise max_length or shorten the text"
                         if found < expected
@@ -262,7 +264,9 @@ class LlanaGmnProcessor(ProcessorMixin):
                 return [load_nerf(item)]
             source, item = f"{item}: the embedding", read_embedding(item)
         if not _is_array(item):
-            raise TypeError(f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({self.embedding_dim},)")
+            raise TypeError(
+                f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({self.embedding_dim},)"
+            )
         values = torch.as_tensor(item).detach().to("cpu", torch.float32)
         if values.ndim not in (1, 2) or values.shape[-1] != self.embedding_dim:
             raise ValueError(
