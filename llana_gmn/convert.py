@@ -89,8 +89,8 @@ def _model_from_llana(
     gmn = GmnEncoder.from_pretrained(encoder) if encoder is not None else None
     tokens = nerf_tokens(values)
     tokenizer = _tokenizer(source, tokens)
-    token_ids = tuple(tokenizer.convert_tokens_to_ids(list(tokens)))
-    config = config_from_llana(values, token_ids, encoder=gmn.config if gmn else None)  # type: ignore[arg-type]
+    patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
+    config = config_from_llana(values, (patch, start, end), encoder=gmn.config if gmn else None)
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
     expected = _expected_shapes(config)
@@ -165,11 +165,9 @@ def _build_encoder(config: LlanaGmnConfig, state: Mapping[str, Tensor], source: 
 
 def _tokenizer(source: Path, tokens: tuple[str, str, str]) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig())
+        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig(), padding_side="left", add_bos_token=True)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]})") from error
-    tokenizer.padding_side = "left"
-    tokenizer.add_bos_token = True
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token
     vocabulary = tokenizer.get_vocab()

@@ -181,10 +181,16 @@ def test_llana_7b_names_shapes_and_count():
         shapes |= {f"model.vec_proj.{i}.weight": (out, width), f"model.vec_proj.{i}.bias": (out,)}
     values = {
         **PUBLISHED,
-        **dict(
-            hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008, vocab_size=32003
-        ),
-        **dict(max_position_embeddings=2048, rms_norm_eps=1e-6, bos_token_id=1, eos_token_id=2, pad_token_id=0),
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "intermediate_size": 11008,
+        "vocab_size": 32003,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
     }
     config = config_from_llana(values, (32000, 32001, 32002), encoder=GmnConfig())
     with torch.device("meta"):
