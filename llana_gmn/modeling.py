@@ -15,11 +15,10 @@ Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, D embedd
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from gmn_encoder.encoder import GmnEncoder
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerf import Nerf, NerfBatch
 
 from .configuration import LlanaGmnConfig
 from .model_card import write_model_card
@@ -36,19 +35,24 @@ from .nerf_inputs import NERF_INPUTS, NOTHING, embedded_rows, unpack_nerfs
 
 
 class FrozenGmnEncoder(GmnEncoder):
-    """A `GmnEncoder` that stays what it is inside a larger model: float32, in evaluation mode, without gradients."""
+    """A `GmnEncoder` that stays what it is inside a larger model: float32, in evaluation mode, without gradients.
+
+    Its weights are buffers, not parameters, under the names they always have. So they are saved and moved with the model, but no
+    optimizer finds them, DeepSpeed neither casts nor partitions them, and unfreezing the model leaves them as they are.
+    """
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         super().train(False)
-        super().requires_grad_(False)
-        if self.dtype in (torch.bfloat16, torch.float16):  # built under another default dtype
-            super()._apply(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+        self._weights_key: Any = None
+        for module in self.modules():
+            for name, parameter in list(module._parameters.items()):
+                if parameter is not None:
+                    del module._parameters[name]
+                    # Built under a default dtype of half precision, it is float32 all the same.
+                    module.register_buffer(name, parameter.detach().float())
 
     def train(self, mode: bool = True) -> FrozenGmnEncoder:
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> FrozenGmnEncoder:
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenGmnEncoder:
@@ -62,9 +66,17 @@ class FrozenGmnEncoder(GmnEncoder):
 
         return super()._apply(keep_precision, recurse)
 
+    def embed(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
+        # What the block path keeps between calls belongs to these weights; it watches parameters only.
+        key = tuple((buffer.data_ptr(), buffer._version) for buffer in self.buffers())
+        if key != self._weights_key:
+            self._dense = type(self._dense)()
+            self._weights_key = key
+        return super().embed(nerfs, dtype=dtype)
+
     @torch.no_grad()
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16, dtype: torch.dtype | None = None) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False), _gathered(self):
+        with torch.autocast(self.device.type, enabled=False):
             return super().encode(nerfs, batch_size=batch_size, dtype=dtype)
 
 
@@ -383,16 +395,3 @@ def _check_counts(nerfs: Tensor, placeholders: Tensor, tokens_per_nerf: int) -> 
             f"{int(placeholders[prompt])} placeholder tokens; let the processor expand one <nerf> for each NeRF, "
             "and do not truncate its output"
         )
-
-
-@contextlib.contextmanager
-def _gathered(module: nn.Module) -> Iterator[None]:
-    """The whole parameters of a module that ZeRO-3 keeps in pieces; nothing otherwise."""
-    parameters = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_id")]
-    if not parameters:
-        yield
-        return
-    from deepspeed.zero import GatheredParameters
-
-    with GatheredParameters(parameters):
-        yield

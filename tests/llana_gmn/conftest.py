@@ -23,8 +23,8 @@ def tiny():
     with torch.no_grad():
         for parameter in model.projector.parameters():
             parameter.mul_(6)
-        for parameter in model.nerf_encoder.gnn_w_readout.readout.parameters():
-            parameter.mul_(20)
+        for weights in model.nerf_encoder.gnn_w_readout.readout.buffers():
+            weights.mul_(20)
     return model, processor
 
 

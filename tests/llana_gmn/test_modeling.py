@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.quantizers.base import HfQuantizer
 
+from gmn_encoder.encoder import GmnEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
 from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 
@@ -58,16 +59,32 @@ def test_the_encoder_stays_frozen_and_in_evaluation_mode(tiny, nerfs):
     model.train()
     assert model.training and model.projector.training
     assert not any(module.training for module in model.nerf_encoder.modules())
+    model.requires_grad_(True)
     model.nerf_encoder.requires_grad_(True)
-    assert not any(parameter.requires_grad for parameter in model.nerf_encoder.parameters())
+    before = {key: tensor.clone() for key, tensor in model.nerf_encoder.state_dict().items()}
+    assert len(before) == 74
+    assert not any("nerf_encoder" in name for name, _ in model.named_parameters())
     inputs = batch(processor, nerfs, padding_side="right")
     labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-    for parameter in model.nerf_encoder.parameters():
-        parameter.requires_grad = True  # whatever somebody does
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     model(**inputs, labels=labels).loss.backward()
-    assert all(parameter.grad is None for parameter in model.nerf_encoder.parameters())
+    optimizer.step()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.nerf_encoder.state_dict().items())
+    assert not any(tensor.requires_grad for tensor in model.nerf_encoder.state_dict(keep_vars=True).values())
     assert all(parameter.grad is not None for parameter in model.projector.parameters())
     assert model.projector[0].weight.grad.abs().sum() > 0
+
+
+def test_other_weights_give_other_embeddings(tiny, nerfs):
+    model = copy.deepcopy(tiny[0])
+    first = model.encode(nerfs)
+    state = {key: tensor * 1.5 for key, tensor in model.nerf_encoder.state_dict().items()}
+    model.nerf_encoder.load_state_dict(state)
+    second = model.encode(nerfs)
+    assert (first - second).abs().max() > 1e-3
+    reference = GmnEncoder(model.config.encoder_config)
+    reference.load_state_dict(state)
+    assert torch.equal(second, reference.encode(nerfs))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
