@@ -47,10 +47,14 @@ class FrozenGmnEncoder(GmnEncoder):
         self._weights_key: Any = None
         for module in self.modules():
             for name, parameter in list(module._parameters.items()):
-                if parameter is not None:
-                    del module._parameters[name]
-                    # Built under a default dtype of half precision, it is float32 all the same.
-                    module.register_buffer(name, parameter.detach().float())
+                if parameter is None:
+                    continue
+                # ZeRO-3 takes the parameters of a model apart while it is being built; this one is then loaded from a file.
+                shape = getattr(parameter, "ds_shape", None)
+                weights = parameter.detach() if shape is None else torch.zeros(shape, device=parameter.device)
+                del module._parameters[name]
+                # Built under a default dtype of half precision, it is float32 all the same.
+                module.register_buffer(name, weights.float())
 
     def train(self, mode: bool = True) -> FrozenGmnEncoder:
         return self
