@@ -6,6 +6,7 @@ beside the converted model in ``encoder/`` on the way back; without one the mode
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -164,10 +165,18 @@ def _build_encoder(config: LlanaGmnConfig, state: Mapping[str, Tensor], source: 
 
 
 def _tokenizer(source: Path, tokens: tuple[str, str, str]) -> Any:
+    options: dict[str, Any] = {"padding_side": "left", "add_bos_token": True}
+    settings = source / "tokenizer_config.json"
+    if settings.is_file() and read_json(settings).get("legacy") is None:
+        # LLaNA was trained with the slow tokenizer, for which unset meant True: a space goes before any text, after a NeRF too.
+        options["legacy"] = True
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig(), padding_side="left", add_bos_token=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig(), **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]})") from error
+        hint = ""
+        if not (source / "tokenizer.json").is_file() and importlib.util.find_spec("sentencepiece") is None:
+            hint = "; it has no tokenizer.json, and tokenizer.model needs the extra: pip install 'llana-gmn[convert]'"
+        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]}){hint}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token
     vocabulary = tokenizer.get_vocab()

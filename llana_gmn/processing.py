@@ -68,6 +68,9 @@ class LlanaGmnProcessor(ProcessorMixin):
             chat_template = VICUNA_TEMPLATE
             if isinstance(own, str) and own != VICUNA_TEMPLATE:
                 chat_template = {"default": VICUNA_TEMPLATE, "backbone": own}
+        if hasattr(tokenizer, "legacy"):
+            # It decides where Llama's tokenizer puts spaces, and transformers 5 does not save it by itself.
+            tokenizer.init_kwargs.setdefault("legacy", tokenizer.legacy)
         super().__init__(tokenizer, chat_template=chat_template)
         vocabulary = tokenizer.get_vocab()
         if missing := [t for t in (nerf_token, nerf_start_token, nerf_end_token) if t not in vocabulary]:

@@ -18,7 +18,7 @@ from llana_gmn.commands import main
 from llana_gmn.convert import convert
 from llana_gmn.llana import config_from_llana, name_from_llana
 from llana_gmn.merge import merge
-from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
+from llana_gmn.tiny import tiny_corpus, tiny_model, tiny_text_config, tiny_tokenizer
 
 TOKENS = ["<point_patch>", "<point_start>", "<point_end>"]
 PUBLISHED = {
@@ -72,6 +72,8 @@ class Llana:
         values = {**values, **PUBLISHED, **changes}
         (path / "config.json").write_text(json.dumps(values))
         self.tokenizer.save_pretrained(path)
+        settings = json.loads((path / "tokenizer_config.json").read_text())
+        (path / "tokenizer_config.json").write_text(json.dumps({**settings, "legacy": False}))
         state = self.state_dict()
         names = sorted(state)
         halves = {"00001": names[::2], "00002": names[1::2]}
@@ -124,6 +126,55 @@ def test_llana_gives_the_same_logits(llana, encoder, prompt, tmp_path, form, mod
     assert (expected - llana.logits(prompt, vec * 0)).abs().max() > 1e-4
     reference = GmnEncoder.from_pretrained(encoder).state_dict()
     assert all(torch.equal(model.nerf_encoder.state_dict()[key], tensor) for key, tensor in reference.items())
+
+
+def test_old_tokenizers_put_a_space_after_a_nerf(llana, tmp_path):
+    """LLaNA's slow tokenizer did, unless its files say otherwise; a saved and loaded processor still does."""
+    source = llana.save(tmp_path / "llana")
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    settings.pop("legacy")
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    convert(source, tmp_path / "ours")
+    processor = LlanaGmnProcessor.from_pretrained(tmp_path / "ours")
+    processor.save_pretrained(tmp_path / "again")
+    for each in (processor, LlanaGmnProcessor.from_pretrained(tmp_path / "again")):
+        ids = each(nerfs=torch.rand(1, 1024), text="<nerf>\nIt</s>USER:")["input_ids"][0]
+        pieces = each.tokenizer.convert_ids_to_tokens(ids)
+        assert pieces[:6] == ["<s>", "<point_start>", "<point_patch>", "<point_end>", "▁", "<0x0A>"]
+        assert pieces[pieces.index("</s>") + 1] == "▁USER:"
+
+
+def test_tokenizer_model_files(llana, tmp_path):
+    spm = pytest.importorskip("sentencepiece")
+    source = llana.save(tmp_path / "llana")
+    (tmp_path / "text").write_text("\n".join(tiny_corpus()))
+    spm.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "tokenizer"), vocab_size=581, model_type="bpe",
+        byte_fallback=True, hard_vocab_limit=False, unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
+        normalization_rule_name="identity",
+    )  # fmt: skip
+    (source / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.model").rename(source / "tokenizer.model")
+    size = spm.SentencePieceProcessor(str(source / "tokenizer.model")).get_piece_size()
+    (source / "added_tokens.json").write_text(json.dumps({token: size + i for i, token in enumerate(TOKENS)}))
+    (source / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    values = json.loads((source / "config.json").read_text())
+    assert size + 3 <= values["vocab_size"]
+    convert(source, tmp_path / "ours")
+    processor = LlanaGmnProcessor.from_pretrained(tmp_path / "ours")
+    ids = processor(text="What is this object?")["input_ids"][0]
+    reference = spm.SentencePieceProcessor(str(source / "tokenizer.model"))
+    assert ids == [1, *reference.encode("What is this object?")]
+    assert processor.nerf_token_id == size
+
+
+def test_a_tokenizer_that_cannot_be_read_says_what_is_missing(llana, tmp_path, monkeypatch):
+    source = llana.save(tmp_path / "llana")
+    (source / "tokenizer.json").unlink()
+    (source / "tokenizer.model").write_bytes(b"no model")
+    monkeypatch.setattr("llana_gmn.convert.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"tokenizer cannot be read .*pip install 'llana-gmn\[convert\]'"):
+        convert(source, tmp_path / "ours")
 
 
 def test_there_and_back(llana, encoder, prompt, tmp_path):
