@@ -181,8 +181,14 @@ def test_a_cache_is_continued_with_another_nerf(model, processor, nerfs, calls):
     both = processor(nerfs=[nerfs[0], nerfs[2]], text="<nerf><nerf>", return_tensors="pt")
     nerf_inputs = {key: value for key, value in both.items() if key.startswith("nerf")}
     turn = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **nerf_inputs}
-    continued = new_tokens(model, turn, past_key_values=cache)
-    assert torch.equal(continued, new_tokens(model, turn))
+    logits = {"output_logits": True, "return_dict_in_generate": True}
+    continued = model.generate(**turn, **GREEDY, **logits, past_key_values=cache)
+    whole = model.generate(**turn, **GREEDY, **logits)
+    assert torch.equal(continued.sequences, whole.sequences)
+    torch.testing.assert_close(continued.logits[0], whole.logits[0], rtol=0, atol=1e-5)
+    swapped = processor(nerfs=[nerfs[0], nerfs[0]], text="<nerf><nerf>", return_tensors="pt")
+    other = model.generate(**{**turn, **{key: swapped[key] for key in nerf_inputs}}, **GREEDY, **logits)
+    assert (other.logits[0] - whole.logits[0]).abs().max() > 1e-3
     # A turn without a new NeRF need not bring the old ones again.
     text = processor(text="Really?", return_tensors="pt", add_special_tokens=False)["input_ids"]
     cache = DynamicCache(config=model.config.get_text_config())
