@@ -1,6 +1,7 @@
 """How long `generate` takes with NeRFs, and captions a second in batches.
 
     python scripts/bench_generate.py                                  # tiny random model on the CPU
+    python scripts/bench_generate.py --shape small                    # 8 layers of width 512: steps that do some work
     python scripts/bench_generate.py --shape 7b --dtype bfloat16      # Llama-2-7B's shape with random weights, on a GPU
 
 1. Overhead: `generate` of a prompt with NeRFs (as embeddings) against the bare backbone at the same prompt length and number of
@@ -44,7 +45,12 @@ QUESTION = "What is this object?"
 def build(shape: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
     """A model of this shape with random weights."""
     text, gmn, sizes = tiny_text_config(640), GmnConfig(hidden_dim=16, embedding_dim=32), (32, 64)
-    if shape == "7b":
+    if shape == "small":
+        text = tiny_text_config(
+            640, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8
+        )
+        text.num_key_value_heads = 8
+    elif shape == "7b":
         text, gmn, sizes = transformers.LlamaConfig(**LLANA_7B), GmnConfig(), (1024, 2048)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -173,7 +179,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=("tiny", "7b"), default="tiny")
+    parser.add_argument("--shape", choices=("tiny", "small", "7b"), default="tiny")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--caption-tokens", type=int, default=128)
