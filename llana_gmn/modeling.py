@@ -134,6 +134,11 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """The backbone's: the encoder stays in float32."""
         return self.language_model.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where prompts go. Asked for at every token: a walk through the encoder in search of a parameter would cost more."""
+        return self.language_model.device
+
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
