@@ -20,6 +20,7 @@ Shapes: B NeRFs, T targets and S sources of a block, H hidden (128), D embedding
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -278,7 +279,9 @@ class DenseEncoder:
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.parameters()):
             weights = fold(encoder, dtype)
             return weights, graph_constants(encoder, graph, weights)
-        key = tuple((parameter.data_ptr(), parameter._version) for parameter in encoder.parameters())
+        # Buffers too: a model that freezes an encoder may hold its weights as such.
+        tensors = itertools.chain(encoder.parameters(), encoder.buffers())
+        key = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if key != self._cache_key:
             self._cache.clear()
             self._cache_key = key

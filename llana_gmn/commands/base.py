@@ -82,7 +82,7 @@ def process_state() -> PartialState:
     from accelerate import PartialState
 
     # Without cpu=True accelerate takes several CPU processes for one each.
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched:
         raise RuntimeError(

@@ -1,0 +1,102 @@
+"""Putting a model together from a text backbone, a tokenizer and an encoder: the start of every training.
+
+Source of the tokens and of their first embeddings: FORMATS.md section 7.3.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from gmn_encoder.encoder import GmnEncoder
+
+from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .modeling import FrozenGmnEncoder, NerfProjector
+from .processing import NERF_TOKENS, add_nerf_tokens
+
+
+def assemble(
+    backbone: PreTrainedModel | str | os.PathLike[str],
+    tokenizer: Any = None,
+    *,
+    encoder: GmnEncoder | str | os.PathLike[str] | None = None,
+    projector_hidden_sizes: Sequence[int] = (1024, 2048),
+    tokens_per_nerf: int = 1,
+    encoder_dtype: str = "float32",
+    dtype: torch.dtype | str = "auto",
+    chat_template: Any = None,
+) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+    """A model around a backbone, and its processor.
+
+    LLaNA's three tokens are added where they are missing; their rows in the input and output tables start as the mean of those
+    before. The projector starts at random (torch's default, from the global generator).
+
+    Args:
+        backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
+        tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
+        encoder: a GMN encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
+        dtype: of a backbone that is loaded.
+        chat_template: as `LlanaGmnProcessor` takes it.
+
+    Returns:
+        the model in evaluation mode, in the backbone's dtype (the encoder in float32), and the processor.
+    """
+    if not isinstance(backbone, PreTrainedModel):
+        tokenizer = backbone if tokenizer is None else tokenizer
+        backbone = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
+    if tokenizer is None:
+        raise ValueError("a backbone given as a model needs its tokenizer")
+    if isinstance(tokenizer, str | os.PathLike):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    if encoder is not None and not isinstance(encoder, GmnEncoder):
+        encoder = GmnEncoder.from_pretrained(encoder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    known = set(tokenizer.get_vocab())
+    patch, start, end = add_nerf_tokens(tokenizer)
+    new = [i for token, i in zip(NERF_TOKENS, (patch, start, end), strict=True) if token not in known]
+    _grow_vocabulary(backbone, len(tokenizer), new)
+    config = LlanaGmnConfig(
+        text_config=backbone.config,
+        gmn_config=encoder.config.to_dict() if encoder is not None else None,
+        use_encoder=encoder is not None,
+        encoder_dtype=encoder_dtype,
+        projector_hidden_sizes=list(projector_hidden_sizes),
+        tokens_per_nerf=tokens_per_nerf,
+        nerf_token_id=patch,
+        nerf_start_token_id=start,
+        nerf_end_token_id=end,
+    )
+    with torch.device("meta"):
+        model = LlanaGmnForConditionalGeneration(config)
+    model.language_model = backbone
+    model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
+    if encoder is not None:
+        model.nerf_encoder = FrozenGmnEncoder(encoder.config)
+        model.nerf_encoder.load_state_dict(encoder.state_dict())
+        model.nerf_encoder.to(backbone.device)
+    if backbone.generation_config is not None:
+        model.generation_config = copy.deepcopy(backbone.generation_config)
+    if model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    processor = LlanaGmnProcessor(
+        tokenizer, chat_template=chat_template, tokens_per_nerf=tokens_per_nerf, embedding_dim=config.embedding_dim
+    )
+    return model.eval(), processor
+
+
+@torch.no_grad()
+def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -> None:
+    """Room for `size` tokens (padded vocabularies may have it already), and a first embedding for the `new` ones."""
+    table: Any = backbone.get_input_embeddings()
+    if table.weight.shape[0] < size:
+        backbone.resize_token_embeddings(size, mean_resizing=False)
+    for table in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
+        if table is not None and new:
+            mean = table.weight[: min(new)].float().mean(dim=0)
+            table.weight[list(new)] = mean.to(table.weight.dtype)

@@ -1,0 +1,151 @@
+"""Conversations about NeRFs: history, several turns, several NeRFs, answers as they are written."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerf_io import load_nerf
+
+from .modeling import LlanaGmnForConditionalGeneration
+from .processing import LlanaGmnProcessor, NerfLike
+
+
+class ChatSession:
+    """One conversation. Each NeRF is encoded once, when it is added, and stands before the next question.
+
+    Args:
+        model: in evaluation mode.
+        processor: the model's.
+        system: a system message in place of LLaNA's.
+        **generation: for `generate`; by default greedy, 256 new tokens.
+
+    Attributes:
+        messages: the conversation so far, as `LlanaGmnProcessor.apply_chat_template` takes it.
+    """
+
+    def __init__(
+        self,
+        model: LlanaGmnForConditionalGeneration,
+        processor: LlanaGmnProcessor,
+        *,
+        system: str | None = None,
+        **generation: Any,
+    ) -> None:
+        self._model = model
+        self._processor = processor
+        self._system = system
+        self._generation = {"max_new_tokens": 256, "do_sample": False, **generation}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was said and shown."""
+        self.messages: list[dict[str, Any]] = []
+        if self._system is not None:
+            self.messages.append({"role": "system", "content": self._system})
+        self._shown: list[torch.Tensor] = []
+
+    def add_nerf(self, nerf: NerfLike) -> str:
+        """Show a NeRF (a record, a path, or an embedding) before the next question; returns what it is called.
+
+        Raises `ValueError` or `FileNotFoundError` where it cannot be read; the conversation is then as before.
+        """
+        name = (
+            nerf.name
+            if isinstance(nerf, Nerf)
+            else str(nerf)
+            if isinstance(nerf, str | os.PathLike)
+            else "an embedding"
+        )
+        if isinstance(nerf, str | os.PathLike) and not str(nerf).endswith((".npy", ".h5")):
+            nerf = load_nerf(nerf)
+        if isinstance(nerf, Nerf):
+            self._shown.append(self._model.encode([nerf])[0].cpu())
+        else:
+            inputs = self._processor(nerfs=[nerf], text="<nerf>")
+            self._shown.append(inputs["nerf_embeddings"][0, 0])
+        return name
+
+    def ask(self, question: str) -> str:
+        """The whole answer to a question."""
+        return "".join(self.stream(question))
+
+    def stream(self, question: str) -> Iterator[str]:
+        """The answer to a question, piece by piece. Question and answer join the history when the answer is complete.
+
+        A caller that stops early ends the generation; the history is then as before, and the NeRFs are still to be shown.
+
+        Raises:
+            ValueError: a conversation that no longer fits the backbone's context.
+        """
+        parts = [{"type": "nerf", "embedding": embedding} for embedding in self._shown]
+        asked = {"role": "user", "content": [*parts, {"type": "text", "text": question}]}
+        inputs = self._processor.apply_chat_template(
+            [*self.messages, asked], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        options = {**self._generation, "max_new_tokens": self._room(inputs["input_ids"].shape[1])}
+        answer = ""
+        for piece in self._generate(inputs.to(self._model.device), options):
+            answer += piece
+            yield piece
+        self.messages += [asked, {"role": "assistant", "content": answer.strip()}]
+        self._shown = []
+
+    def _room(self, length: int) -> int:
+        wanted = int(self._generation["max_new_tokens"])
+        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is None:
+            return wanted
+        if length >= limit:
+            raise ValueError(
+                f"the conversation has {length} tokens, the backbone reads {limit}; start a new one (/reset in the terminal)"
+            )
+        return min(wanted, limit - length)
+
+    def _generate(self, inputs: Any, options: dict[str, Any]) -> Iterator[str]:
+        streamer = TextIteratorStreamer(self._processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stopped = threading.Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self._model.generate(
+                    **inputs, **options, streamer=streamer, stopping_criteria=StoppingCriteriaList([_StopOn(stopped)])
+                )
+            except BaseException as error:  # handed to the thread that asked
+                failures.append(error)
+                streamer.end()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            stopped.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+class _StopOn(StoppingCriteria):
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self._event.is_set(), dtype=torch.bool, device=input_ids.device)
+
+
+def history(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """``(role, text)`` of every message; NeRFs appear as ``<nerf>``."""
+    from .chat_template import flatten_conversation
+    from .processing import PLACEHOLDERS
+
+    flat, _ = flatten_conversation(messages, PLACEHOLDERS[0])
+    for message in flat:
+        yield message["role"], message["content"]

@@ -1,0 +1,84 @@
+"""Prompts: LLaNA's Vicuna v1.1 form as a chat template, and messages with NeRFs in them as text.
+
+Source: FORMATS.md section 7.4. The end of an answer is the tokenizer's own end token, `</s>` for Llama-2 as in LLaNA.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SYSTEM_PROMPT = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+VICUNA_TEMPLATE = (
+    "{%- if messages and messages[0]['role'] == 'system' -%}"
+    "{{- messages[0]['content'] + ' ' -}}{%- set turns = messages[1:] -%}"
+    "{%- else -%}"
+    "{{- '" + SYSTEM_PROMPT.replace("'", "\\'") + "' + ' ' -}}{%- set turns = messages -%}"
+    "{%- endif -%}"
+    "{%- for message in turns -%}"
+    "{%- if message['role'] == 'user' -%}"
+    "{{- 'USER: ' + message['content'] + ' ' -}}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{- 'ASSISTANT: ' -}}{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}"
+    "{%- else -%}"
+    "{{- raise_exception('a message has the role ' + message['role'] "
+    "+ '; expected user or assistant, after one system message') -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
+)
+
+_NERF_KEYS = ("nerf", "path", "embedding")
+
+
+def flatten_conversation(conversation: Sequence[Mapping[str, Any]], nerf_token: str) -> tuple[list[dict], list[Any]]:
+    """Messages whose content is plain text with `nerf_token` in it, and the NeRFs in order.
+
+    A NeRF's placeholder is followed by a newline, as in LLaNA's prompts: ``<nerf>\\nWhat is this object?``.
+    """
+    messages, nerfs = [], []
+    for message in conversation:
+        content = message.get("content")
+        if content is None:
+            content = ""
+        if not isinstance(content, str):
+            content, found = _flatten_content(content, nerf_token)
+            nerfs += found
+        messages.append({**message, "content": content})
+    return messages, nerfs
+
+
+def _flatten_content(content: Sequence[Any], nerf_token: str) -> tuple[str, list[Any]]:
+    text, nerfs = "", []
+    for part in content:
+        if isinstance(part, str):
+            text += part
+            continue
+        kind = part.get("type")
+        if kind == "text":
+            text += part["text"]
+        elif kind == "nerf":
+            given = [part[key] for key in _NERF_KEYS if part.get(key) is not None]
+            if len(given) != 1:
+                raise ValueError(
+                    f"a NeRF in a message has {len(given)} of the keys {', '.join(_NERF_KEYS)}; expected exactly one of them"
+                )
+            nerfs.append(given[0])
+            text += f"{nerf_token}\n"
+        else:
+            raise ValueError(f"a message has content of type {kind!r}; expected 'text' or 'nerf'")
+    return text, nerfs
+
+
+def is_batch(conversation: Any) -> bool:
+    """Whether these are several conversations, rather than the messages of one."""
+    return (
+        bool(conversation)
+        and not isinstance(conversation[0], Mapping)
+        and not isinstance(conversation[0], str | os.PathLike)
+    )

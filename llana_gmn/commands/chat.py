@@ -1,0 +1,120 @@
+"""``llana-gmn chat``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from .base import Command, InputErrors
+
+_HELP = """/nerf PATH  show a NeRF (or an embedding: .npy, .h5) before the next question
+/history    what was said so far
+/reset      start a new conversation
+/quit       leave (so do Ctrl-D and an empty end of input)"""
+
+
+class Chat(Command):
+    name = "chat"
+    help = "talk to NeRFs in the terminal"
+    example = "llana-gmn chat --model llana-gmn-7b --nerf data/nerf/02691156/1a04e3ea"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--model", required=True, help="directory of a model, or its name on the hub")
+        parser.add_argument(
+            "--nerf", action="append", default=[], help="a NeRF to begin with; several times for several"
+        )
+        parser.add_argument(
+            "--question", action="append", default=[], help="ask this and leave; several times for several turns"
+        )
+        parser.add_argument("--system", help="a system message in place of LLaNA's")
+        add_generation_arguments(parser, max_new_tokens=256)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        from ..chat import ChatSession
+        from ..loading import load_model
+
+        model, processor = load_model(arguments.model, dtype=arguments.dtype, bits=arguments.bits)
+        session = ChatSession(model, processor, system=arguments.system, **generation_options(arguments))
+        errors = InputErrors(self.name, debug=arguments.debug)
+        for path in arguments.nerf:
+            _add(session, path, errors)
+        if arguments.question:
+            for question in arguments.question:
+                _answer(session, question, errors)
+            return errors.status
+        if sys.stdin.isatty():
+            print(_HELP)
+        while (line := _read()) is not None:
+            if line.strip() == "/quit":
+                break
+            _turn(session, line.strip(), errors)
+        return errors.status
+
+
+def _read() -> str | None:
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
+
+
+def _turn(session: Any, line: str, errors: InputErrors) -> None:
+    from ..chat import history
+
+    command, _, rest = line.partition(" ")
+    if not line:
+        return
+    if command == "/nerf":
+        _add(session, rest.strip(), errors)
+    elif command == "/history":
+        for role, text in history(session.messages):
+            print(f"{role}: {text}")
+    elif command == "/reset":
+        session.reset()
+    elif command == "/help":
+        print(_HELP)
+    elif command.startswith("/"):
+        errors.add(f"{command}: no such command; /help lists them")
+    else:
+        _answer(session, line, errors)
+
+
+def _add(session: Any, path: str, errors: InputErrors) -> None:
+    try:
+        if not path:
+            raise ValueError("/nerf needs a path")
+        print(f"[{session.add_nerf(path)}]", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        errors.add(error)
+
+
+def _answer(session: Any, question: str, errors: InputErrors) -> None:
+    try:
+        for piece in session.stream(question):
+            print(piece, end="", flush=True)
+        print()
+    except ValueError as error:
+        print()
+        errors.add(error)
+
+
+def add_generation_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
+    """Arguments that commands with a model have in common."""
+    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens, help=f"default: {max_new_tokens}")
+    parser.add_argument("--temperature", type=float, default=0.0, help="above 0 answers are sampled; default: greedy")
+    parser.add_argument("--top-p", type=float, default=1.0, help="of sampling")
+    parser.add_argument("--beams", type=int, default=1, help="beam search")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="quantise the backbone (needs bitsandbytes and a GPU)")
+
+
+def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {"max_new_tokens": arguments.max_new_tokens, "do_sample": arguments.temperature > 0}
+    if arguments.max_new_tokens < 1:
+        raise ValueError(f"--max-new-tokens must be at least 1, got {arguments.max_new_tokens}")
+    if arguments.temperature > 0:
+        options |= {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": 0}
+    if arguments.beams > 1:
+        options["num_beams"] = arguments.beams
+    return options

@@ -1,0 +1,127 @@
+"""Configuration of the multimodal model.
+
+Sources: the paper's section 4 (language tasks) and FORMATS.md section 7.3 (LLaNA). The text backbone is the configuration of any
+causal language model of transformers; the encoder's is a plain dictionary, `gmn_encoder.GmnConfig.to_dict()`, because the encoder
+is no transformers model and loads and saves without that library too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from gmn_encoder.config import GmnConfig
+
+ENCODER_DTYPES = ("float32", "bfloat16")
+
+LLANA_7B: dict[str, Any] = {
+    "vocab_size": 32003,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+"""The text backbone of LLaNA-7B: Llama-2-7B with three more tokens."""
+
+
+class LlanaGmnConfig(PreTrainedConfig):
+    """Sizes and token ids of a `LlanaGmnForConditionalGeneration`; the defaults are LLaNA-7B's.
+
+    Attributes:
+        text_config: configuration of the causal language model, as an object or its dictionary (with `model_type`).
+        gmn_config: sizes of the encoder; a `GmnConfig`, its dictionary, or None for the released encoder's.
+        use_encoder: whether the model holds an encoder. Without one (a converted LLaNA checkpoint that no encoder was given
+            to) it takes precomputed embeddings only.
+        encoder_dtype: what the encoder's heavy products run in, `"float32"` or `"bfloat16"`; its weights stay float32.
+        projector_hidden_sizes: widths between the embedding and the backbone, `(1024, 2048)` in LLaNA.
+        projector_hidden_act: activation between the projector's layers (`"gelu"` is the exact erf form).
+        tokens_per_nerf: how many tokens of the backbone one NeRF becomes.
+        nerf_token_id: the placeholder whose embeddings are replaced (LLaNA's `<point_patch>`).
+        nerf_start_token_id, nerf_end_token_id: the tokens around it.
+        llana: fields of the LLaNA configuration this model was converted from that mean nothing here, for the way back.
+    """
+
+    model_type = "llana_gmn"
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
+
+    text_config: dict | PreTrainedConfig | None = None
+    gmn_config: dict | None = None
+    use_encoder: bool = True
+    encoder_dtype: str = "float32"
+    projector_hidden_sizes: list[int] | tuple[int, ...] = (1024, 2048)
+    projector_hidden_act: str = "gelu"
+    tokens_per_nerf: int = 1
+    nerf_token_id: int = 32000
+    nerf_start_token_id: int = 32001
+    nerf_end_token_id: int = 32002
+    tie_word_embeddings: bool = False
+    llana: dict | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.text_config = _text_config(self.text_config)
+        encoder: Any = self.gmn_config
+        if not isinstance(encoder, GmnConfig):
+            encoder = GmnConfig() if encoder is None else GmnConfig.from_dict(encoder)
+        self.gmn_config = encoder.to_dict()
+        self.projector_hidden_sizes = list(self.projector_hidden_sizes)
+        self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
+        self._validate()
+        super().__post_init__(**kwargs)
+
+    def _validate(self) -> None:
+        for name, value in [
+            ("tokens_per_nerf", self.tokens_per_nerf),
+            *(("projector_hidden_sizes", size) for size in self.projector_hidden_sizes),
+        ]:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"LlanaGmnConfig.{name} must be a positive integer, got {value!r}")
+        if self.encoder_dtype not in ENCODER_DTYPES:
+            raise ValueError(
+                f"LlanaGmnConfig.encoder_dtype must be one of {', '.join(ENCODER_DTYPES)}, got {self.encoder_dtype!r}"
+            )
+        if self.projector_hidden_act not in ACT2FN:
+            raise ValueError(
+                f"LlanaGmnConfig.projector_hidden_act must be an activation of transformers, got {self.projector_hidden_act!r}"
+            )
+        ids = (self.nerf_token_id, self.nerf_start_token_id, self.nerf_end_token_id)
+        if len(set(ids)) != 3:
+            raise ValueError(f"the placeholder, start and end tokens of a NeRF must differ, got ids {ids}")
+        vocabulary = self.get_text_config().vocab_size
+        if not all(isinstance(i, int) and 0 <= i < vocabulary for i in ids):
+            raise ValueError(
+                f"the NeRF token ids {ids} must lie in the backbone's vocabulary of {vocabulary}; "
+                "add the tokens and resize its embeddings first (llana_gmn.assemble does)"
+            )
+
+    @property
+    def encoder_config(self) -> GmnConfig:
+        """`gmn_config` as the encoder takes it."""
+        return GmnConfig.from_dict(self.gmn_config or {})
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of a NeRF's embedding, which the projector reads."""
+        return self.encoder_config.embedding_dim
+
+
+def _text_config(value: Any) -> PreTrainedConfig:
+    if value is None:
+        return LlamaConfig(**LLANA_7B)
+    if isinstance(value, PreTrainedConfig):
+        return value
+    if not isinstance(value, dict):
+        raise TypeError(f"text_config must be a configuration or its dictionary, got {type(value).__name__}")
+    values = dict(value)
+    model_type = values.pop("model_type", "llama")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(f"text_config has the unknown model_type {model_type!r}; expected one that transformers knows")
+    return CONFIG_MAPPING[model_type](**values)

@@ -1,0 +1,40 @@
+"""A LoRA adapter (and all that was trained beside it) into its base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gmn_encoder.files import StrPath
+
+from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .checkpoints import new_directory, read_json
+
+
+def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype: str = "auto") -> Path:
+    """Merge an adapter of PEFT into the model it was trained on.
+
+    Args:
+        adapter: directory with ``adapter_config.json``. If it holds a processor, that is the one saved.
+        out: a new directory, for a whole model and its processor.
+        model: the base model; None for the one that the adapter names.
+        dtype: the base model is loaded in; ``"auto"`` for as it was saved.
+
+    Raises:
+        ValueError, FileNotFoundError: no adapter, no base model, or `out` is there already.
+    """
+    from peft import PeftModel
+
+    adapter, out = Path(adapter), Path(out)
+    values = read_json(adapter / "adapter_config.json")
+    base = model or values.get("base_model_name_or_path")
+    if not base:
+        raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
+    if not Path(base, "config.json").is_file() and Path(base).is_absolute():
+        raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
+    with new_directory(out) as directory:
+        whole = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=dtype)
+        merged = PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
+        merged.save_pretrained(directory)
+        source = adapter if (adapter / "processor_config.json").is_file() else base
+        LlanaGmnProcessor.from_pretrained(source).save_pretrained(directory)
+    return out

@@ -1,0 +1,147 @@
+"""NeRFs as plain tensors, the form in which they travel from the processor to the model.
+
+A batch of prompts holds any number of NeRFs each, of any mix of architectures. They become up to three tensors whose first
+dimension is the batch:
+
+* ``nerf_architectures`` ``(B, K, 12)`` int64: one row a NeRF (`COLUMNS`), rows of zeros where a prompt has fewer than K;
+* ``nerf_weights`` ``(B, P)`` int32: the tensors of a prompt's NeRFs end to end, as the **bit patterns** of their float32 values;
+* ``nerf_embeddings`` ``(B, K, D)`` float32: the rows of NeRFs that came as embeddings (kind `EMBEDDING`), zeros elsewhere.
+
+Why so. Plain tensors with a batch dimension survive all that happens on the way: `BatchFeature.to`, collation, pinned memory,
+the slices of data-parallel wrappers, and the `repeat_interleave` with which `generate` makes beams and several return
+sequences. Integers stay as they are where trainers cast every floating-point input to half precision (DeepSpeed does), which
+would change the weights of a NeRF before the encoder reads them; an embedding may be cast, the projector casts it anyway.
+
+Shapes: B prompts, K most NeRFs in a prompt, P most weights in a prompt, D embedding (1024).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gmn_encoder.architectures import FAMILIES, NerfArchitecture, parse_architecture
+from gmn_encoder.nerf import Nerf
+
+NERF_INPUTS = ("nerf_weights", "nerf_architectures", "nerf_embeddings")
+
+COLUMNS = (
+    "kind",
+    "hidden_layers",
+    "hidden_dim",
+    "bias",
+    "frequencies",
+    "resolution",
+    "channels",
+    "levels",
+    "log2_table_size",
+    "features_per_entry",
+    "base_resolution",
+    "max_resolution",
+)
+"""What the numbers of an architecture row say; the sizes that a family does not have are 0."""
+
+NOTHING = 0
+KINDS = {"mlp": 1, "triplane": 2, "hash": 3}
+EMBEDDING = 4
+_FAMILY_OF_KIND = {kind: family for family, kind in KINDS.items()}
+
+
+def architecture_row(architecture: NerfArchitecture) -> list[int]:
+    """The numbers of `COLUMNS`. The inverse of `architecture_of_row`."""
+    sizes = dataclasses.asdict(architecture)
+    return [KINDS[architecture.family], *(int(sizes.get(column, 0)) for column in COLUMNS[1:])]
+
+
+def architecture_of_row(row: Sequence[int]) -> NerfArchitecture:
+    if len(row) != len(COLUMNS) or row[0] not in _FAMILY_OF_KIND:
+        raise ValueError(
+            f"{list(row)} is no architecture of a NeRF; expected {len(COLUMNS)} numbers as the processor writes them: "
+            + ", ".join(COLUMNS)
+        )
+    family = _FAMILY_OF_KIND[row[0]]
+    sizes = dict(zip(COLUMNS, row, strict=True))
+    fields = {field.name for field in dataclasses.fields(FAMILIES[family])}
+    values = {name: bool(sizes[name]) if name == "bias" else sizes[name] for name in fields}
+    return parse_architecture({"family": family, **values})
+
+
+def pack_nerfs(groups: Sequence[Sequence[Nerf | Tensor]], *, embedding_dim: int) -> dict[str, Tensor]:
+    """NeRFs, or embeddings ``(D,)`` in their place, of each prompt to the tensors described above.
+
+    Keys that would hold nothing are left out; without any NeRF the result is empty.
+    """
+    most = max((len(group) for group in groups), default=0)
+    if most == 0:
+        return {}
+    architectures = torch.zeros(len(groups), most, len(COLUMNS), dtype=torch.int64)
+    embeddings = torch.zeros(len(groups), most, embedding_dim)
+    flat: list[Tensor] = []
+    for b, group in enumerate(groups):
+        pieces = []
+        for k, item in enumerate(group):
+            if isinstance(item, Nerf):
+                architectures[b, k] = torch.tensor(architecture_row(item.architecture))
+                pieces += [_bits(item.tensors[key]) for key in item.architecture.tensor_shapes]
+            else:
+                architectures[b, k, 0] = EMBEDDING
+                embeddings[b, k] = item
+        flat.append(torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.int32))
+    packed = {"nerf_architectures": architectures}
+    if longest := max(len(weights) for weights in flat):
+        packed["nerf_weights"] = torch.zeros(len(groups), longest, dtype=torch.int32)
+        for b, weights in enumerate(flat):
+            packed["nerf_weights"][b, : len(weights)] = weights
+    if (architectures[..., 0] == EMBEDDING).any():
+        packed["nerf_embeddings"] = embeddings
+    return packed
+
+
+def unpack_nerfs(weights: Tensor | None, architectures: Tensor) -> list[tuple[int, int, Nerf]]:
+    """``(prompt, place in the prompt, NeRF)`` of every NeRF that came with its weights, on the device of `weights`."""
+    rows = architectures.tolist()
+    if weights is None:
+        if any(row[0] in _FAMILY_OF_KIND for rows_of_prompt in rows for row in rows_of_prompt):
+            raise ValueError(
+                "nerf_architectures names NeRFs, but nerf_weights is missing; pass all the processor returned"
+            )
+        return []
+    if weights.is_floating_point():
+        raise ValueError(
+            f"nerf_weights has dtype {weights.dtype}; expected int32, the bit patterns that the processor writes"
+        )
+    values = weights.to(torch.int32).view(torch.float32)
+    found = []
+    for b, rows_of_prompt in enumerate(rows):
+        start = 0
+        for k, row in enumerate(rows_of_prompt):
+            if row[0] in (NOTHING, EMBEDDING):
+                continue
+            architecture = architecture_of_row(row)
+            tensors = {}
+            for key, shape in architecture.tensor_shapes.items():
+                size = math.prod(shape)
+                if start + size > values.shape[1]:
+                    raise ValueError(
+                        f"nerf_weights has {values.shape[1]} values a prompt; NeRF {k} of prompt {b} ({architecture.name}) "
+                        f"ends at {start + size}; pass nerf_weights and nerf_architectures of the same processor call"
+                    )
+                tensors[key] = values[b, start : start + size].view(shape)
+                start += size
+            found.append((b, k, Nerf(architecture, tensors)))
+    return found
+
+
+def embedded_rows(kinds: Tensor) -> Tensor:
+    """Architecture rows ``(B, K, 12)`` that say "an embedding" wherever `kinds` ``(B, K)`` says a NeRF."""
+    rows = kinds.new_zeros(*kinds.shape, len(COLUMNS))
+    rows[..., 0] = torch.where(kinds == NOTHING, NOTHING, EMBEDDING)
+    return rows
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().to(torch.float32).contiguous().flatten().view(torch.int32)

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    BloomConfig,
+    GemmaConfig,
+    GPT2Config,
+    GraniteConfig,
+    Qwen2Config,
+)
+from transformers.quantizers.base import HfQuantizer
+
+from gmn_encoder.encoder import GmnEncoder
+from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
+from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
+
+
+def batch(processor, nerfs, **options):
+    return processor(
+        nerfs=[[nerfs[0]], [], [nerfs[1], nerfs[2]]],
+        text=["<nerf>\nWhat is it?", "Hello there, you.", "<nerf><nerf> Which?"],
+        return_tensors="pt",
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "auto", [AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM]
+)
+def test_save_and_load_through_the_auto_classes(model, processor, nerfs, tmp_path, auto):
+    model.save_pretrained(tmp_path)
+    loaded = auto.from_pretrained(tmp_path)
+    assert isinstance(loaded, LlanaGmnForConditionalGeneration)
+    assert loaded.config._attn_implementation == "sdpa"
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
+    )
+    assert torch.equal(loaded(**batch(processor, nerfs)).logits, model(**batch(processor, nerfs)).logits)
+
+
+def test_the_encoder_is_saved_with_the_model(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    for key, tensor in model.nerf_encoder.state_dict().items():
+        assert torch.equal(saved[f"nerf_encoder.{key}"], tensor)
+
+
+def test_the_encoder_stays_frozen_and_in_evaluation_mode(tiny, nerfs):
+    model, processor = copy.deepcopy(tiny[0]), tiny[1]
+    model.train()
+    assert model.training and model.projector.training
+    assert not any(module.training for module in model.nerf_encoder.modules())
+    model.requires_grad_(True)
+    model.nerf_encoder.requires_grad_(True)
+    before = {key: tensor.clone() for key, tensor in model.nerf_encoder.state_dict().items()}
+    assert len(before) == 74
+    assert not any("nerf_encoder" in name for name, _ in model.named_parameters())
+    inputs = batch(processor, nerfs, padding_side="right")
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    model(**inputs, labels=labels).loss.backward()
+    optimizer.step()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.nerf_encoder.state_dict().items())
+    assert not any(tensor.requires_grad for tensor in model.nerf_encoder.state_dict(keep_vars=True).values())
+    assert all(parameter.grad is not None for parameter in model.projector.parameters())
+    assert model.projector[0].weight.grad.abs().sum() > 0
+
+
+def test_other_weights_give_other_embeddings(tiny, nerfs):
+    model = copy.deepcopy(tiny[0])
+    first = model.encode(nerfs)
+    state = {key: tensor * 1.5 for key, tensor in model.nerf_encoder.state_dict().items()}
+    model.nerf_encoder.load_state_dict(state)
+    second = model.encode(nerfs)
+    assert (first - second).abs().max() > 1e-3
+    reference = GmnEncoder(model.config.encoder_config)
+    reference.load_state_dict(state)
+    assert torch.equal(second, reference.encode(nerfs))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_casts_leave_the_encoder_in_float32(tiny, nerfs, tmp_path, dtype):
+    model = copy.deepcopy(tiny[0])
+    expected = model.encode(nerfs)
+    cast = model.to(dtype)
+    assert cast.dtype == cast.projector[0].weight.dtype == dtype
+    assert cast.nerf_encoder.dtype == torch.float32
+    assert torch.equal(cast.encode(nerfs), expected)
+    cast.save_pretrained(tmp_path)
+    loaded = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.dtype == dtype
+    assert torch.equal(loaded.encode(nerfs), expected)
+    again = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
+    assert again.dtype == torch.float32
+    built = LlanaGmnForConditionalGeneration._from_config(model.config, dtype=dtype)
+    assert (built.nerf_encoder.dtype, built.language_model.dtype) == (torch.float32, dtype)
+
+
+def test_casts_on_the_meta_device_and_back_up(tiny):
+    with torch.device("meta"):
+        model = LlanaGmnForConditionalGeneration(tiny[0].config)
+    model.bfloat16()
+    assert model.nerf_encoder.dtype == torch.float32
+    assert model.to_empty(device="cpu").nerf_encoder.device.type == "cpu"
+    assert copy.deepcopy(tiny[0]).double().nerf_encoder.dtype == torch.float64
+
+
+def test_half_precision_runs_and_autocast_does_not_reach_the_encoder(tiny, nerfs):
+    model, processor = copy.deepcopy(tiny[0]), tiny[1]
+    expected = model.encode(nerfs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model.encode(nerfs), expected)
+        model(**batch(processor, nerfs))
+    ids = model.bfloat16().generate(
+        **batch(processor, nerfs).to(dtype=torch.bfloat16), max_new_tokens=3, do_sample=False
+    )
+    assert ids.shape[1] > 3
+
+
+def test_the_encoders_products_may_run_in_bfloat16(tiny, nerfs):
+    model = copy.deepcopy(tiny[0])
+    exact = model.encode(nerfs)
+    model.config.encoder_dtype = "bfloat16"
+    half = model.encode(nerfs)
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half, exact, rtol=0.05, atol=0.05 * float(exact.abs().max()))
+
+
+def test_quantisers_leave_the_encoder_alone(model):
+    skipped = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    assert "nerf_encoder" in skipped
+    assert any(name.endswith("lm_head") for name in skipped)
+
+
+def test_text_only_batches_train_and_keep_the_projector_in_the_graph(tiny):
+    model, processor = copy.deepcopy(tiny[0]).train(), tiny[1]
+    inputs = processor(text=["Hello there."], return_tensors="pt")
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    assert model.projector[0].weight.grad.abs().sum() == 0
+    assert model.get_input_embeddings().weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, model.language_model(**inputs).logits)
+
+
+def test_loss_is_the_backbones(model, processor, nerfs):
+    inputs = batch(processor, nerfs)
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    out = model(**inputs, labels=labels)
+    shifted = torch.nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    torch.testing.assert_close(out.loss, shifted)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny, nerfs):
+    gradients = []
+    for checkpointing in (False, True):
+        model = copy.deepcopy(tiny[0]).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        inputs = batch(tiny[1], nerfs)
+        model(**inputs, labels=inputs["input_ids"]).loss.backward()
+        gradients.append(model.projector[2].weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_forward_refuses_what_does_not_fit(model, processor, nerfs):
+    inputs = batch(processor, nerfs)
+    with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
+        model(attention_mask=inputs["attention_mask"])
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    with pytest.raises(ValueError, match="NeRFs need input_ids"):
+        model(inputs_embeds=embeds, nerf_embeddings=torch.zeros(1, 32))
+    with pytest.raises(ValueError, match="hold 3 NeRF placeholders, but 0 NeRFs"):
+        model(input_ids=inputs["input_ids"])
+    with pytest.raises(ValueError, match=r"prompt 2 has 2 NeRFs .* but 1 placeholder tokens; let the processor expand"):
+        cut = {key: inputs[key] for key in inputs if key.startswith("nerf")}
+        ids = inputs["input_ids"].clone()
+        ids[2, (ids[2] == processor.nerf_token_id).nonzero()[0]] = 5
+        model(input_ids=ids, **cut)
+    with pytest.raises(ValueError, match="without nerf_architectures"):
+        model(input_ids=inputs["input_ids"], nerf_weights=inputs["nerf_weights"])
+
+
+@pytest.mark.parametrize(
+    "text_config",
+    [
+        GPT2Config(vocab_size=640, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2),
+        Qwen2Config(
+            vocab_size=700,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            bos_token_id=1,
+            eos_token_id=2,
+        ),
+        GemmaConfig(
+            vocab_size=640,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=8,
+        ),
+        GraniteConfig(
+            vocab_size=640,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            logits_scaling=3.0,
+        ),
+        BloomConfig(vocab_size=640, hidden_size=32, n_layer=2, n_head=4),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_any_causal_language_model_is_a_backbone(text_config, nerfs, tmp_path):
+    model, processor = tiny_model(text_config)
+    assert model.config.get_text_config().model_type == text_config.model_type
+    inputs = batch(processor, nerfs)
+    ids = model.generate(**inputs, max_new_tokens=5, do_sample=False)
+    single = processor(nerfs=[nerfs[1], nerfs[2]], text="<nerf><nerf> Which?", return_tensors="pt")
+    alone = model.generate(**single, max_new_tokens=5, do_sample=False)
+    assert ids[2, inputs["input_ids"].shape[1] :].tolist() == alone[0, single["input_ids"].shape[1] :].tolist()
+    plain = processor(text="Hello there", return_tensors="pt")
+    torch.testing.assert_close(model(**plain).logits, model.language_model(**plain).logits)
+    model.save_pretrained(tmp_path)
+    loaded = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path)
+    assert type(loaded.language_model) is type(model.language_model)
+    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_tokens_per_nerf(nerfs):
+    model, processor = tiny_model(tokens_per_nerf=3)
+    inputs = batch(processor, nerfs)
+    features = model.get_nerf_features(model.encode(nerfs))
+    assert features.shape == (9, 32)
+    hidden = model(**inputs, output_hidden_states=True).hidden_states[0]
+    assert torch.equal(hidden[inputs["input_ids"] == processor.nerf_token_id], features)
+    ids = model.generate(**inputs, max_new_tokens=3, do_sample=False, num_beams=2)
+    assert ids.shape[0] == 3
+
+
+def test_a_model_without_an_encoder_takes_embeddings(nerfs, tmp_path):
+    tokenizer = tiny_tokenizer()
+    backbone = AutoModelForCausalLM.from_config(tiny_text_config(len(tokenizer)))
+    model, processor = assemble(backbone, tokenizer)
+    assert model.nerf_encoder is None
+    inputs = processor(nerfs=torch.rand(1, 1024), text="<nerf> a", return_tensors="pt")
+    model.generate(**inputs, max_new_tokens=2)
+    with pytest.raises(ValueError, match=r"has no encoder .* precomputed embeddings"):
+        model(**processor(nerfs=nerfs[:1], text="<nerf> a", return_tensors="pt"))
+    model.save_pretrained(tmp_path)
+    assert LlanaGmnForConditionalGeneration.from_pretrained(tmp_path).nerf_encoder is None
+
+
+def test_new_tokens_start_as_the_mean_of_the_others():
+    tokenizer = tiny_tokenizer()
+    size = len(tokenizer)
+    torch.manual_seed(0)
+    backbone = AutoModelForCausalLM.from_config(tiny_text_config(size))
+    tables = [backbone.get_input_embeddings().weight.clone(), backbone.get_output_embeddings().weight.clone()]
+    model, processor = assemble(backbone, tokenizer)
+    assert (processor.nerf_token_id, model.config.nerf_start_token_id, model.config.nerf_end_token_id) == (
+        size,
+        size + 1,
+        size + 2,
+    )
+    for old, module in zip(tables, (model.get_input_embeddings(), model.get_output_embeddings()), strict=True):
+        assert torch.equal(module.weight[:size], old)
+        torch.testing.assert_close(module.weight[size:], old.mean(0).expand(3, -1))
+
+
+def test_llana_7b_on_the_meta_device():
+    with torch.device("meta"):
+        model = LlanaGmnForConditionalGeneration(LlanaGmnConfig(use_encoder=False))
+    # FORMATS.md 7.3: Llama-2-7B has 6 738 415 616 parameters, 32 000 of vocabulary; LLaNA has three rows more in both tables
+    # and the projector 1024 -> 1024 -> 2048 -> 4096.
+    llama = 6_738_415_616 + 2 * 3 * 4096
+    projector = 1024 * 1024 + 1024 + 1024 * 2048 + 2048 + 2048 * 4096 + 4096
+    assert sum(parameter.numel() for parameter in model.parameters()) == llama + projector
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    assert shapes["language_model.model.embed_tokens.weight"] == (32003, 4096)
+    assert shapes["projector.4.weight"] == (4096, 2048)
+
+
+def test_the_model_card_is_written_once(model, tmp_path):
+    model.save_pretrained(tmp_path / "talker")
+    card = (tmp_path / "talker" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "# talker" in card
+    assert "llama, hidden size 32, 2 layers" in card
+    (tmp_path / "talker" / "README.md").write_text("mine")
+    model.save_pretrained(tmp_path / "talker")
+    assert (tmp_path / "talker" / "README.md").read_text() == "mine"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from gmn_encoder.architectures import FAMILIES, PAPER_ARCHITECTURES
+from gmn_encoder.nerf import Nerf
+from llana_gmn.nerf_inputs import (
+    COLUMNS,
+    EMBEDDING,
+    architecture_of_row,
+    architecture_row,
+    embedded_rows,
+    pack_nerfs,
+    unpack_nerfs,
+)
+
+
+@pytest.mark.parametrize("name", PAPER_ARCHITECTURES)
+def test_architecture_rows_round_trip(name):
+    row = architecture_row(PAPER_ARCHITECTURES[name])
+    assert len(row) == len(COLUMNS)
+    assert architecture_of_row(row) == PAPER_ARCHITECTURES[name]
+
+
+def test_every_size_of_every_family_has_a_column():
+    for cls in FAMILIES.values():
+        assert {field.name for field in dataclasses.fields(cls)} <= set(COLUMNS)
+
+
+def test_weights_arrive_bit_for_bit_after_a_cast_to_half_precision(nerfs):
+    packed = pack_nerfs([[nerfs[0], nerfs[1]], [], [nerfs[2]]], embedding_dim=8)
+    assert set(packed) == {"nerf_architectures", "nerf_weights"}
+    assert not any(tensor.is_floating_point() for tensor in packed.values())
+    found = unpack_nerfs(packed["nerf_weights"], packed["nerf_architectures"])
+    assert [(b, k) for b, k, _ in found] == [(0, 0), (0, 1), (2, 0)]
+    for (_, _, nerf), original in zip(found, nerfs, strict=True):
+        assert nerf.architecture == original.architecture
+        for key, tensor in original.tensors.items():
+            assert torch.equal(nerf.tensors[key], tensor)
+
+
+def test_doubles_and_halves_become_float32(nerfs):
+    half = nerfs[0].to(torch.bfloat16)
+    packed = pack_nerfs([[half]], embedding_dim=8)
+    ((_, _, nerf),) = unpack_nerfs(packed["nerf_weights"], packed["nerf_architectures"])
+    assert torch.equal(nerf.tensors["mlp_base.params"], half.tensors["mlp_base.params"].float())
+
+
+def test_embeddings_stand_beside_weights(nerfs):
+    vector = torch.arange(8.0)
+    packed = pack_nerfs([[vector], [nerfs[0], vector + 1]], embedding_dim=8)
+    assert packed["nerf_architectures"][:, :, 0].tolist() == [[EMBEDDING, 0], [1, EMBEDDING]]
+    assert torch.equal(packed["nerf_embeddings"][0, 0], vector)
+    assert torch.equal(packed["nerf_embeddings"][1, 1], vector + 1)
+    assert packed["nerf_embeddings"][1, 0].count_nonzero() == 0
+    rows = embedded_rows(packed["nerf_architectures"][..., 0])
+    assert rows[..., 0].tolist() == [[EMBEDDING, 0], [EMBEDDING, EMBEDDING]]
+
+
+def test_nothing_packs_to_nothing():
+    assert pack_nerfs([[], []], embedding_dim=8) == {}
+
+
+def test_contradictions_are_refused(nerfs):
+    packed = pack_nerfs([[nerfs[0]]], embedding_dim=8)
+    with pytest.raises(ValueError, match="nerf_weights is missing"):
+        unpack_nerfs(None, packed["nerf_architectures"])
+    with pytest.raises(ValueError, match="bit patterns"):
+        unpack_nerfs(packed["nerf_weights"].float(), packed["nerf_architectures"])
+    with pytest.raises(ValueError, match="of the same processor call"):
+        unpack_nerfs(packed["nerf_weights"][:, :-1], packed["nerf_architectures"])
+    with pytest.raises(ValueError, match="is no architecture"):
+        architecture_of_row([9] * len(COLUMNS))
+
+
+def test_other_integer_types_carry_the_bits(nerfs):
+    packed = pack_nerfs([[nerfs[2]]], embedding_dim=8)
+    ((_, _, nerf),) = unpack_nerfs(packed["nerf_weights"].long(), packed["nerf_architectures"])
+    assert torch.equal(nerf.tensors["encoding.params"], nerfs[2].tensors["encoding.params"])
+
+
+def test_paper_sizes_keep_their_values():
+    nerf = Nerf.random("TRI-8C")
+    packed = pack_nerfs([[nerf]], embedding_dim=8)
+    assert packed["nerf_weights"].shape == (1, nerf.num_parameters)
