@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
 from safetensors import safe_open
 
 from gmn_encoder import MlpArchitecture, Nerf, embedding_io, load_nerf, save_nerf
 from gmn_encoder.embedding_io import EMBEDDINGS_KEY, EmbeddingJob
+from tests.conftest import GOLDEN
 
 TINY = [MlpArchitecture(hidden_dim=16, hidden_layers=1), MlpArchitecture(hidden_dim=16, hidden_layers=2)]
 

@@ -7,7 +7,6 @@ import pickle
 
 import pytest
 import torch
-from conftest import GOLDEN, GOLDEN_NERF
 from safetensors.torch import load_file
 from torch_geometric.data import Batch, Data
 
@@ -24,6 +23,7 @@ from gmn_encoder import (
     load_nerf,
     parameter_graph,
 )
+from tests.conftest import GOLDEN, GOLDEN_NERF
 
 EMBEDDINGS = load_file(GOLDEN / "embeddings.safetensors")
 SMALL_ARCHITECTURES = [

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import GOLDEN, GOLDEN_NERF
 from safetensors.torch import load_file
 
 from gmn_encoder import HashArchitecture, MlpArchitecture, Nerf, NerfBatch, TriplaneArchitecture, load_nerf
@@ -15,6 +14,7 @@ from gmn_encoder.fields import (
     input_features,
     triplane_features,
 )
+from tests.conftest import GOLDEN, GOLDEN_NERF
 
 FIELDS = load_file(GOLDEN / "fields.safetensors")
 

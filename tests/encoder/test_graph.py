@@ -3,7 +3,6 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, GOLDEN_NERF
 
 from gmn_encoder import (
     PAPER_ARCHITECTURES,
@@ -15,6 +14,7 @@ from gmn_encoder import (
     load_nerf,
     parameter_graph,
 )
+from tests.conftest import GOLDEN, GOLDEN_NERF
 
 # FORMATS.md section 3.5: nodes and edges.
 COUNTS = {

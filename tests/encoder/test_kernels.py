@@ -89,9 +89,8 @@ def test_reference_gradients():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(None, 1e-4), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("name", ["MLP", "TRI", "HASH"])
 def test_encoder_on_the_gpu(name, dtype, tolerance, golden_encoder64):
-    from conftest import GOLDEN, GOLDEN_NERF
-
     from gmn_encoder import GmnEncoder, load_nerf
+    from tests.conftest import GOLDEN, GOLDEN_NERF
 
     nerf = load_nerf(GOLDEN_NERF[name])
     expected = golden_encoder64.encode([nerf])

@@ -4,11 +4,11 @@ import io
 
 import pytest
 import torch
-from conftest import GOLDEN_NERF
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gmn_encoder import GmnEncoder, Nerf, load_nerf, save_nerf
+from tests.conftest import GOLDEN_NERF
 
 SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -4,10 +4,10 @@ import resource
 
 import pytest
 import torch
-from conftest import GOLDEN, GOLDEN_NERF
 
 from gmn_encoder import PAPER_ARCHITECTURES, MlpArchitecture, Nerf, find_nerfs, load_nerf, save_nerf
 from gmn_encoder.nerf_io import released_ids
+from tests.conftest import GOLDEN, GOLDEN_NERF
 
 
 def save(tmp_path, content, name="nerf_weights.pth"):

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from conftest import GOLDEN, GOLDEN_NERF
 from safetensors.torch import load_file
 
 from gmn_encoder import Nerf, load_nerf, save_nerf
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
+from tests.conftest import GOLDEN, GOLDEN_NERF
 
 ENCODER = str(GOLDEN / "ckpts" / "golden" / "best.pt")
 

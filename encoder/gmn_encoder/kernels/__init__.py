@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,34 +30,21 @@ def _fusable(edge: Tensor) -> bool:
     return edge.is_cuda and supported and has_triton()
 
 
-def edge_update(
-    edge: Tensor,
-    *,
-    source: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    message_source: Tensor | None,
-    message_weight: Tensor | None,
-    eps: float,
-) -> tuple[Tensor, Tensor | None]:
-    """One message-passing layer over complete bipartite edges; see `reference.edge_update`."""
-    arguments = (edge, source, target, weight, out_weight, out_bias, message_source, message_weight, eps)
-    if _fusable(edge):
-        from .fused import edge_update as fused_edge_update
+def _dispatched(name: str) -> Callable[..., Any]:
+    plain = getattr(reference, name)
 
-        return fused_edge_update(*arguments)
-    return reference.edge_update(*arguments)
+    @functools.wraps(plain)
+    def run(edge: Tensor, *arguments: Any, **options: Any) -> Any:
+        if not _fusable(edge):
+            return plain(edge, *arguments, **options)
+        from . import fused
+
+        return getattr(fused, name)(edge, *arguments, **options)
+
+    return run
 
 
-def readout_sum(edge: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
-    """Sum over edges of a normalised, widened and rectified readout; see `reference.readout_sum`."""
-    if _fusable(edge):
-        from .fused import readout_sum as fused_readout_sum
+edge_update = _dispatched("edge_update")
+readout_sum = _dispatched("readout_sum")
 
-        return fused_readout_sum(edge, weight, bias, eps)
-    return reference.readout_sum(edge, weight, bias, eps)
-
-
-__all__ = ["edge_update", "readout_sum"]
+__all__ = ["edge_update", "has_triton", "readout_sum"]

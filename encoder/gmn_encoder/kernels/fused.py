@@ -122,17 +122,8 @@ def _batch_stride(nodes: Tensor) -> int:
     return 0 if nodes.shape[0] == 1 else nodes.stride(0)
 
 
-def _edge_update_forward(
-    edge: Tensor,
-    source: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    message_source: Tensor | None,
-    message_weight: Tensor | None,
-    eps: float,
-) -> tuple[Tensor, Tensor | None]:
+def _edge_update_forward(eps: float, tensors: Any) -> tuple[Tensor, Tensor | None]:
+    edge, source, target, weight, out_weight, out_bias, message_source, message_weight = tensors
     batch, targets, sources, hidden = edge.shape
     edge, source = edge.contiguous(), source.contiguous()
     target = target.expand(batch, -1, -1).contiguous()
@@ -173,8 +164,7 @@ class _EdgeUpdate(torch.autograd.Function):
     def forward(ctx, eps: float, *tensors: Tensor | None):
         ctx.save_for_backward(*tensors)
         ctx.eps = eps
-        arguments: Any = (*tensors, eps)
-        return _edge_update_forward(*arguments)
+        return _edge_update_forward(eps, tensors)
 
     @staticmethod
     def backward(ctx, *grad_outputs: Tensor | None):
