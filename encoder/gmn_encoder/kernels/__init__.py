@@ -16,7 +16,7 @@ from . import reference
 
 
 @functools.cache
-def _has_triton() -> bool:
+def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
@@ -25,7 +25,7 @@ def _fusable(edge: Tensor) -> bool:
     supported = (
         edge.dtype in (torch.float32, torch.bfloat16, torch.float16) and width >= 16 and width & (width - 1) == 0
     )
-    return edge.is_cuda and supported and _has_triton()
+    return edge.is_cuda and supported and has_triton()
 
 
 def edge_update(

@@ -1,0 +1,1 @@
+"""Rendering: cameras, occupancy grids, ray marching, compositing. Any field renders through the same code."""

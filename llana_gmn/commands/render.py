@@ -1,0 +1,92 @@
+"""``llana-gmn render``: pictures of a NeRF."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress, TaskID
+
+from .base import Command, progress_bar
+
+if TYPE_CHECKING:
+    import torch
+
+    from gmn_encoder import Nerf
+    from gmn_encoder.rendering.occupancy import OccupancyGrid
+
+_GIF_VIEWS = 24
+
+
+class RenderCommand(Command):
+    name = "render"
+    help = "render a NeRF: one view or a contact sheet as PNG, a turntable as GIF"
+    example = "llana-gmn render nerf/shapenet/mlp/02691156/1a04e3eab45ca15dd86060f189eb133 --out views.png --views 9"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("nerf", metavar="NERF", help="directory in the released layout, .pth or .safetensors")
+        parser.add_argument("--out", required=True, metavar="FILE", help="picture to write: .png or .gif")
+        parser.add_argument(
+            "--views", type=int, metavar="K", help="cameras around the object (default: 1, or 24 for a GIF)"
+        )
+        parser.add_argument("--size", type=int, default=224, help="width and height of a view in pixels (default: 224)")
+        parser.add_argument(
+            "--background", default="1,1,1", metavar="COLOUR", help="R,G,B in 0..1 or transparent (default: 1,1,1)"
+        )
+        parser.add_argument(
+            "--elevation", type=float, default=30.0, metavar="DEGREES", help="of the cameras (default: 30)"
+        )
+        parser.add_argument("--device", help="where to render, such as cpu or cuda (default: cuda where there is one)")
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder import load_nerf
+        from gmn_encoder.rendering import cameras, images, render
+
+        kind = images.image_format(arguments.out)
+        background = images.parse_background(arguments.background)
+        if not 1 <= arguments.size <= 4096:
+            raise ValueError(f"--size is {arguments.size}; expected 1 to 4096 pixels")
+        views = arguments.views if arguments.views is not None else _GIF_VIEWS if kind == "GIF" else 1
+        device = _device(arguments.device)
+        poses = cameras.turntable(views, elevation=arguments.elevation, size=arguments.size).to(device)
+        nerf = load_nerf(arguments.nerf).to(device)
+        with progress_bar() as bar:
+            grid = self._occupancy(nerf, _steps(bar, "looking for the object"))
+            seen = render.render_views(nerf, poses, grid.to(device), progress=_steps(bar, "rendering"))
+        images.save_images(images.to_images(seen, background), arguments.out)
+        return 0
+
+    def _occupancy(self, nerf: Nerf, progress: Callable[[int, int], None]) -> OccupancyGrid:
+        """The grid beside the weights where there is one, else what the density shows."""
+        from gmn_encoder.rendering.occupancy import GRID_NAME, nerf_occupancy, read_occupancy
+
+        if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
+            return read_occupancy(beside)
+        return nerf_occupancy(nerf, progress=progress)
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        raise ValueError(
+            f"--device is {name!r}, which is not to be had here; expected cpu, or cuda with a GPU"
+        ) from error
+
+
+def _steps(bar: Progress, description: str) -> Callable[[int, int], None]:
+    """A progress callback that opens its line on the bar when it is first called."""
+    task: TaskID | None = None
+
+    def step(done: int, total: int) -> None:
+        nonlocal task
+        if task is None:
+            task = bar.add_task(description, total=total, note="")
+        bar.update(task, completed=done)
+
+    return step
