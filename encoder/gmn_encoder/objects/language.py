@@ -1,0 +1,225 @@
+"""What there is to say about a procedural object, in ShapeNeRF-Text's JSON (FORMATS.md section 7.2).
+
+Every sentence is filled from the object's parameters and surfaces; wording and selection come from a seed, truth does not. Per
+object, like ShapeNeRF-Text: one brief and one detailed description, three single-round questions, one conversation of three
+turns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import StrPath, write_json
+from .procedural.catalogue import CLASS_NAMES, ProceduralObject, main_surface, nouns, topics
+from .procedural.dice import Dice
+from .procedural.draft import Topic
+
+BRIEF_NAME = "conversations_brief.json"
+COMPLEX_NAME = "conversations_complex.json"
+PLACEHOLDER = "<point>\n"
+
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+_BRIEF_PROMPTS = (
+    "Describe this object briefly.",
+    "What is this?",
+    "Give a short description of this NeRF.",
+    "Summarize this object in one sentence.",
+    "What does this NeRF represent?",
+    "Caption this object.",
+    "Provide a concise description of the object.",
+    "In a few words, what can be seen here?",
+    "Describe the object in this NeRF in one sentence.",
+    "Offer a brief summary of this 3D object.",
+)
+_DETAILED_PROMPTS = (
+    "Describe this object in detail.", "Give a detailed description of this NeRF.", "What does this object look like in detail?",
+    "Describe the shape, the parts and the colours of this object.", "Can you tell me everything you see about this object?",
+    "Provide a thorough description of the object in this NeRF.", "Please describe the object as precisely as you can.",
+)  # fmt: skip
+_CLASS_QUESTIONS = (
+    "What is this object?",
+    "What kind of object is this?",
+    "What does this NeRF show?",
+    "Which object can be seen here?",
+)
+_CLASS_ANSWERS = ("It is a {noun}.", "This is a {noun}.", "The object is a {noun}.", "This NeRF shows a {noun}.")
+_OPENINGS = ("This is a {noun}.", "The object is a {noun}.", "The NeRF shows a {noun}.", "A {noun} can be seen.")
+_SURFACE_QUESTIONS = ("What colour {be} the {label}?", "What {do} the {label} look like?")
+_SURFACE_FACTS = ("The {label} {be} {look}.",)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that can be said: ways to ask for it, ways to say it, a reply word, a noun phrase and the surface it is about."""
+
+    questions: tuple[str, ...]
+    facts: tuple[str, ...]
+    reply: str = ""
+    phrase: str = ""
+    surface: str = ""
+
+
+def claims(thing: ProceduralObject) -> list[Claim]:
+    """Everything that may be said about an object: the topics that hold for it, and the look of each named surface."""
+    words = _words(thing)
+    found = [
+        Claim(
+            tuple(_fill(text, words) for text in topic.questions),
+            tuple(_fill(text, words) for text in topic.facts),
+            topic.reply,
+            _fill(topic.phrase, words, sentence=False),
+        )
+        for topic in topics(thing.class_name)
+        if _usable(topic, thing, words)
+    ]
+    return found + [_surface_claim(label, look) for label, look in thing.surfaces.items()]
+
+
+def _usable(topic: Topic, thing: ProceduralObject, words: Mapping[str, str]) -> bool:
+    """A topic holds where its conditions do and every word it needs exists (a lamp without a base has no `base_look`)."""
+    texts = (*topic.questions, *topic.facts, topic.phrase)
+    return topic.holds(thing.parameters) and all(key in words for text in texts for key in re.findall(r"{(\w+)}", text))
+
+
+def _surface_claim(label: str, look: str) -> Claim:
+    many = label.endswith("s")
+    words = {"label": label, "look": predicate(look), "be": "are" if many else "is", "do": "do" if many else "does"}
+    questions = tuple(_fill(text, words) for text in _SURFACE_QUESTIONS)
+    return Claim(questions, tuple(_fill(text, words) for text in _SURFACE_FACTS), surface=label)
+
+
+def predicate(look: str) -> str:
+    """How a look reads after "is": "brown wood" -> "brown with a wood grain"."""
+    if look.endswith(" wood"):
+        return f"{look.removesuffix(' wood')} with a wood grain"
+    if "-dotted " in look:
+        dots, ground = look.split("-dotted ")
+        return f"{ground} with {dots} dots"
+    return look
+
+
+def _words(thing: ProceduralObject) -> dict[str, str]:
+    """Template keys and their words."""
+    words = {"noun": nouns(thing)[0]}
+    for key, value in thing.parameters.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            words[key] = _NUMBERS[value] if value < len(_NUMBERS) else str(value)
+        elif isinstance(value, str):
+            words[key] = value
+    for label, look in thing.surfaces.items():
+        key = label.replace(" ", "_")
+        words[f"{key}_look"], words[f"{key}_is"] = look, predicate(look)
+    return words
+
+
+def _fill(template: str, words: Mapping[str, str], *, sentence: bool = True) -> str:
+    text = template.format_map(words)
+    text = re.sub(r"\b([Aa]) (?=[aeiou])(?!one\b)", r"\1n ", text)
+    return text[:1].upper() + text[1:] if sentence else text
+
+
+def brief_description(thing: ProceduralObject, dice: Dice) -> str:
+    """One sentence: what it is, and two or three of its features."""
+    noun = dice.choice(nouns(thing))
+    main = thing.surfaces.get(main_surface(thing.class_name), "")
+    phrases = dice.shuffled([claim.phrase for claim in claims(thing) if claim.phrase])[: dice.integer(2, 3)]
+    opening = dice.choice(("A {main} {noun}", "This is a {main} {noun}", "The object is a {main} {noun}")).replace(
+        "{main} ", f"{main} " if main else ""
+    )
+    # "No armrests" closes a list better than it opens one.
+    phrases.sort(key=lambda phrase: phrase.startswith("no "))
+    text = (
+        f"{opening.replace('{noun}', noun)} with {_listed(phrases)}."
+        if phrases
+        else f"{opening.replace('{noun}', noun)}."
+    )
+    return _fill(text, {})
+
+
+def detailed_description(thing: ProceduralObject, dice: Dice) -> str:
+    """A paragraph: what it is, its features, and the surfaces that these did not mention."""
+    everything = claims(thing)
+    features = [claim for claim in everything if not claim.surface]
+    lacking = dice.shuffled([claim for claim in features if claim.reply == "No"])[1:]
+    text = [_fill(dice.choice(_OPENINGS), {"noun": dice.choice(nouns(thing))})]
+    asked: set[str] = set()
+    for claim in dice.shuffled(features):
+        if claim not in lacking and not asked & set(
+            claim.questions
+        ):  # two claims that answer one question repeat each other
+            text.append(dice.choice(claim.facts))
+            asked |= set(claim.questions)
+    said = " ".join(text).lower()
+    for claim in everything:
+        if claim.surface and (claim.surface not in said or thing.surfaces[claim.surface] not in said):
+            text.append(dice.choice(claim.facts))
+    return " ".join(text)
+
+
+def question_and_answer(claim: Claim, dice: Dice) -> tuple[str, str]:
+    question, fact = dice.choice(claim.questions), dice.choice(claim.facts)
+    # A reply only fits a question that can be answered with it.
+    if claim.reply and re.match(r"(Is|Are|Does|Do|Can)\b", question):
+        fact = f"{claim.reply}, {fact[:1].lower()}{fact[1:]}"
+    return question, fact
+
+
+def conversations(thing: ProceduralObject, *, seed: int = 0, single_rounds: int = 3) -> list[dict[str, Any]]:
+    """All entries of one object, in the exact form of the texts files: brief, detailed, `single_rounds` single rounds, multi."""
+    dice = Dice(CLASS_NAMES.index(thing.class_name), thing.seed, seed, 7_2)
+    entries = [
+        _entry(thing, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(thing, dice))]),
+        _entry(thing, "detailed_description", [(dice.choice(_DETAILED_PROMPTS), detailed_description(thing, dice))]),
+    ]
+    naming = Claim(_CLASS_QUESTIONS, tuple(_fill(text, {"noun": nouns(thing)[0]}) for text in _CLASS_ANSWERS))
+    everything = dice.shuffled([*claims(thing), naming])
+    entries += [
+        _entry(thing, "single_round", [question_and_answer(everything[k % len(everything)], dice)])
+        for k in range(single_rounds)
+    ]
+    turns = [question_and_answer(naming, dice)]
+    for claim in dice.shuffled(claims(thing)):
+        question, answer = question_and_answer(claim, dice)
+        if len(turns) < 3 and question not in [asked for asked, _ in turns]:
+            turns.append((question, answer))
+    return [*entries, _entry(thing, "multi_round", turns)]
+
+
+def _entry(thing: ProceduralObject, kind: str, turns: list[tuple[str, str]]) -> dict[str, Any]:
+    values = []
+    for index, (question, answer) in enumerate(turns):
+        values.append({"from": "human", "value": question if index else PLACEHOLDER + question})
+        values.append({"from": "gpt", "value": answer})
+    return {"object_id": thing.object_id, "conversation_type": kind, "conversations": values}
+
+
+def write_texts(
+    things: Iterable[ProceduralObject], directory: StrPath, *, seed: int = 0, single_rounds: int = 3
+) -> tuple[Path, Path]:
+    """Write `conversations_brief.json` and `conversations_complex.json` for objects, and return their paths.
+
+    The brief file holds the brief descriptions, the complex one everything else, objects in the order given. Raises `ValueError`
+    for two objects with one id and `OSError` where the directory cannot be written.
+    """
+    brief: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for thing in things:
+        if thing.object_id in seen:
+            raise ValueError(f"object {thing.object_id} was given twice; expected every object once")
+        seen.add(thing.object_id)
+        for entry in conversations(thing, seed=seed, single_rounds=single_rounds):
+            (brief if entry["conversation_type"] == "brief_description" else rest).append(entry)
+    paths = Path(directory) / BRIEF_NAME, Path(directory) / COMPLEX_NAME
+    write_json(brief, paths[0])
+    write_json(rest, paths[1])
+    return paths
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

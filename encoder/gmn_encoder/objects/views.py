@@ -1,0 +1,292 @@
+"""Pictures of an object from around it: the images that a NeRF is fitted to.
+
+Light is fixed in the world and has no highlights, so the brightness of a surface does not depend on where the camera stands
+and a NeRF without view direction can represent it. A surface shows the same side to light as to the camera, which shades open
+meshes and meshes with mixed winding like solid ones.
+
+Frame: world units, z up, object inside the sphere of `mesh.RADIUS`. Legend: V views, S image side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .casting import Caster, CasterName, Hits, PixelGrid, make_caster
+from .mesh import RADIUS, Mesh, face_normals
+
+CAMERA_ANGLE_X = 0.8575560450553894
+"""Horizontal field of view of the released cameras, radians (FORMATS.md section 1.5)."""
+
+DISTANCE = 1.5
+"""From the camera to the origin, as in the default inspection view: the sphere of `mesh.RADIUS` fills 99.4% of the image."""
+
+_AMBIENT = 0.68
+_LIGHTS = (((0.45, -0.6, 0.85), 0.3), ((-0.7, 0.4, 0.35), 0.14), ((0.2, 0.5, -0.8), 0.06))
+_MAX_LAYERS = 8
+_COARSE, _FINE = 2, 4  # points per pixel and axis: everywhere, near silhouettes
+_NEARLY_OPAQUE = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """How views are taken: their number, side in pixels and the seed of the camera positions."""
+
+    n_views: int = 36
+    size: int = 224
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_views", 1), ("size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} of the views must be an integer of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """`images` `(V, S, S, 4)` uint8 sRGB with straight opacity, their `camera_to_world` `(V, 4, 4)` float32 (OpenGL) and
+    `camera_angle_x` in radians."""
+
+    images: NDArray[np.uint8]
+    camera_to_world: NDArray[np.float32]
+    camera_angle_x: float = CAMERA_ANGLE_X
+
+
+def focal_length(size: int, camera_angle_x: float = CAMERA_ANGLE_X) -> float:
+    """In pixels, for a square image of `size` pixels (FORMATS.md section 2.6)."""
+    return 0.5 * size / math.tan(0.5 * camera_angle_x)
+
+
+def sphere_cameras(n_views: int, *, seed: int = 0, distance: float = DISTANCE) -> NDArray[np.float32]:
+    """`(V, 4, 4)` cameras spread evenly over the whole sphere, upright, looking at the origin.
+
+    A golden spiral, turned and shifted by the seed; never quite at a pole.
+    """
+    turn, shift = np.random.default_rng(seed).random(2)
+    index = np.arange(n_views)
+    height = 1 - 2 * (index + 0.2 + 0.6 * shift) / n_views
+    angle = 2 * math.pi * (turn + index * (math.sqrt(5) - 1) / 2)
+    radius = np.sqrt(1 - height**2)
+    return look_at(distance * np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=-1))
+
+
+def look_at(positions: NDArray[np.floating]) -> NDArray[np.float32]:
+    """`(V, 4, 4)` upright OpenGL cameras at `(V, 3)` positions, looking at the origin."""
+    backward = positions / np.linalg.norm(positions, axis=1, keepdims=True)
+    right = np.stack([-backward[:, 1], backward[:, 0], np.zeros(len(backward))], axis=-1)
+    length = np.linalg.norm(right, axis=1, keepdims=True)
+    right = np.where(length > 1e-9, right / np.maximum(length, 1e-9), [1.0, 0.0, 0.0])
+    up = np.cross(backward, right)
+    cameras = np.tile(np.eye(4), (len(positions), 1, 1))
+    cameras[:, :3, :] = np.stack([right, up, backward, positions], axis=-1)
+    return cameras.astype(np.float32)
+
+
+def render_mesh(
+    mesh: Mesh,
+    settings: ViewSettings | None = None,
+    *,
+    caster: CasterName = "auto",
+    device: torch.device | str = "cpu",
+) -> Views:
+    """Views of a mesh from around it; the mesh is taken as it stands (see `Mesh.normalised`).
+
+    Raises `ValueError` where the mesh reaches beyond the sphere that the cameras hold.
+    """
+    settings = settings or ViewSettings()
+    reach = float(np.sqrt((mesh.vertices.astype(np.float64) ** 2).sum(axis=1).max(initial=0)))
+    if reach > RADIUS * 1.001:
+        raise ValueError(
+            f"the object reaches {reach:.3g} from the origin; views hold {RADIUS}: call normalised() on the mesh first"
+        )
+    cameras = sphere_cameras(settings.n_views, seed=settings.seed)
+    images = render_views(mesh, cameras, size=settings.size, caster=caster, device=device)
+    return Views(images, cameras)
+
+
+def render_views(
+    mesh: Mesh,
+    camera_to_world: NDArray[np.floating],
+    *,
+    size: int = 224,
+    focal: float | None = None,
+    caster: CasterName = "auto",
+    device: torch.device | str = "cpu",
+) -> NDArray[np.uint8]:
+    """Images of a mesh.
+
+    Args:
+        mesh: any frame, as long as the cameras stand outside it.
+        camera_to_world: `(V, 4, 4)`, OpenGL convention.
+        size: side of the square images, pixels.
+        focal: in pixels; that of the released cameras by default.
+        caster: how surfaces are found, see `casting.make_caster`.
+        device: where the torch caster works.
+
+    Returns:
+        `(V, size, size, 4)` uint8: sRGB colour, the mean over what is seen in a pixel, and opacity, the covered share of it.
+        Colour is 0 where nothing is seen. A pixel is the mean of 2 x 2 points, of 4 x 4 within half a pixel of a silhouette, so
+        opacity is exact to 1/16 there; what is thinner than half a pixel can be missed.
+    """
+    focal = focal_length(size) if focal is None else focal
+    scene = _Scene(mesh, make_caster(mesh, caster, device=device))
+    cameras = np.asarray(camera_to_world, np.float64)
+    return np.stack([scene.image(camera, focal, size) for camera in cameras])
+
+
+def covered_pixels(
+    mesh: Mesh, camera: NDArray[np.float64], focal: float, size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixel rows and columns that the bounding rectangle of the projected mesh touches."""
+    rotation, origin = camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)
+    local = (mesh.vertices - origin) @ rotation
+    if not len(local) or local[:, 2].max() > -1e-3:  # reaches the camera plane: no such rectangle
+        return np.arange(size), np.arange(size)
+    scale = focal / -local[:, 2]
+    ranges = []
+    for pixel in (-local[:, 1] * scale + size / 2, local[:, 0] * scale + size / 2):
+        first, last = math.floor(pixel.min() - 0.01), math.ceil(pixel.max() + 0.01)
+        ranges.append(np.arange(max(first, 0), min(last, size)))
+    return ranges[0], ranges[1]
+
+
+def _subpixels(pixels: NDArray[np.int64], samples: int) -> NDArray[np.float64]:
+    """`(S * samples,)` positions: the centres of `samples` equal parts of each of `(S,)` pixels."""
+    return (pixels[:, None] + (np.arange(samples) + 0.5) / samples).ravel()
+
+
+class _Scene:
+    """A mesh under its light, with what all views share."""
+
+    def __init__(self, mesh: Mesh, caster: Caster) -> None:
+        self._mesh, self._caster = mesh, caster
+        self._opaque = mesh.opaque
+        self._uniform = bool((mesh.colours == mesh.colours[:, :1]).all())  # one colour per triangle
+        flat = face_normals(mesh.vertices, mesh.faces).astype(np.float32)
+        self._flat, self._anchor = flat, mesh.vertices[mesh.faces[:, 0]]
+        # Corner normals on the side of the face that its winding calls the front.
+        side = np.where((mesh.normals * flat[:, None]).sum(axis=-1) < 0, np.float32(-1), np.float32(1))
+        normals = mesh.normals * side[..., None]
+        self._brightness = np.stack(
+            [brightness(-normals), brightness(normals)], axis=1
+        )  # (F, 2, 3): seen from back, front
+
+    def image(self, camera: NDArray[np.float64], focal: float, size: int) -> NDArray[np.uint8]:
+        """`(size, size, 4)` uint8: `_COARSE` points per pixel and axis, `_FINE` near silhouettes."""
+        image = np.zeros((size, size, 4), np.uint8)
+        rows, columns = covered_pixels(self._mesh, camera, focal, size)
+        if not len(rows) or not len(columns):
+            return image
+        origin = camera[:3, 3].astype(np.float32)
+        front = (self._flat * (origin - self._anchor)).sum(axis=-1) > 0
+
+        def grid(samples: int) -> PixelGrid:
+            return PixelGrid(camera, focal, size, _subpixels(columns, samples), _subpixels(rows, samples))
+
+        shape = (len(rows), _COARSE, len(columns), _COARSE)
+        seen, hit = self._look(grid(_COARSE), None, front)
+        parts = seen.reshape(*shape, 4)
+        pixels = np.zeros((len(rows), len(columns), 4), np.float32)
+        for i in range(_COARSE):
+            for j in range(_COARSE):
+                pixels += parts[:, i, :, j] / np.float32(_COARSE**2)
+        edge = _edges(hit.reshape(shape[0] * _COARSE, -1)).reshape(shape).any(axis=(1, 3))
+        row, column = np.nonzero(edge)
+        if len(row):
+            step = np.arange(_FINE)
+            points = (row[:, None, None] * _FINE + step[:, None]) * (len(columns) * _FINE)
+            points = (points + column[:, None, None] * _FINE + step).ravel()
+            seen, _ = self._look(grid(_FINE), points, front)
+            pixels[row, column] = seen.reshape(len(row), -1, 4).mean(axis=1)
+        opacity = pixels[..., 3:]
+        pixels[..., :3] = np.divide(pixels[..., :3], opacity, out=np.zeros_like(pixels[..., :3]), where=opacity > 0)
+        image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = np.rint(pixels.clip(0, 1) * 255)
+        return image
+
+    def _look(
+        self, grid: PixelGrid, points: NDArray[np.int64] | None, front: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """`(Q, 4)` colour times opacity, and opacity, at Q points of the grid (all for `None`), and where a surface is."""
+        hits = self._caster.first(grid, points)
+        found = np.nonzero(hits.face >= 0)[0]
+        total = np.zeros((len(hits.face), 4), np.float32)
+        hit = hits.face >= 0
+        hits = hits[found]
+        for _ in range(_MAX_LAYERS):
+            if not len(found):
+                break
+            colour = self._colours(hits, front)
+            if self._opaque:
+                total[found] = colour
+                break
+            share = colour[:, 3:] * (1 - total[found, 3:])
+            total[found] += np.concatenate([colour[:, :3] * share, share], axis=1)
+            through = total[found, 3] < _NEARLY_OPAQUE
+            found, hits = found[through], hits[through]
+            hits = self._caster.behind(grid, found if points is None else points[found], hits)
+            found, hits = found[hits.face >= 0], hits[hits.face >= 0]
+        return total, hit if self._opaque else total[:, 3] > 0.5
+
+    def _colours(self, hits: Hits, front: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """`(Q, 4)` shaded sRGB colour and opacity in 0..1 of Q hits; `front` `(F,)`: which side of a face the camera is on."""
+        mesh, face = self._mesh, hits.face
+        weights = np.stack([1 - hits.u - hits.v, hits.u, hits.v], axis=-1).astype(np.float32)
+        if self._uniform:
+            colour = mesh.colours[face, 0] / np.float32(255)
+        else:
+            colour = _interpolate(weights, mesh.colours[face]) / np.float32(255)
+        texture = mesh.texture[face]
+        for index, image in enumerate(mesh.textures):
+            on = np.nonzero(texture == index)[0]
+            if len(on):
+                colour[on] *= sample_texture(image, _interpolate(weights[on], mesh.uv[face[on]]))
+        light = self._brightness[face, front[face].astype(np.int64)]
+        colour[:, :3] *= _interpolate(weights, light[..., None])
+        return colour
+
+
+def _edges(hit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Points of a `(rows, columns)` mask with a different one among their eight neighbours; nothing is outside."""
+    padded = np.pad(hit, 1)
+    some = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    every = padded[:, :-2] & padded[:, 1:-1] & padded[:, 2:]
+    return (some[:-2] | some[1:-1] | some[2:]) & ~(every[:-2] & every[1:-1] & every[2:])
+
+
+def _interpolate(weights: NDArray[np.float32], corners: NDArray) -> NDArray[np.float32]:
+    """`(Q, 3)` weights of `(Q, 3, C)` corner values -> `(Q, C)`."""
+    return weights[:, :1] * corners[:, 0] + weights[:, 1:2] * corners[:, 1] + weights[:, 2:] * corners[:, 2]
+
+
+def brightness(normals: NDArray[np.floating]) -> NDArray[np.float32]:
+    """`(..., 3)` normals towards the viewer -> `(...)`, at most 1: ambient light and Lambert terms of three fixed lights."""
+    light = np.full(normals.shape[:-1], _AMBIENT, np.float32)
+    for direction, strength in _LIGHTS:
+        unit = np.asarray(direction, np.float32) / np.float32(np.linalg.norm(direction))
+        light += np.float32(strength) * (normals * unit).sum(axis=-1).clip(0)
+    return light.clip(max=1)
+
+
+def sample_texture(texture: NDArray[np.uint8], uv: NDArray[np.floating]) -> NDArray[np.float32]:
+    """`(Q, 4)` values in 0..1 of a repeating `(height, width, 4)` texture at `(Q, 2)` coordinates, v upwards, bilinear."""
+    height, width = texture.shape[:2]
+    uv = uv.astype(np.float32)
+    x, y = uv[:, 0] * width - np.float32(0.5), (1 - uv[:, 1]) * height - np.float32(0.5)
+    left, top = np.floor(x), np.floor(y)
+    right_share, low_share = (x - left)[:, None], (y - top)[:, None]
+    left, top = left.astype(np.int64) % width, top.astype(np.int64) % height
+    right, low = (left + 1) % width, (top + 1) % height
+    texels = texture.reshape(-1, 4)
+    upper = _mix(texels[top * width + left], texels[top * width + right], right_share)
+    lower = _mix(texels[low * width + left], texels[low * width + right], right_share)
+    return _mix(upper, lower, low_share) / np.float32(255)
+
+
+def _mix(first: NDArray, second: NDArray, share: NDArray[np.float32]) -> NDArray[np.float32]:
+    first = first.astype(np.float32)
+    return first + (second - first) * share
