@@ -34,20 +34,29 @@ class FitCommand(Command):
             "--family", action="append", metavar="FAMILY", help="mlp, triplane, hash, or several with commas"
         )
         parser.add_argument(
-            "--architecture", action="append", metavar="NAME", help="of the paper's Table 14, such as HASH-11T; repeatable"
+            "--architecture",
+            action="append",
+            metavar="NAME",
+            help="of the paper's Table 14, such as HASH-11T; repeatable",
         )
         parser.add_argument("--out", required=True, metavar="DIR", help="directory of the output, released layout")
         parser.add_argument("--quality", default="quick", help="quick, standard or paper (default: quick)")
-        parser.add_argument("--seed", type=int, default=0, help="same seed, same weights on the same device (default: 0)")
+        parser.add_argument(
+            "--seed", type=int, default=0, help="same seed, same weights on the same device (default: 0)"
+        )
         parser.add_argument("--views", type=int, help="views of meshes and procedural objects (default: 36)")
         parser.add_argument("--size", type=int, help="width and height of these views in pixels (default: 224)")
         parser.add_argument("--iterations", type=int, help="instead of the preset's")
         parser.add_argument("--batch", type=int, metavar="N", help="NeRFs at once (default: 16 on a GPU, else 1)")
-        parser.add_argument("--share-init", action="store_true", help="all NeRFs of a family start from the same weights")
+        parser.add_argument(
+            "--share-init", action="store_true", help="all NeRFs of a family start from the same weights"
+        )
         parser.add_argument(
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
         )
-        parser.add_argument("--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)")
+        parser.add_argument(
+            "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
+        )
         parser.add_argument(
             "--resume",
             action=argparse.BooleanOptionalAction,
@@ -96,9 +105,7 @@ def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettin
             names.append(_DEFAULT_NAMES[family])
     names += [name for text in arguments.architecture or [] for name in text.split(",")]
     changes: dict[str, Any] = {
-        key: value
-        for key in ("views", "size", "iterations")
-        if (value := getattr(arguments, key)) is not None
+        key: value for key in ("views", "size", "iterations") if (value := getattr(arguments, key)) is not None
     }
     if not 0 <= arguments.seed < 1 << 31:
         raise ValueError(f"--seed is {arguments.seed}; expected 0 to {(1 << 31) - 1}")
@@ -141,10 +148,17 @@ class _Report:
         self._bar.update(self._task, description=text, completed=done, total=total, note=note)
 
     def done(self, source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
-        psnr = f"{record['psnr']:.2f} dB on {record['held_out_views']} held-out views" if record["psnr"] else "not measured"
+        psnr = (
+            f"{record['psnr']:.2f} dB on {record['held_out_views']} held-out views"
+            if record["psnr"]
+            else "not measured"
+        )
         notes = f" ({'; '.join(record['notes'])})" if record["notes"] else ""
         self._bar.console.file.flush()
-        print(f"{architecture.name} {source.class_id}/{source.nerf_id}: {psnr}, {record['seconds']:.0f} s{notes}", flush=True)
+        print(
+            f"{architecture.name} {source.class_id}/{source.nerf_id}: {psnr}, {record['seconds']:.0f} s{notes}",
+            flush=True,
+        )
 
     def skipped(self, source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
         print(f"{architecture.name} {source.class_id}/{source.nerf_id}: finished before", flush=True)

@@ -216,7 +216,7 @@ def _corners(cell: Tensor, resolution: int, entries: int) -> Tensor:
 
 
 def used_frequencies(nerf: Nerf) -> int | None:
-    """How many octaves of its frequency encoding a NeRF reads: the columns of the others are zero. None: it has no such encoding."""
+    """How many octaves of its frequency encoding a NeRF reads, the columns of the others being zero. None: no such encoding."""
     total = getattr(nerf.architecture, "frequencies", 0)
     if not total:
         return None

@@ -16,6 +16,8 @@ from ..fields import BOX_MAX, BOX_MIN
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import RESOLUTION, OccupancyGrid, voxel_centers
 
+_COARSE = 4
+
 
 @torch.no_grad()
 def visual_hull(masks: Tensor, cameras: Cameras, *, resolution: int = RESOLUTION) -> OccupancyGrid:
@@ -31,6 +33,13 @@ def visual_hull(masks: Tensor, cameras: Cameras, *, resolution: int = RESOLUTION
     half = math.sqrt(3) * (BOX_MAX - BOX_MIN) / resolution / 2
     left = voxel_centers(resolution, device=masks.device).reshape(-1, 3)
     numbers = torch.arange(len(left), device=masks.device)
+    if resolution % _COARSE == 0 and resolution >= 8 * _COARSE:
+        # A coarse voxel's sphere holds those of its parts: what is empty there is empty here.
+        coarse = visual_hull(masks, cameras, resolution=resolution // _COARSE).binary[0]
+        for axis in range(3):
+            coarse = coarse.repeat_interleave(_COARSE, dim=axis)
+        numbers = coarse.flatten().nonzero()[:, 0]
+        left = left[numbers]
     for view in range(len(cameras)):
         pose, focal = cameras.camera_to_world[view], cameras.focal[view]
         seen = (left - pose[:3, 3]) @ pose[:3, :3]

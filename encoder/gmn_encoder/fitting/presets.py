@@ -30,8 +30,8 @@ class FitSettings:
         share_initialisation: all NeRFs of a run start from the same weights.
     """
 
-    iterations: int = 1500
-    samples: int = 16384
+    iterations: int = 800
+    samples: int = 8192
     views: int = 36
     size: int = 224
     steps_per_diagonal: int = 256
@@ -76,9 +76,9 @@ _BY_FAMILY: dict[str, dict[str, Any]] = {
     "hash": {"learning_rate": 5e-3, "encoding_rate": 2e-2},
 }
 _BY_PRESET: dict[str, dict[str, Any]] = {
-    "quick": {"iterations": 1200, "samples": 16384},
-    "standard": {"iterations": 5000, "samples": 32768},
-    "paper": {"iterations": 8000, "samples": 65536, "steps_per_diagonal": 512},
+    "quick": {"iterations": 800, "samples": 8192},
+    "standard": {"iterations": 2500, "samples": 8192},
+    "paper": {"iterations": 5000, "samples": 32768, "steps_per_diagonal": 512},
 }
 
 

@@ -174,13 +174,16 @@ def from_mesh(
     """Views of a mesh in the box, and `HELD_OUT_VIEWS` from elsewhere to measure on."""
     settings = settings or ViewSettings()
     held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + _HELD_OUT_SEED)
-    parts = []
-    for each in (settings, held_out):
-        views = render_mesh(mesh, each)
-        names = tuple(f"train/{number:02d}" for number in range(each.n_views))
-        cameras = released_cameras(torch.from_numpy(views.camera_to_world), size=each.size, image_names=names)
-        parts += [torch.from_numpy(views.images), cameras]
-    return PosedImages(class_id, nerf_id, source, *parts, notes=mesh.notes, thing=thing)
+    images, cameras = _take_views(mesh, settings)
+    held, held_cameras = _take_views(mesh, held_out)
+    return PosedImages(class_id, nerf_id, source, images, cameras, held, held_cameras, notes=mesh.notes, thing=thing)
+
+
+def _take_views(mesh: Mesh, settings: ViewSettings) -> tuple[Tensor, Cameras]:
+    views = render_mesh(mesh, settings)
+    names = tuple(f"train/{number:02d}" for number in range(settings.n_views))
+    cameras = released_cameras(torch.from_numpy(views.camera_to_world), size=settings.size, image_names=names)
+    return torch.from_numpy(views.images), cameras
 
 
 def _procedural(count: int, seed: int, settings: ViewSettings) -> Iterator[Source]:
@@ -196,9 +199,7 @@ def _procedural(count: int, seed: int, settings: ViewSettings) -> Iterator[Sourc
         def load(thing: Callable[[], ProceduralObject] = thing) -> PosedImages:
             made = thing()
             source = f"procedural {made.object_id}"
-            return from_mesh(
-                made.mesh, made.class_id, made.object_id, source=source, settings=settings, thing=made
-            )
+            return from_mesh(made.mesh, made.class_id, made.object_id, source=source, settings=settings, thing=made)
 
         yield Source(f"procedural {nerf_id}", CLASS_IDS[name], nerf_id, load, thing, index)
 
@@ -230,7 +231,7 @@ def read_images(path: StrPath, class_id: str, nerf_id: str, *, background: Tenso
         images, cameras = images[others], cameras[others]
     else:
         held, held_cameras = images[:0], cameras[:0]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if opaque:
         if background is None:
             raise ValueError(
@@ -261,7 +262,9 @@ def _read_frames(directory: Path, file: Path) -> tuple[Tensor, Cameras, bool]:
             raise ValueError(f"{image_file}: is no image, or cut short ({error})") from error
         if pictures[-1].shape != pictures[0].shape:
             sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[-1], pictures[0])]
-            raise ValueError(f"{image_file}: is {sizes[0]} pixels, the first image {sizes[1]}; expected one size for all")
+            raise ValueError(
+                f"{image_file}: is {sizes[0]} pixels, the first image {sizes[1]}; expected one size for all"
+            )
     height, width = pictures[0].shape[:2]
     cameras = read_cameras(file, width=width, height=height)
     if (cameras.width, cameras.height) != (width, height):
@@ -308,7 +311,10 @@ def check_ids(sources: Sequence[Source]) -> Iterator[tuple[Source, str | None]]:
     for source in sources:
         key = (source.class_id, source.nerf_id)
         if key in seen:
-            yield source, f"{source.name}: would be written over {seen[key]} ({'/'.join(key)}); expected different names"
+            yield (
+                source,
+                f"{source.name}: would be written over {seen[key]} ({'/'.join(key)}); expected different names",
+            )
             continue
         seen[key] = source.name
         yield source, None

@@ -310,7 +310,12 @@ class Trainer:
 
 @torch.no_grad()
 def held_out_psnr(
-    nerf: Nerf, grid: OccupancyGrid, images: Tensor, cameras: Cameras, *, progress: Callable[[int, int], None] | None = None
+    nerf: Nerf,
+    grid: OccupancyGrid,
+    images: Tensor,
+    cameras: Cameras,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[float], Tensor]:
     """PSNR in dB of each view over white, whole images, with the released step; and the rendered views ``(V, h, w, 3)``.
 
