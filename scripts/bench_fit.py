@@ -2,7 +2,8 @@
 
     python scripts/bench_fit.py DIRECTORY_OF_MESHES --quality quick --count 5 --out benchmarks/results
 
-DIRECTORY_OF_MESHES has one directory per class. The sample is a seeded choice: classes in shuffled order, one mesh of each by turns.
+DIRECTORY_OF_MESHES has one directory per class. The sample is a seeded choice: classes in shuffled order, one mesh of each by
+turns. Seconds hold hull and training, not the views (a few seconds an object) and the measurement.
 Every finished NeRF is kept in --work and not fitted again; figures are written after each.
 """
 
@@ -113,7 +114,10 @@ def main() -> None:
                 "summary": rows,
                 "failed": failed,
                 "nerfs": [
-                    {key: record[key] for key in ("name", "psnr", "psnr_each", "seconds", "cpu_seconds", "nerfs_at_once")}
+                    {
+                        key: record[key]
+                        for key in ("name", "psnr", "psnr_each", "seconds", "cpu_seconds", "nerfs_at_once")
+                    }
                     | {"object": "/".join(Path(record["source"]).parts[-2:])}
                     for record in records
                 ],

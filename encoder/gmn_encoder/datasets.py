@@ -97,7 +97,7 @@ class NerfDataset(Sequence[NerfEntry]):
     def __len__(self) -> int:
         return len(self.object_ids)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index):
         if isinstance(index, slice):
             return [self.entry(each) for each in self.object_ids[index]]
         return self.entry(self.object_ids[index])
@@ -127,13 +127,17 @@ def _directories(path: StrPath) -> list[os.DirEntry[str]]:
 def split_file(root: StrPath, split: str | Path) -> Path:
     """The list that a split's name, or path, means for a family's directory."""
     if isinstance(split, str) and split in SPLITS:
-        candidates = [directory / f"{split}.txt" for directory in (Path(root).parent, Path(root), Path(root).parent.parent)]
+        candidates = [
+            directory / f"{split}.txt" for directory in (Path(root).parent, Path(root), Path(root).parent.parent)
+        ]
     else:
         candidates = [Path(split)]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(f"{candidates[0]}: no such list; expected lines class_id/nerf_id, or one of {', '.join(SPLITS)}")
+    raise FileNotFoundError(
+        f"{candidates[0]}: no such list; expected lines class_id/nerf_id, or one of {', '.join(SPLITS)}"
+    )
 
 
 def read_split(path: StrPath) -> list[ObjectId]:
@@ -197,7 +201,7 @@ class PairedDataset(Sequence[dict[str, NerfEntry]]):
     def __len__(self) -> int:
         return len(self.object_ids)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         return {family: members.entry(self.object_ids[index]) for family, members in self.families.items()}

@@ -142,7 +142,7 @@ def _floats(cells: Tensor) -> Tensor:
 
 def _spread(weights: Tensor, channels: int) -> Tensor:
     """``(K, M)`` to ``(K, M * C)``, each repeated, in new memory."""
-    return weights[..., None].expand(*weights.shape, channels).flatten(1)
+    return weights.new_empty(*weights.shape, channels).copy_(weights[..., None]).flatten(1)
 
 
 def _cell_index(index: Tensor, channels: int) -> Tensor:

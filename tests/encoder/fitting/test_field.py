@@ -26,7 +26,10 @@ def test_training_field_is_the_field(name, frequencies):
     xyz = torch.rand(2, 200, 3, generator=torch.Generator().manual_seed(0)) * 1.39 - 0.695
     weights = torch.rand(2, 200, 4, generator=torch.Generator().manual_seed(1))
     results = []
-    for query in (TrainedBatch(architecture, tensors, frequencies).query, lambda p: query_field(architecture, tensors, p)):
+    for query in (
+        TrainedBatch(architecture, tensors, frequencies).query,
+        lambda p: query_field(architecture, tensors, p),
+    ):
         rgb, density = query(xyz)
         total = (torch.cat([rgb, density], dim=-1) * weights).sum()
         results.append((rgb, density, torch.autograd.grad(total, list(tensors.values()))))
