@@ -2,8 +2,8 @@
 
     <root>/<family>/<class_id>/<nerf_id>/nerf_weights.pth        <root>/{train,val,test}.txt with lines class_id/nerf_id
 
-Nothing is opened to list a set: two levels of directories are scanned, seconds for 100,000 NeRFs, and weights are read when an item
-is asked for. Objects are known by ``(class_id, nerf_id)``: `nerf_id` alone is not unique in the released data (FORMATS.md 1.1).
+Nothing is opened to list a set: two levels of directories are scanned, seconds for 100,000 NeRFs, and weights are read when an
+item is asked for. Objects are known by ``(class_id, nerf_id)``: `nerf_id` alone is not unique in the released data (FORMATS.md 1.1).
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class NerfDataset(Sequence[NerfEntry]):
 
     Args:
         root: the directory of the family (``.../hash``), which holds class directories.
-        split: "train", "val", "test" or a path to a list; the lists stand one directory above, or in, the family's. None: all that
-            is there.
+        split: "train", "val", "test" or a path to a list; the lists stand one directory above, or in, the family's. None: all
+            that is there.
 
     Raises:
         FileNotFoundError: no such directory or list.

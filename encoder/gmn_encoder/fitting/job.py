@@ -102,16 +102,21 @@ class FitJob:
 
     def _finished(self, architecture: NerfArchitecture, source: Source) -> bool:
         directory = nerf_directory(self.out, architecture, source.class_id, source.nerf_id)
-        if not self.resume or not is_complete(directory):
-            return False
+        record = self._own_record(directory, architecture) if self.resume else None
+        if record is not None:
+            self.on_skip(source, architecture, record)
+        return record is not None
+
+    def _own_record(self, directory: Path, architecture: NerfArchitecture) -> dict[str, Any] | None:
+        """The record of a NeRF that was finished with these settings and this seed, or None."""
+        if not is_complete(directory):
+            return None
         try:
             record = json.loads((directory / FIT_NAME).read_text(encoding="utf-8"))
             same = record["settings"] == self.settings[architecture].to_dict() and record["seed"] == self.seed
         except (OSError, ValueError, KeyError, TypeError):
-            return False
-        if same:
-            self.on_skip(source, architecture, record)
-        return same
+            return None
+        return record if same else None
 
     def _fit_batch(self, architecture: NerfArchitecture, sources: list[Source], objects: list[PosedImages]) -> None:
         settings = self.settings[architecture]
@@ -211,7 +216,7 @@ class FitJob:
         """The directory of another family of the same object from a fit of the same views."""
         for other in self.settings:
             directory = nerf_directory(self.out, other, posed.class_id, posed.nerf_id)
-            if other == architecture or not is_complete(directory):
+            if other == architecture or self._own_record(directory, other) is None:
                 continue
             first, same = self.settings[other], self.settings[architecture]
             if (first.views, first.size) == (same.views, same.size):

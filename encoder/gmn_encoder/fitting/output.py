@@ -2,8 +2,8 @@
 
     <out>/<mlp|triplane|hash>/<class_id>/<nerf_id>/: nerf_weights.pth, grid.pth, transforms_train.json, train/00.png
 
-The ten architectures that encoders do not train on stand in ``<family>_unseen/<name>``, as `HASH-11T`. A directory is put together
-under a hidden name and appears by a rename. Views that several families share are one file with several names.
+The ten architectures that encoders do not train on stand in ``<family>_unseen/<name>``, as `HASH-11T`. A directory is put
+together under a hidden name and appears by a rename. Views that several families share are one file with several names.
 """
 
 from __future__ import annotations
