@@ -3,7 +3,8 @@
     <root>/<family>/<class_id>/<nerf_id>/nerf_weights.pth        <root>/{train,val,test}.txt with lines class_id/nerf_id
 
 Nothing is opened to list a set: two levels of directories are scanned, seconds for 100,000 NeRFs, and weights are read when an
-item is asked for. Objects are known by ``(class_id, nerf_id)``: `nerf_id` alone is not unique in the released data (FORMATS.md 1.1).
+item is asked for. Objects are known by ``(class_id, nerf_id)``: `nerf_id` alone is not unique in the released data
+(FORMATS.md 1.1).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ DIAGONAL = (BOX_MAX - BOX_MIN) * math.sqrt(3)
 _LEAST_RAYS, _MOST_RAYS = 256, 8192
 _LIT = 1e-3  # transmittance from which a voxel counts as seen
 _MARGIN = 0.035  # of the image: how far beyond the object rays are drawn
-_QUERY = 1 << 16  # points of each NeRF in a query without gradients
+_QUERY = 1 << 14  # points of each NeRF in a query without gradients: their features stay in cache
 
 
 class Trainer:
