@@ -323,6 +323,8 @@ def held_out_psnr(
         nerf, grid, cameras: on one device.
         images: uint8 ``(V, height, width, 4)``, sRGB and straight opacity.
     """
+    if not len(images):
+        return [], images.new_zeros(0, cameras.height, cameras.width, 3).float()
     white = torch.ones(3, device=cameras.focal.device)
     stacked = {key: tensor[None].to(white.device) for key, tensor in nerf.tensors.items()}
     batch = TrainedBatch(nerf.architecture, stacked, used_frequencies(nerf))

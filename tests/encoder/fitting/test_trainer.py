@@ -114,3 +114,13 @@ def test_numbers_of_seeds_and_sizes_of_images_are_checked(posed, tiny):
         Trainer(HASH, [posed], tiny, seeds=[1, 2])
     with pytest.raises(ValueError, match="0 objects"):
         Trainer(HASH, [], tiny, seeds=[])
+
+
+def test_without_held_out_views_nothing_is_measured(posed):
+    from gmn_encoder import Nerf
+    from gmn_encoder.rendering.occupancy import OccupancyGrid
+
+    found, views = held_out_psnr(
+        Nerf.random("HASH"), OccupancyGrid.full(), posed.held_out[:0], posed.held_out_cameras[:0]
+    )
+    assert found == [] and views.shape == (0, 32, 32, 3)
