@@ -22,7 +22,7 @@ def main() -> None:
     for family in ("mlp", "triplane", "hash"):
         files = sorted((arguments.fit / family).glob("*/*/preview.png"))[: arguments.count]
         if files:
-            sheet = contact_sheet([Image.open(file).convert("RGB") for file in files], columns=2)
+            sheet = contact_sheet([Image.open(file).convert("RGB") for file in files], columns=min(2, len(files)))
             sheet.quantize(128).save(arguments.out / f"fit_{family}.png", optimize=True)
 
 
