@@ -70,8 +70,13 @@ def write_safetensors(
 
 def write_pth(tensors: Mapping[str, Tensor], path: StrPath) -> None:
     """A flat dict of tensors as `torch.save` writes it. Each tensor is copied: a view would drag its whole storage along."""
+    write_pth_content({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, path)
+
+
+def write_pth_content(content: Mapping[str, Any], path: StrPath) -> None:
+    """A dict of tensors, numbers, strings and lists of them, which `read_tensors` reads back."""
     buffer = io.BytesIO()
-    torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, buffer)
+    torch.save(dict(content), buffer)
     write_bytes(buffer.getvalue(), path)
 
 

@@ -104,6 +104,7 @@ def march_rays(
     far: float = math.inf,
     stratified: bool = False,
     generator: torch.Generator | None = None,
+    jitter: Tensor | None = None,
 ) -> Samples:
     """Cut rays into samples where the grid is occupied (2.7). Nothing of it is differentiable.
 
@@ -114,6 +115,7 @@ def march_rays(
         near, far: distances before which and from which on nothing is sampled. The released code uses neither.
         stratified: move each ray's samples by a random part of a step.
         generator: for `stratified`.
+        jitter: ``(R,)`` in 0..1, by which part of a step to move each ray's samples, where the caller draws it.
 
     Raises:
         ValueError: several grids without `nerf_index`, or an index beyond the grids; a step that is not positive.
@@ -125,7 +127,9 @@ def march_rays(
     rays = rays.to(torch.float32)
     t_near, t_far = box_intersection(rays, near=near, far=far)
     if stratified:
-        t_near = t_near + torch.rand(t_near.shape, generator=generator, device=t_near.device) * step
+        jitter = torch.rand(t_near.shape, generator=generator, device=t_near.device)
+    if jitter is not None:
+        t_near = t_near + jitter * step
     if rays.origins.is_cuda and has_triton():
         from ..kernels.ray_marching import march_kernel
 

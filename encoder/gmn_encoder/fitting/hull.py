@@ -1,0 +1,74 @@
+"""The visual hull: the voxels that no view shows to be empty, from which training starts.
+
+Without it a NeRF of these sizes spends its time on fog in free space (16 to 18 dB where the hull leads to 24 to 34).
+
+Shapes: V views, G voxels along an axis, Q voxels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..fields import BOX_MAX, BOX_MIN
+from ..rendering.cameras import Cameras
+from ..rendering.occupancy import RESOLUTION, OccupancyGrid, voxel_centers
+
+_COARSE = 4
+
+
+@torch.no_grad()
+def visual_hull(masks: Tensor, cameras: Cameras, *, resolution: int = RESOLUTION) -> OccupancyGrid:
+    """Voxels whose neighbourhood every view that has them in the picture shows covered.
+
+    A voxel counts as covered by a view if anything is within its projected bounding sphere, so that nothing is carved off an
+    object that the views show, not even its thinnest parts.
+
+    Args:
+        masks: bool ``(V, height, width)``, where a view shows the object.
+        cameras: of the views.
+    """
+    half = math.sqrt(3) * (BOX_MAX - BOX_MIN) / resolution / 2
+    left = voxel_centers(resolution, device=masks.device).reshape(-1, 3)
+    numbers = torch.arange(len(left), device=masks.device)
+    if resolution % _COARSE == 0 and resolution >= 8 * _COARSE:
+        # A coarse voxel's sphere holds those of its parts: what is empty there is empty here.
+        coarse = visual_hull(masks, cameras, resolution=resolution // _COARSE).binary[0]
+        for axis in range(3):
+            coarse = coarse.repeat_interleave(_COARSE, dim=axis)
+        numbers = coarse.flatten().nonzero()[:, 0]
+        left = left[numbers]
+    for view in range(len(cameras)):
+        pose, focal = cameras.camera_to_world[view], cameras.focal[view]
+        seen = (left - pose[:3, 3]) @ pose[:3, :3]
+        depth = -seen[:, 2]
+        closest = float(depth.clamp(min=half).min()) if len(left) else 1.0
+        radius = math.ceil(float(focal.max()) * half / max(closest, half) + 0.5)
+        covered = near_mask(masks[view : view + 1], min(radius, max(masks.shape[1:])))[0]
+        pixel = seen[:, :2] / depth.clamp(min=1e-6)[:, None] * focal * focal.new_tensor([1, -1])
+        pixel = (pixel + cameras.principal_point[view]).floor().to(torch.int64)
+        column, row = pixel.unbind(dim=1)
+        inside = (depth > half) & (column >= 0) & (column < cameras.width) & (row >= 0) & (row < cameras.height)
+        place = row.clamp(0, cameras.height - 1) * cameras.width + column.clamp(0, cameras.width - 1)
+        kept = ~inside | covered.flatten()[place]
+        left, numbers = left[kept], numbers[kept]
+    binary = torch.zeros(resolution**3, dtype=torch.bool, device=masks.device)
+    binary[numbers] = True
+    return OccupancyGrid(binary.view((resolution,) * 3))
+
+
+def near_mask(masks: Tensor, radius: int) -> Tensor:
+    """Bool ``(V, height, width)``: pixels within `radius` (along rows and columns) of one in the masks."""
+    for axis in (1, 2):
+        total = 0
+        while total < radius:  # what is reached doubles with every turn
+            move = min(radius - total, 2 * total + 1)
+            length = masks.shape[axis] - move
+            reached = masks.clone()
+            if length > 0:
+                reached.narrow(axis, move, length).logical_or_(masks.narrow(axis, 0, length))
+                reached.narrow(axis, 0, length).logical_or_(masks.narrow(axis, move, length))
+            masks, total = reached, total + move
+    return masks

@@ -1,0 +1,160 @@
+"""What a fit leaves on disk: NeRFs in the released layout (FORMATS.md 1.1), with `fit.json`, `preview.png`, splits and texts.
+
+    <out>/<mlp|triplane|hash>/<class_id>/<nerf_id>/: nerf_weights.pth, grid.pth, transforms_train.json, train/00.png
+
+The ten architectures that encoders do not train on stand in ``<family>_unseen/<name>``, as `HASH-11T`. A directory is put
+together under a hidden name and appears by a rename. Views that several families share are one file with several names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..architectures import PAPER_ARCHITECTURES, NerfArchitecture
+from ..files import StrPath, write_bytes, write_json
+from ..nerf import Nerf
+from ..nerf_io import WEIGHTS_NAME, save_nerf
+from ..objects import ProceduralObject, write_texts
+from ..rendering.camera_files import write_cameras
+from ..rendering.images import contact_sheet
+from ..rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
+from .sources import PosedImages
+from .trainer import over
+
+FIT_NAME = "fit.json"
+PREVIEW_NAME = "preview.png"
+CAMERAS_NAME = "transforms_train.json"
+SPLITS = ("train", "val", "test")
+
+_PREVIEW_SIDE = 112
+_PREVIEW_VIEWS = 4
+
+
+def family_directory(architecture: NerfArchitecture) -> str:
+    """Where under the output the NeRFs of an architecture stand."""
+    if architecture in [PAPER_ARCHITECTURES[name] for name in ("MLP", "TRI", "HASH")]:
+        return architecture.family
+    return f"{architecture.family}_unseen/{architecture.name}"
+
+
+def nerf_directory(out: StrPath, architecture: NerfArchitecture, class_id: str, nerf_id: str) -> Path:
+    return Path(out, family_directory(architecture), class_id, nerf_id)
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether a NeRF directory was finished by a fit."""
+    return (directory / FIT_NAME).is_file() and (directory / WEIGHTS_NAME).is_file()
+
+
+def write_fit(
+    directory: Path,
+    posed: PosedImages,
+    nerf: Nerf,
+    grid: OccupancyGrid,
+    *,
+    record: Mapping[str, Any],
+    rendered: Tensor,
+    shared: Path | None = None,
+) -> None:
+    """Write one NeRF directory, whole or not at all; an earlier one is replaced.
+
+    Args:
+        directory: of the NeRF.
+        posed, nerf, grid: what was fitted, and to what.
+        record: of `fit.json`.
+        rendered: ``(V, height, width, 3)`` in 0..1, the held-out views as fitted.
+        shared: directory of another family's NeRF of the same object, whose views are linked.
+
+    Raises:
+        OSError: the disk is full or may not be written; nothing stays behind.
+    """
+    with whole_directory(directory) as temporary:
+        save_nerf(nerf, temporary)
+        write_occupancy(grid, temporary / GRID_NAME)
+        write_cameras(posed.cameras, temporary / CAMERAS_NAME)
+        (temporary / "train").mkdir()
+        names = posed.cameras.image_names or tuple(f"train/{view:02d}" for view in range(len(posed.images)))
+        for image, name in zip(posed.images, names, strict=True):
+            _write_view(image, temporary / f"{name}.png", None if shared is None else shared / f"{name}.png")
+        if len(rendered):
+            preview(rendered, posed.held_out).save(temporary / PREVIEW_NAME)
+        write_json(dict(record), temporary / FIT_NAME)
+
+
+@contextlib.contextmanager
+def whole_directory(directory: Path) -> Iterator[Path]:
+    """A hidden directory beside `directory` that takes its place when the block ends well, and vanishes when it does not."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
+    except OSError as error:
+        raise OSError(f"{directory}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        if directory.is_dir():
+            shutil.rmtree(directory)
+        temporary.rename(directory)
+    except OSError as error:
+        raise OSError(f"{directory}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_view(image: Tensor, file: Path, shared: Path | None) -> None:
+    if shared is not None and shared.is_file():
+        with contextlib.suppress(OSError):  # another disk, or one without links: a copy then
+            os.link(shared, file)
+            return
+    Image.fromarray(image.numpy()).save(file)
+
+
+def preview(rendered: Tensor, true: Tensor) -> Image.Image:
+    """Fitted views above true ones, over white, small."""
+    white = torch.ones(3)
+    rows = [rendered[:_PREVIEW_VIEWS].cpu(), over(true[:_PREVIEW_VIEWS], white)]
+    pictures = [
+        Image.fromarray(view.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()).resize(
+            (_PREVIEW_SIDE, max(1, round(_PREVIEW_SIDE * view.shape[0] / view.shape[1]))), Image.Resampling.BOX
+        )
+        for row in rows
+        for view in row
+    ]
+    return contact_sheet(pictures, columns=len(pictures) // 2)
+
+
+def split_of(index: int) -> str:
+    """The split of procedural object number `index`: 8 of 10 train, then val, then test. As 10 and the 13 classes share no
+    factor, classes stay balanced; a larger data set only adds to the splits."""
+    return SPLITS[max(index % 10 - 7, 0)]
+
+
+def write_splits(out: StrPath, members: Iterable[tuple[str, str, str]]) -> None:
+    """Write ``train.txt``, ``val.txt`` and ``test.txt`` with ``class_id/nerf_id`` lines from (split, class_id, nerf_id)."""
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for split, class_id, nerf_id in members:
+        lines[split].append(f"{class_id}/{nerf_id}\n")
+    for split, entries in lines.items():
+        write_bytes("".join(entries).encode(), Path(out, f"{split}.txt"))
+
+
+def write_language(out: StrPath, things: Iterable[tuple[str, ProceduralObject]], *, seed: int = 0) -> None:
+    """Write ``<out>/<split>/texts/conversations_*.json`` of procedural objects, as ShapeNeRF-Text lays them out (7.2)."""
+    by_split: dict[str, list[ProceduralObject]] = {split: [] for split in SPLITS}
+    for split, thing in things:
+        by_split[split].append(thing)
+    for split, members in by_split.items():
+        if members:
+            write_texts(members, Path(out, "language", split, "texts"), seed=seed)

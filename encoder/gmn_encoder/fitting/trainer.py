@@ -1,0 +1,344 @@
+"""Photometric training of many NeRFs of one architecture at once.
+
+Every iteration draws rays of each NeRF, marches them through its occupied voxels, queries all NeRFs with stacked weights,
+composites over a random background for each ray (which is what teaches opacity) and takes a step of Adam on the squared error.
+NeRFs share nothing but the call: each has its own random numbers, its own rays and its own loss, so that one fitted alone and one
+fitted among others get the same weights, up to rounding.
+
+Occupied voxels start as the visual hull. Every `refine_every` iterations they become those of the hull where the density is
+noticeable and that light reached lately, with their neighbours: samples then lie about surfaces, neither in front nor behind.
+
+Shapes: B NeRFs, R rays, S samples, G voxels along an axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..architectures import HASH_KEY, TRIPLANE_KEY, NerfArchitecture
+from ..fields import BOX_MAX, BOX_MIN
+from ..nerf import Nerf
+from ..rendering.cameras import Cameras, Rays
+from ..rendering.compositing import composite, render_weights
+from ..rendering.marching import march_rays
+from ..rendering.occupancy import DENSITY_THRESHOLD, RESOLUTION, OccupancyGrid
+from ..rendering.render import batch_field, render_views
+from .field import TrainedBatch, initial_tensors, used_frequencies
+from .hull import near_mask, visual_hull
+from .presets import FitSettings
+from .sources import PosedImages
+
+DIAGONAL = (BOX_MAX - BOX_MIN) * math.sqrt(3)
+_LEAST_RAYS, _MOST_RAYS = 256, 8192
+_LIT = 1e-3  # transmittance from which a voxel counts as seen
+_MARGIN = 0.035  # of the image: how far beyond the object rays are drawn
+_QUERY = 1 << 14  # points of each NeRF in a query without gradients: their features stay in cache
+
+
+class Trainer:
+    """B NeRFs in training.
+
+    Args:
+        architecture: of all of them.
+        objects: what each is fitted to; images of one size.
+        settings: how.
+        seeds: one per object: its random numbers.
+        initial_seeds: one per object: its first weights; `seeds` if left out.
+        device: where; the default device if left out.
+
+    Raises:
+        ValueError: no object, images of different sizes, numbers of seeds and objects that differ.
+    """
+
+    def __init__(
+        self,
+        architecture: NerfArchitecture,
+        objects: Sequence[PosedImages],
+        settings: FitSettings,
+        *,
+        seeds: Sequence[int],
+        initial_seeds: Sequence[int] | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.architecture, self.objects, self.settings = architecture, list(objects), settings
+        self.device = torch.empty(0, device=device).device
+        initial_seeds = list(initial_seeds) if initial_seeds is not None else list(seeds)
+        if not self.objects or len(self.objects) != len(seeds) or len(seeds) != len(initial_seeds):
+            raise ValueError(f"{len(self.objects)} objects and {len(seeds)} seeds; expected one seed for each object")
+        sizes = sorted({(each.cameras.width, each.cameras.height) for each in self.objects})
+        if len(sizes) != 1:
+            raise ValueError(f"images of sizes {sizes}; expected one size for all objects that are fitted together")
+        starts = [initial_tensors(architecture, seed=seed, frequencies=settings.frequencies) for seed in initial_seeds]
+        self.tensors = {
+            key: torch.stack([start[key] for start in starts]).to(self.device).requires_grad_() for key in starts[0]
+        }
+        self.generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+        self.optimizer = torch.optim.Adam(
+            [{"params": [tensor], "rate": self._rate(key)} for key, tensor in self.tensors.items()],
+            betas=(0.9, 0.99),
+            eps=1e-15,
+        )
+        self.iteration = 0
+        self._load_views()
+        self.occupied = self.hull
+        self._lit = torch.zeros_like(self.hull.binary)
+        self._lit_before = torch.ones_like(self.hull.binary)
+        self.rays_each = [_LEAST_RAYS] * len(self.objects)
+        self.loss = torch.zeros(len(self.objects), device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    @property
+    def done(self) -> bool:
+        return self.iteration >= self.settings.iterations
+
+    def _rate(self, key: str) -> float:
+        encoding = key in (TRIPLANE_KEY, HASH_KEY)
+        return self.settings.encoding_rate if encoding else self.settings.learning_rate
+
+    def _load_views(self) -> None:
+        """All pixels and cameras on the device, which pixels to draw, and the hulls."""
+        pixels, poses, focals, centres, hulls, self.candidates = [], [], [], [], [], []
+        first = 0
+        for each in self.objects:
+            images, cameras = each.images.to(self.device), each.cameras.to(self.device)
+            mask = images[..., 3] > 0
+            hulls.append(visual_hull(mask, cameras))
+            margin = math.ceil(_MARGIN * max(cameras.width, cameras.height))
+            self.candidates.append(near_mask(mask, margin).flatten().nonzero()[:, 0].add_(first).to(torch.int32))
+            pixels.append(images.reshape(-1, 4))
+            first += len(pixels[-1])
+            poses.append(cameras.camera_to_world)
+            focals.append(cameras.focal)
+            centres.append(cameras.principal_point)
+        self.pixels = torch.cat(pixels)
+        self.cameras = Cameras(
+            torch.cat(poses), torch.cat(focals), torch.cat(centres), each.cameras.width, each.cameras.height
+        )
+        self.hull = OccupancyGrid.stack(hulls)
+        grey = torch.full((3,), math.nan)
+        self.backgrounds = torch.stack([b if (b := o.background) is not None else grey for o in self.objects]).to(
+            self.device
+        )
+
+    @property
+    def batch(self) -> TrainedBatch:
+        return TrainedBatch(self.architecture, self.tensors, self.settings.frequencies)
+
+    @property
+    def step_length(self) -> float:
+        """Of marching, in this iteration, world units."""
+        fine = self.iteration >= self.settings.fine_from * self.settings.iterations
+        return DIAGONAL / (self.settings.steps_per_diagonal * (self.settings.fine_factor if fine else 1))
+
+    def step(self) -> None:
+        """One iteration; `loss` ``(B,)`` is then the mean squared error of each NeRF's rays."""
+        rays, target, background, jitter, owner = self._draw()
+        samples = march_rays(rays, self.occupied, step=self.step_length, jitter=jitter)
+        nerf_index = owner[samples.ray_index]
+        xyz = samples.positions(rays)
+        batch = self.batch
+        rgb, density = batch_field(batch)(xyz, nerf_index)
+        seen = composite(rgb, density, samples, background=background)
+        error = (seen.colour - target).square().mean(dim=-1)
+        each = torch.stack([part.mean() for part in error.split(self.rays_each)])
+        loss = each.sum()
+        if self.settings.empty_points:
+            loss = loss + self.settings.empty_weight * self._fog(batch)
+        self._set_rates()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.loss = each.detach()
+        with torch.no_grad():
+            if self.iteration % 2:
+                lit = render_weights(density.detach(), samples)[1] >= _LIT
+                self._lit.view(-1)[self._voxels(xyz, nerf_index)[lit]] = True
+            self.iteration += 1
+            if self.iteration % self.settings.refine_every == 0 or self.iteration == 8:
+                self._adapt_rays(owner, samples.counts)
+            if self.iteration % self.settings.refine_every == 0:
+                self._refine()
+
+    def _draw(self) -> tuple[Rays, Tensor, Tensor, Tensor, Tensor]:
+        """Rays with their true colours, backgrounds, jitter and NeRFs."""
+        flat, colours, jitters, owners = [], [], [], []
+        for nerf, (count, candidates) in enumerate(zip(self.rays_each, self.candidates, strict=True)):
+            generator = self.generators[nerf]
+            chosen = torch.randint(len(candidates), (count,), generator=generator, device=self.device)
+            flat.append(candidates[chosen])
+            numbers = torch.rand(count, 4, generator=generator, device=self.device)
+            fixed = self.objects[nerf].background is not None
+            colours.append(self.backgrounds[nerf].expand(count, 3) if fixed else numbers[:, :3])
+            jitters.append(numbers[:, 3])
+            owners.append(torch.full((count,), nerf, device=self.device))
+        index, background, owner = torch.cat(flat).to(torch.int64), torch.cat(colours), torch.cat(owners)
+        width, area = self.cameras.width, self.cameras.width * self.cameras.height
+        pixel = index % area
+        rays = self.cameras.rays(index // area, pixel // width, pixel % width)
+        rays = Rays(rays.origins, rays.directions, owner)
+        rgba = self.pixels[index].float() / 255
+        target = rgba[:, :3] * rgba[:, 3:] + background * (1 - rgba[:, 3:])
+        return rays, target, background, torch.cat(jitters), owner
+
+    def _fog(self, batch: TrainedBatch) -> Tensor:
+        """Opacity of a step at random points outside the hulls, where nothing may be: the sum of the NeRFs' means."""
+        size = (self.settings.empty_points, 3)
+        xyz = torch.stack([torch.rand(size, generator=g, device=self.device) for g in self.generators])
+        xyz = xyz * (BOX_MAX - BOX_MIN) + BOX_MIN
+        nerfs = torch.arange(len(self), device=self.device)[:, None].expand(xyz.shape[:2])
+        inside = self.hull.binary.view(-1)[self._voxels(xyz.flatten(0, 1), nerfs.flatten())].view(xyz.shape[:2])
+        opacity = 1 - torch.exp(-batch.query(xyz)[1][..., 0] * self.step_length)
+        return opacity.masked_fill(inside, 0).mean(dim=1).sum()
+
+    def _voxels(self, xyz: Tensor, nerf_index: Tensor) -> Tensor:
+        """Flat numbers ``(S,)`` of the voxels of points ``(S, 3)`` in the grids of all NeRFs."""
+        unit = (xyz - BOX_MIN) * (RESOLUTION / (BOX_MAX - BOX_MIN))
+        x, y, z = unit.clamp_(0, RESOLUTION - 1).to(torch.int64).unbind(dim=1)
+        return ((nerf_index * RESOLUTION + x) * RESOLUTION + y) * RESOLUTION + z
+
+    def _set_rates(self) -> None:
+        """Linear rise, then a cosine down to `last_rate` of the rates."""
+        settings, done = self.settings, self.iteration / self.settings.iterations
+        factor = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
+        factor *= min(1.0, (self.iteration + 1) / (settings.warmup + 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * factor
+
+    def _adapt_rays(self, owner: Tensor, counts: Tensor) -> None:
+        """As many rays as give about `samples` samples."""
+        total = torch.bincount(owner, weights=counts.double(), minlength=len(self)).tolist()
+        self.rays_each = [
+            int(min(max(self.settings.samples * rays / max(found, 1.0), _LEAST_RAYS), _MOST_RAYS))
+            for rays, found in zip(self.rays_each, total, strict=True)
+        ]
+
+    def _refine(self) -> None:
+        """Look at the density: what is occupied from now on."""
+        dense = self._dense(self.hull.binary, points=1)
+        lit = OccupancyGrid(self._lit | self._lit_before).dilated(1)
+        occupied = OccupancyGrid(dense & lit.binary).dilated(1).binary & self.hull.binary
+        # A NeRF without any dense voxel has yet to find out: it keeps the hull.
+        none = ~occupied.flatten(1).any(dim=1)
+        self.occupied = OccupancyGrid(torch.where(none[:, None, None, None], self.hull.binary, occupied))
+        self._lit_before, self._lit = self._lit, torch.zeros_like(self._lit)
+
+    @torch.no_grad()
+    def _dense(self, within: Tensor, *, points: int, threshold: float = DENSITY_THRESHOLD) -> Tensor:
+        """Bool ``(B, G, G, G)``: voxels of `within` where the density, at random points in them, exceeds the threshold.
+
+        While a NeRF is still foggy its mean density is the threshold.
+        """
+        counts = within.flatten(1).sum(dim=1)
+        result, longest = torch.zeros_like(within), int(counts.max())
+        flat = torch.zeros(len(self), max(longest, 1), dtype=torch.int64, device=self.device)
+        for nerf in range(len(self)):
+            numbers = within[nerf].flatten().nonzero()[:, 0]
+            flat[nerf, : len(numbers)] = numbers
+        voxel = torch.stack([flat // RESOLUTION**2, flat // RESOLUTION % RESOLUTION, flat % RESOLUTION], dim=-1)
+        highest = torch.zeros(flat.shape, device=self.device)
+        for _ in range(points):
+            offset = torch.zeros(*flat.shape, 3, device=self.device)
+            for nerf, generator in enumerate(self.generators):
+                count = int(counts[nerf])
+                offset[nerf, :count] = torch.rand(count, 3, generator=generator, device=self.device)
+            xyz = (voxel + offset) * ((BOX_MAX - BOX_MIN) / RESOLUTION) + BOX_MIN
+            parts = [self.batch.query(part)[1][..., 0] for part in xyz.split(_QUERY, dim=1)]
+            highest = torch.maximum(highest, torch.cat(parts, dim=1))
+        for nerf in range(len(self)):
+            count = int(counts[nerf])
+            values = highest[nerf, :count]
+            limit = min(threshold, float(values.mean())) if count else threshold
+            result[nerf].view(-1)[flat[nerf, :count]] = values > limit
+        return result
+
+    def nerf(self, number: int) -> Nerf:
+        """A NeRF as it is now, on the CPU. Raises `ValueError` if its training has diverged."""
+        tensors = {key: tensor[number].detach().cpu().clone() for key, tensor in self.tensors.items()}
+        return Nerf(self.architecture, tensors)
+
+    def nerfs(self) -> list[Nerf]:
+        return [self.nerf(number) for number in range(len(self))]
+
+    def grids(self) -> list[OccupancyGrid]:
+        """What is occupied now, as the released grids: the density in the hull, looked at four times, with neighbours."""
+        states = [generator.get_state() for generator in self.generators]
+        dense = OccupancyGrid(self._dense(self.hull.binary, points=4)).dilated(1).binary & self.hull.binary
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
+        return [OccupancyGrid(each.cpu()) for each in dense]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next iterations depend on besides what the trainer was made with."""
+        state: dict[str, Any] = {"iteration": self.iteration, "rays_each": list(self.rays_each)}
+        for key, tensor in self.tensors.items():
+            moments = self.optimizer.state.get(tensor, {})
+            state |= {f"tensor.{key}": tensor.detach().cpu().clone()}
+            state |= {f"adam.{key}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
+        for name in ("occupied", "_lit", "_lit_before"):
+            value = getattr(self, name)
+            binary = value.binary if isinstance(value, OccupancyGrid) else value
+            state[name] = binary.flatten().nonzero()[:, 0].to(torch.int32).cpu()
+        return state | {"generators": [generator.get_state() for generator in self.generators]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken; the trainer must have been made with the same arguments."""
+        self.iteration, self.rays_each = int(state["iteration"]), [int(count) for count in state["rays_each"]]
+        for key, tensor in self.tensors.items():
+            with torch.no_grad():
+                tensor.copy_(state[f"tensor.{key}"])
+            prefix = f"adam.{key}."
+            moments = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            self.optimizer.state[tensor] = {
+                name: value.clone() if name == "step" else value.to(self.device) for name, value in moments.items()
+            }
+        grids = {}
+        for name in ("occupied", "_lit", "_lit_before"):
+            grids[name] = torch.zeros_like(self.hull.binary)
+            grids[name].view(-1)[state[name].to(self.device, torch.int64)] = True
+        self.occupied = OccupancyGrid(grids["occupied"])
+        self._lit, self._lit_before = grids["_lit"], grids["_lit_before"]
+        for generator, value in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(value)
+
+
+@torch.no_grad()
+def held_out_psnr(
+    nerf: Nerf,
+    grid: OccupancyGrid,
+    images: Tensor,
+    cameras: Cameras,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[float], Tensor]:
+    """PSNR in dB of each view over white, whole images, with the released step; and the rendered views ``(V, h, w, 3)``.
+
+    Args:
+        nerf, grid, cameras: on one device.
+        images: uint8 ``(V, height, width, 4)``, sRGB and straight opacity.
+    """
+    if not len(images):
+        return [], images.new_zeros(0, cameras.height, cameras.width, 3).float()
+    white = torch.ones(3, device=cameras.focal.device)
+    stacked = {key: tensor[None].to(white.device) for key, tensor in nerf.tensors.items()}
+    batch = TrainedBatch(nerf.architecture, stacked, used_frequencies(nerf))
+
+    def field(xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
+        rgb, density = batch.query(xyz[None])
+        return rgb[0], density[0]
+
+    seen = render_views(field, cameras, grid, background=white, progress=progress).colour.clamp(0, 1)
+    error = (seen - over(images.to(seen.device), white)).square().flatten(1).mean(dim=1)
+    return (-10 * torch.log10(error.clamp(min=1e-10))).tolist(), seen
+
+
+def over(images: Tensor, background: Tensor) -> Tensor:
+    """uint8 RGBA ``(..., 4)`` before a colour ``(3,)``: float ``(..., 3)`` in 0..1."""
+    rgba = images.float() / 255
+    return rgba[..., :3] * rgba[..., 3:] + background * (1 - rgba[..., 3:])

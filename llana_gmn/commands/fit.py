@@ -1,0 +1,164 @@
+"""``llana-gmn fit``: NeRFs from images, meshes and procedural objects."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress, TaskID
+
+from .base import Command, InputErrors, progress_bar
+
+if TYPE_CHECKING:
+    from gmn_encoder.architectures import NerfArchitecture
+    from gmn_encoder.fitting.presets import FitSettings
+    from gmn_encoder.fitting.sources import Source
+
+_DEFAULT_NAMES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
+
+
+class FitCommand(Command):
+    name = "fit"
+    help = "make NeRFs from posed images, meshes or procedural objects"
+    example = "llana-gmn fit procedural:13 --family mlp,triplane,hash --out data --quality quick"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "sources",
+            nargs="+",
+            metavar="SOURCE",
+            help="directory with transforms.json and images, mesh file, directory of either, or procedural:N",
+        )
+        parser.add_argument(
+            "--family", action="append", metavar="FAMILY", help="mlp, triplane, hash, or several with commas"
+        )
+        parser.add_argument(
+            "--architecture",
+            action="append",
+            metavar="NAME",
+            help="of the paper's Table 14, such as HASH-11T; repeatable",
+        )
+        parser.add_argument("--out", required=True, metavar="DIR", help="directory of the output, released layout")
+        parser.add_argument("--quality", default="quick", help="quick, standard or paper (default: quick)")
+        parser.add_argument(
+            "--seed", type=int, default=0, help="same seed, same weights on the same device (default: 0)"
+        )
+        parser.add_argument("--views", type=int, help="views of meshes and procedural objects (default: 36)")
+        parser.add_argument("--size", type=int, help="width and height of these views in pixels (default: 224)")
+        parser.add_argument("--iterations", type=int, help="instead of the preset's")
+        parser.add_argument("--batch", type=int, metavar="N", help="NeRFs at once (default: 16 on a GPU, else 1)")
+        parser.add_argument(
+            "--share-init", action="store_true", help="all NeRFs of a family start from the same weights"
+        )
+        parser.add_argument(
+            "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
+        )
+        parser.add_argument(
+            "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
+        )
+        parser.add_argument(
+            "--resume",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="keep finished NeRFs and continue unfinished ones (default), or begin anew",
+        )
+        parser.add_argument("--device", help="where to fit, such as cpu or cuda (default: cuda where there is one)")
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.fitting.job import FitJob
+
+        from .render import _device
+
+        device = _device(arguments.device)
+        settings = _settings(arguments)
+        errors = InputErrors("fit", debug=arguments.debug)
+        sources = _sources(arguments, next(iter(settings.values())), errors)
+        with progress_bar() as bar:
+            report = _Report(bar)
+            job = FitJob(
+                out=arguments.out,
+                settings=settings,
+                seed=arguments.seed,
+                batch=arguments.batch if arguments.batch is not None else 16 if device.type == "cuda" else 1,
+                device=device,
+                resume=arguments.resume,
+                on_error=errors.add,
+                on_done=report.done,
+                on_skip=report.skipped,
+                progress=report.progress,
+            )
+            job.run(sources)
+        return errors.status
+
+
+def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettings]:
+    """The settings of each architecture asked for."""
+    from gmn_encoder.architectures import parse_architecture
+    from gmn_encoder.fitting.presets import preset
+
+    names = []
+    for text in arguments.family or ([] if arguments.architecture else ["hash"]):
+        for family in text.split(","):
+            if family not in _DEFAULT_NAMES:
+                raise ValueError(f"--family is {family!r}; expected one or more of {', '.join(_DEFAULT_NAMES)}")
+            names.append(_DEFAULT_NAMES[family])
+    names += [name for text in arguments.architecture or [] for name in text.split(",")]
+    changes: dict[str, Any] = {
+        key: value for key in ("views", "size", "iterations") if (value := getattr(arguments, key)) is not None
+    }
+    if not 0 <= arguments.seed < 1 << 31:
+        raise ValueError(f"--seed is {arguments.seed}; expected 0 to {(1 << 31) - 1}")
+    architectures = [parse_architecture(name) for name in names]
+    return {
+        each: preset(arguments.quality, each.family, share_initialisation=arguments.share_init, **changes)
+        for each in architectures
+    }
+
+
+def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: InputErrors) -> list[Source]:
+    from gmn_encoder.fitting.sources import find_sources
+    from gmn_encoder.objects import ViewSettings
+    from gmn_encoder.rendering.images import parse_background
+
+    background = parse_background(arguments.background) if arguments.background else None
+    views = ViewSettings(n_views=settings.views, size=settings.size, seed=arguments.seed)
+    found: list[Source] = []
+    for text in arguments.sources:
+        try:
+            found += find_sources(
+                text, settings=views, seed=arguments.seed, background=background, class_id=arguments.class_id
+            )
+        except (ValueError, OSError) as error:
+            errors.add(error)
+    return found
+
+
+class _Report:
+    """Lines on stdout about finished NeRFs, a bar for the batch in work."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._task = bar, None
+
+    _task: TaskID | None
+
+    def progress(self, text: str, done: int, total: int, note: str) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(text, total=total, note=note)
+        self._bar.update(self._task, description=text, completed=done, total=total, note=note)
+
+    def done(self, source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
+        psnr = (
+            f"{record['psnr']:.2f} dB on {record['held_out_views']} held-out views"
+            if record["psnr"]
+            else "not measured"
+        )
+        notes = f" ({'; '.join(record['notes'])})" if record["notes"] else ""
+        self._bar.console.file.flush()
+        print(
+            f"{architecture.name} {source.class_id}/{source.nerf_id}: {psnr}, {record['seconds']:.0f} s{notes}",
+            flush=True,
+        )
+
+    def skipped(self, source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
+        print(f"{architecture.name} {source.class_id}/{source.nerf_id}: finished before", flush=True)

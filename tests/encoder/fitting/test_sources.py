@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gmn_encoder.fitting.sources import check_ids, find_sources, read_images
+from gmn_encoder.objects import ViewSettings
+from gmn_encoder.rendering.camera_files import write_cameras
+from gmn_encoder.rendering.cameras import sphere
+
+SMALL = ViewSettings(n_views=3, size=16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten views of a red square, RGBA, cameras beside them."""
+    path = tmp_path / "things" / "cup"
+    (path / "train").mkdir(parents=True)
+    write_cameras(sphere(10, size=16), path / "transforms.json")
+    picture = np.zeros((16, 16, 4), np.uint8)
+    picture[4:12, 4:12] = (200, 10, 10, 255)
+    for view in range(10):
+        picture[0, 0, 0] = view  # colour where nothing is seen
+        Image.fromarray(picture).save(path / "train" / f"{view:02d}.png")
+    return path
+
+
+def _edit(folder, change):
+    content = json.loads((folder / "transforms.json").read_text())
+    change(content)
+    (folder / "transforms.json").write_text(json.dumps(content))
+
+
+def test_image_folder_keeps_every_ninth_view_to_measure_on(folder):
+    (source,) = find_sources(str(folder.parent))
+    assert (source.class_id, source.nerf_id) == ("things", "cup")
+    posed = source.load()
+    assert len(posed.images) == 9 and len(posed.held_out) == 1
+    assert posed.held_out[0, 0, 0, 0] == 4
+    assert posed.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert posed.cameras.image_names[4] == "train/04"
+    assert torch.equal(posed.cameras.camera_to_world[4], sphere(10).camera_to_world[5])
+    assert posed.background is None
+
+
+def test_test_cameras_are_measured_on_where_there_are_some(folder):
+    write_cameras(sphere(10, size=16)[[2, 3]], folder / "transforms_test.json")
+    posed = read_images(folder, "c", "n")
+    assert len(posed.images) == 10 and len(posed.held_out) == 2
+
+
+def test_images_without_opacity_need_their_background(folder):
+    for file in (folder / "train").iterdir():
+        picture = np.full((16, 16, 3), 255, np.uint8)
+        picture[4:12, 4:12] = (200, 10, 10)
+        picture[6:8, 6:8] = 255  # as white as the background, but enclosed
+        Image.fromarray(picture).save(file)
+    with pytest.raises(ValueError, match="no opacity; expected RGBA, or the colour behind"):
+        read_images(folder, "c", "n")
+    posed = read_images(folder, "c", "n", background=torch.ones(3))
+    covered = posed.images[0, ..., 3] == 255
+    assert covered.sum() == 64 and covered[4:12, 4:12].all()
+    assert "background colour" in posed.notes[0]
+
+
+def test_missing_image_is_named(folder):
+    (folder / "train" / "03.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train/03\.png: no such image"):
+        read_images(folder, "c", "n")
+
+
+def test_image_of_another_size_and_a_broken_one_are_named(folder):
+    Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(folder / "train" / "05.png")
+    with pytest.raises(ValueError, match=r"05\.png: is 8x8 pixels, the first image 16x16"):
+        read_images(folder, "c", "n")
+    (folder / "train" / "05.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ValueError, match=r"05\.png: is no image"):
+        read_images(folder, "c", "n")
+
+
+def test_bad_cameras_are_named(folder):
+    _edit(folder, lambda content: content["frames"][2].pop("transform_matrix"))
+    with pytest.raises(ValueError, match=r"frame 2 .*has no 'transform_matrix'"):
+        read_images(folder, "c", "n")
+    _edit(folder, lambda content: content["frames"][2].update(transform_matrix=(2 * np.eye(4)).tolist()))
+    with pytest.raises(ValueError, match=r"frame 2 .*cannot be used"):
+        read_images(folder, "c", "n")
+
+
+def test_views_that_show_nothing_are_refused(folder):
+    for file in (folder / "train").iterdir():
+        Image.new("RGBA", (16, 16)).save(file)
+    with pytest.raises(ValueError, match="nothing is seen"):
+        read_images(folder, "c", "n")
+
+
+def test_procedural_sources_are_those_of_the_data_set():
+    from gmn_encoder.objects import generate_dataset
+
+    sources = list(find_sources("procedural:15", settings=SMALL, seed=3))
+    expected = list(generate_dataset(15, 3))
+    assert [(s.class_id, s.nerf_id) for s in sources] == [(thing.class_id, thing.object_id) for thing in expected]
+    posed = sources[14].load()
+    assert posed.nerf_id == expected[14].object_id
+    assert posed.images.shape == (3, 16, 16, 4) and posed.held_out.shape == (4, 16, 16, 4)
+    gaps = torch.cdist(posed.cameras.camera_to_world[:, :3, 3], posed.held_out_cameras.camera_to_world[:, :3, 3])
+    assert gaps.min() > 1e-3
+
+
+@pytest.mark.parametrize("text", ["procedural:", "procedural:0", "procedural:-3", "procedural:two"])
+def test_procedural_wants_a_number(text):
+    with pytest.raises(ValueError, match="procedural:N"):
+        list(find_sources(text))
+
+
+def test_what_is_no_source_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file or directory"):
+        list(find_sources(str(tmp_path / "nothing")))
+    with pytest.raises(ValueError, match="neither a camera file"):
+        list(find_sources(str(tmp_path)))
+    (tmp_path / "a.step").write_text("x")
+    (source,) = find_sources(str(tmp_path / "a.step"))
+    with pytest.raises(ValueError, match=r"unknown extension '\.step'"):
+        source.load()
+
+
+def test_mesh_in_a_class_directory_gets_its_synset_and_two_of_a_name_are_told(tmp_path):
+    pytest.importorskip("trimesh")
+    (tmp_path / "chair").mkdir()
+    lines = ["v -1 0 0", "v 1 0 0", "v 0 1 0", "v 0 0 1", "f 1 2 3", "f 1 2 4", "f 2 3 4", "f 1 3 4"]
+    for name in ("a.b.obj", "a_b.obj"):
+        (tmp_path / "chair" / name).write_text("\n".join(lines))
+    sources = list(find_sources(str(tmp_path), settings=SMALL))
+    assert [(s.class_id, s.nerf_id) for s in sources] == [("03001627", "a_b")] * 2
+    problems = [problem for _, problem in check_ids(sources)]
+    assert problems[0] is None and "would be written over" in problems[1]
+    posed = sources[0].load()
+    assert (posed.images[..., 3] > 0).any(dim=(1, 2)).all()
+    assert posed.notes
