@@ -70,9 +70,13 @@ class _ReadoutSum(torch.autograd.Function):
     def forward(ctx, edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         accumulate = torch.promote_types(edge.dtype, torch.float32)
         total = edge.shape[1] * bias.to(accumulate).expand(edge.shape[0], -1)
-        for part in edge.split(_readout_rows(edge), dim=1):
-            normal = part * inverse_rms(part, eps).to(part.dtype)
-            linear = torch.matmul(normal, weight)
+        rows = min(_readout_rows(edge), edge.shape[1])
+        # One buffer for all tiles: a large one that is freed goes back to the system and costs page faults again.
+        normals = edge.new_empty(edge.shape[0], rows, edge.shape[2])
+        linears = edge.new_empty(edge.shape[0], rows, weight.shape[1])
+        for part in edge.split(rows, dim=1):
+            normal = torch.mul(part, inverse_rms(part, eps).to(part.dtype), out=normals[:, : part.shape[1]])
+            linear = torch.matmul(normal, weight, out=linears[:, : part.shape[1]])
             # relu(x + bias) = max(x, -bias) + bias, and the last term can wait: two passes instead of three.
             total += torch.maximum(linear, -bias, out=linear).sum(dim=1, dtype=accumulate)
         ctx.save_for_backward(edge, weight, bias)
