@@ -5,8 +5,7 @@ says what the job is. The same call continues it; a call for another job refuses
 an interrupted job and an uninterrupted one end with identical files, whatever the number of processes.
 
 Outputs: ``.safetensors`` (tensors ``embeddings`` (n, D) and ``indices`` (n,); paths and ids in the metadata entry
-`EMBEDDINGS_KEY`), ``.npz`` (the same
-as arrays) or a directory of ``<index>.h5`` in the released layout (FORMATS.md section 7.1).
+`EMBEDDINGS_KEY`), ``.npz`` (the same as arrays) or a directory of ``<index>.h5`` in the released layout (FORMATS.md 7.1).
 """
 
 from __future__ import annotations

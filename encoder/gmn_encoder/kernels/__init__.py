@@ -7,19 +7,19 @@ Importing this package builds nothing and needs no Triton.
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..extras import is_installed
 from . import reference
 
 
 @functools.cache
 def has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    return is_installed("triton")
 
 
 def _fusable(edge: Tensor) -> bool:
