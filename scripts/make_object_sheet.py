@@ -6,10 +6,11 @@ Run from the repository root: python scripts/make_object_sheet.py --out docs/pro
 import argparse
 
 import numpy as np
+import torch
 
 from gmn_encoder.extras import require
 from gmn_encoder.objects import CLASS_NAMES, generate, render_views
-from gmn_encoder.objects.views import DISTANCE, look_at
+from gmn_encoder.rendering.cameras import DEFAULT_DISTANCE, look_at, released_cameras
 
 
 def main() -> None:
@@ -21,12 +22,12 @@ def main() -> None:
     options = parser.parse_args()
 
     image = require("PIL.Image", "objects")
-    direction = np.array([[0.6, -0.75, 0.42]])
-    camera = look_at(DISTANCE * direction / np.linalg.norm(direction))
+    direction = torch.tensor([[0.6, -0.75, 0.42]])
+    camera = released_cameras(look_at(DEFAULT_DISTANCE * direction / direction.norm()), size=options.tile)
     rows = []
     for name in CLASS_NAMES:
         seeds = range(options.first_seed, options.first_seed + options.per_class)
-        views = [render_views(generate(name, seed).mesh, camera, size=options.tile)[0] for seed in seeds]
+        views = [render_views(generate(name, seed).mesh, camera)[0] for seed in seeds]
         rows.append(np.concatenate(views, axis=1))
     sheet = np.concatenate(rows).astype(np.float32)
     opacity = sheet[..., 3:] / 255

@@ -5,6 +5,7 @@ Shapes: V views.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettin
 from ..objects.meshes import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..rendering.camera_files import camera_file, read_cameras
-from ..rendering.cameras import Cameras, released_cameras
+from ..rendering.cameras import Cameras
 
 HELD_OUT_VIEWS = 4
 """Views of meshes and procedural objects that are taken besides, to measure on."""
@@ -182,8 +183,7 @@ def from_mesh(
 def _take_views(mesh: Mesh, settings: ViewSettings) -> tuple[Tensor, Cameras]:
     views = render_mesh(mesh, settings)
     names = tuple(f"train/{number:02d}" for number in range(settings.n_views))
-    cameras = released_cameras(torch.from_numpy(views.camera_to_world), size=settings.size, image_names=names)
-    return torch.from_numpy(views.images), cameras
+    return torch.from_numpy(views.images), dataclasses.replace(views.cameras, image_names=names)
 
 
 def _procedural(count: int, seed: int, settings: ViewSettings) -> Iterator[Source]:

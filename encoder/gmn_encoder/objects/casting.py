@@ -3,7 +3,7 @@
 `RayCaster` traces rays with Embree (package embreex, extra `objects`): the fast path on a CPU. `Rasteriser` projects triangles
 in plain torch, on any device: the path where embreex is missing, and the specification the other is tested against.
 
-Legend: F triangles, S x S image points, rows downwards.
+Legend: F triangles, S x S image points, rows downwards; cameras are those of `rendering.cameras`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..extras import is_installed, require
+from ..rendering.cameras import Cameras
 from .mesh import Mesh
 
 CasterName = Literal["auto", "embree", "torch"]
@@ -28,14 +29,11 @@ _NEAR = 1e-3
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """A rectangle of image points of one camera: `columns` `(S,)` and `rows` `(S,)` in pixels, where pixel i spans [i, i + 1].
+    """A rectangle of image points of camera `view` of `cameras` (on the CPU): `columns` `(S,)` and `rows` `(S,)` in pixels,
+    where pixel i spans [i, i + 1]."""
 
-    `camera_to_world` `(4, 4)` float64, OpenGL convention; `focal` and `size` (of the square image) in pixels.
-    """
-
-    camera_to_world: NDArray[np.float64]
-    focal: float
-    size: int
+    cameras: Cameras
+    view: int
     columns: NDArray[np.float64]
     rows: NDArray[np.float64]
 
@@ -43,36 +41,17 @@ class PixelGrid:
         return len(self.rows) * len(self.columns)
 
     def rays(self, points: NDArray[np.int64] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Origin `(3,)` and directions `(Q, 3)` of the points (all, row by row, for `None`), float32, world frame."""
+        """Origin `(3,)` and directions `(Q, 3)` of the points (all, row by row, for `None`), float32, world frame.
+
+        Directions have length 1 along the optical axis, so distances along them are depths.
+        """
         if points is None:
             columns, rows = np.tile(self.columns, len(self.rows)), np.repeat(self.rows, len(self.columns))
         else:
             columns, rows = self.columns[points % len(self.columns)], self.rows[points // len(self.columns)]
-        return pixel_rays(self.camera_to_world, self.focal, self.size, columns, rows)
-
-
-def pixel_rays(
-    camera_to_world: NDArray[np.floating],
-    focal: float,
-    size: int,
-    columns: NDArray[np.floating],
-    rows: NDArray[np.floating],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rays through image points (FORMATS.md section 2.6).
-
-    Args:
-        camera_to_world: `(4, 4)`, OpenGL convention (x right, y up, looking along -z).
-        focal, size: in pixels; the principal point is the centre.
-        columns, rows: `(R,)` positions in pixels; the centre of pixel i is i + 0.5.
-
-    Returns:
-        the origin `(3,)` and directions `(R, 3)`, float32, world frame. They are not normalised: their length is 1 along the
-        optical axis, so distances along them are depths.
-    """
-    right, up, backward = camera_to_world[:3, :3].T.astype(np.float32)
-    x = ((columns - size / 2) / focal).astype(np.float32)
-    y = ((rows - size / 2) / focal).astype(np.float32)
-    return camera_to_world[:3, 3].astype(np.float32), x[:, None] * right - y[:, None] * up - backward
+        x, y = torch.from_numpy(columns), torch.from_numpy(rows)
+        directions = self.cameras.directions(torch.full((len(x),), self.view), x, y)
+        return self.cameras.camera_to_world[self.view, :3, 3].float().numpy(), directions.float().numpy()
 
 
 @dataclass(frozen=True)
@@ -169,9 +148,11 @@ class Rasteriser:
         """The nearest triangle per point, deeper than `beyond` `(R,)`; a point with infinity there is left out."""
         device = self._corners.device
         limit = None if beyond is None else torch.from_numpy(beyond).to(device)
-        columns = torch.from_numpy((np.asarray(grid.columns) - grid.size / 2) / grid.focal).to(device)
-        rows = torch.from_numpy((np.asarray(grid.rows) - grid.size / 2) / grid.focal).to(device)
-        camera = torch.from_numpy(np.asarray(grid.camera_to_world, np.float64)).to(device)
+        cameras = grid.cameras
+        centre, focal = cameras.principal_point[grid.view].double(), cameras.focal[grid.view].double()
+        columns = ((torch.from_numpy(grid.columns) - centre[0]) / focal[0]).to(device)
+        rows = ((torch.from_numpy(grid.rows) - centre[1]) / focal[1]).to(device)
+        camera = cameras.camera_to_world[grid.view].double().to(device)
         local = (self._corners - camera[:3, 3]) @ camera[:3, :3]
         local = local * local.new_tensor(
             [1.0, -1.0, -1.0]

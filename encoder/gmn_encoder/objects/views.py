@@ -16,14 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..rendering.cameras import Cameras, sphere
 from .casting import Caster, CasterName, Hits, PixelGrid, make_caster
 from .mesh import RADIUS, Mesh, face_normals
-
-CAMERA_ANGLE_X = 0.8575560450553894
-"""Horizontal field of view of the released cameras, radians (FORMATS.md section 1.5)."""
-
-DISTANCE = 1.5
-"""From the camera to the origin, as in the default inspection view: the sphere of `mesh.RADIUS` fills 99.4% of the image."""
 
 _AMBIENT = 0.68
 _LIGHTS = (((0.45, -0.6, 0.85), 0.3), ((-0.7, 0.4, 0.35), 0.14), ((0.2, 0.5, -0.8), 0.06))
@@ -49,42 +44,10 @@ class ViewSettings:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """`images` `(V, S, S, 4)` uint8 sRGB with straight opacity, their `camera_to_world` `(V, 4, 4)` float32 (OpenGL) and
-    `camera_angle_x` in radians."""
+    """`images` `(V, S, S, 4)` uint8 sRGB with straight opacity, and their `cameras`."""
 
     images: NDArray[np.uint8]
-    camera_to_world: NDArray[np.float32]
-    camera_angle_x: float = CAMERA_ANGLE_X
-
-
-def focal_length(size: int, camera_angle_x: float = CAMERA_ANGLE_X) -> float:
-    """In pixels, for a square image of `size` pixels (FORMATS.md section 2.6)."""
-    return 0.5 * size / math.tan(0.5 * camera_angle_x)
-
-
-def sphere_cameras(n_views: int, *, seed: int = 0, distance: float = DISTANCE) -> NDArray[np.float32]:
-    """`(V, 4, 4)` cameras spread evenly over the whole sphere, upright, looking at the origin.
-
-    A golden spiral, turned and shifted by the seed; never quite at a pole.
-    """
-    turn, shift = np.random.default_rng(seed).random(2)
-    index = np.arange(n_views)
-    height = 1 - 2 * (index + 0.2 + 0.6 * shift) / n_views
-    angle = 2 * math.pi * (turn + index * (math.sqrt(5) - 1) / 2)
-    radius = np.sqrt(1 - height**2)
-    return look_at(distance * np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=-1))
-
-
-def look_at(positions: NDArray[np.floating]) -> NDArray[np.float32]:
-    """`(V, 4, 4)` upright OpenGL cameras at `(V, 3)` positions, looking at the origin."""
-    backward = positions / np.linalg.norm(positions, axis=1, keepdims=True)
-    right = np.stack([-backward[:, 1], backward[:, 0], np.zeros(len(backward))], axis=-1)
-    length = np.linalg.norm(right, axis=1, keepdims=True)
-    right = np.where(length > 1e-9, right / np.maximum(length, 1e-9), [1.0, 0.0, 0.0])
-    up = np.cross(backward, right)
-    cameras = np.tile(np.eye(4), (len(positions), 1, 1))
-    cameras[:, :3, :] = np.stack([right, up, backward, positions], axis=-1)
-    return cameras.astype(np.float32)
+    cameras: Cameras
 
 
 def render_mesh(
@@ -104,52 +67,41 @@ def render_mesh(
         raise ValueError(
             f"the object reaches {reach:.3g} from the origin; views hold {RADIUS}: call normalised() on the mesh first"
         )
-    cameras = sphere_cameras(settings.n_views, seed=settings.seed)
-    images = render_views(mesh, cameras, size=settings.size, caster=caster, device=device)
-    return Views(images, cameras)
+    cameras = sphere(settings.n_views, size=settings.size, seed=settings.seed)
+    return Views(render_views(mesh, cameras, caster=caster, device=device), cameras)
 
 
 def render_views(
-    mesh: Mesh,
-    camera_to_world: NDArray[np.floating],
-    *,
-    size: int = 224,
-    focal: float | None = None,
-    caster: CasterName = "auto",
-    device: torch.device | str = "cpu",
+    mesh: Mesh, cameras: Cameras, *, caster: CasterName = "auto", device: torch.device | str = "cpu"
 ) -> NDArray[np.uint8]:
     """Images of a mesh.
 
     Args:
         mesh: any frame, as long as the cameras stand outside it.
-        camera_to_world: `(V, 4, 4)`, OpenGL convention.
-        size: side of the square images, pixels.
-        focal: in pixels; that of the released cameras by default.
+        cameras: on the CPU.
         caster: how surfaces are found, see `casting.make_caster`.
         device: where the torch caster works.
 
     Returns:
-        `(V, size, size, 4)` uint8: sRGB colour, the mean over what is seen in a pixel, and opacity, the covered share of it.
+        `(V, height, width, 4)` uint8: sRGB colour, the mean over what is seen in a pixel, and opacity, the covered share of it.
         Colour is 0 where nothing is seen. A pixel is the mean of 2 x 2 points, of 4 x 4 within half a pixel of a silhouette, so
         opacity is exact to 1/16 there; what is thinner than half a pixel can be missed.
     """
-    focal = focal_length(size) if focal is None else focal
     scene = _Scene(mesh, make_caster(mesh, caster, device=device))
-    cameras = np.asarray(camera_to_world, np.float64)
-    return np.stack([scene.image(camera, focal, size) for camera in cameras])
+    return np.stack([scene.image(cameras, view) for view in range(len(cameras))])
 
 
-def covered_pixels(
-    mesh: Mesh, camera: NDArray[np.float64], focal: float, size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixel rows and columns that the bounding rectangle of the projected mesh touches."""
-    rotation, origin = camera[:3, :3].astype(np.float32), camera[:3, 3].astype(np.float32)
-    local = (mesh.vertices - origin) @ rotation
+def covered_pixels(mesh: Mesh, cameras: Cameras, view: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixel rows and columns of a camera's image that the bounding rectangle of the projected mesh touches."""
+    pose = cameras.camera_to_world[view].numpy()
+    focal, centre = cameras.focal[view].tolist(), cameras.principal_point[view].tolist()
+    local = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]
     if not len(local) or local[:, 2].max() > -1e-3:  # reaches the camera plane: no such rectangle
-        return np.arange(size), np.arange(size)
-    scale = focal / -local[:, 2]
+        return np.arange(cameras.height), np.arange(cameras.width)
+    x = local[:, 0] / -local[:, 2] * focal[0] + centre[0]
+    y = local[:, 1] / local[:, 2] * focal[1] + centre[1]
     ranges = []
-    for pixel in (-local[:, 1] * scale + size / 2, local[:, 0] * scale + size / 2):
+    for pixel, size in ((y, cameras.height), (x, cameras.width)):
         first, last = math.floor(pixel.min() - 0.01), math.ceil(pixel.max() + 0.01)
         ranges.append(np.arange(max(first, 0), min(last, size)))
     return ranges[0], ranges[1]
@@ -176,17 +128,17 @@ class _Scene:
             [brightness(-normals), brightness(normals)], axis=1
         )  # (F, 2, 3): seen from back, front
 
-    def image(self, camera: NDArray[np.float64], focal: float, size: int) -> NDArray[np.uint8]:
-        """`(size, size, 4)` uint8: `_COARSE` points per pixel and axis, `_FINE` near silhouettes."""
-        image = np.zeros((size, size, 4), np.uint8)
-        rows, columns = covered_pixels(self._mesh, camera, focal, size)
+    def image(self, cameras: Cameras, view: int) -> NDArray[np.uint8]:
+        """`(height, width, 4)` uint8: `_COARSE` points per pixel and axis, `_FINE` near silhouettes."""
+        image = np.zeros((cameras.height, cameras.width, 4), np.uint8)
+        rows, columns = covered_pixels(self._mesh, cameras, view)
         if not len(rows) or not len(columns):
             return image
-        origin = camera[:3, 3].astype(np.float32)
+        origin = cameras.camera_to_world[view, :3, 3].numpy()
         front = (self._flat * (origin - self._anchor)).sum(axis=-1) > 0
 
         def grid(samples: int) -> PixelGrid:
-            return PixelGrid(camera, focal, size, _subpixels(columns, samples), _subpixels(rows, samples))
+            return PixelGrid(cameras, view, _subpixels(columns, samples), _subpixels(rows, samples))
 
         shape = (len(rows), _COARSE, len(columns), _COARSE)
         seen, hit = self._look(grid(_COARSE), None, front)

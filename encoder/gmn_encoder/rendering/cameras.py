@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -137,7 +138,16 @@ class Cameras:
         Args:
             views, rows, columns: integers ``(R,)``: which camera, which row (0 on top), which column.
         """
-        x, y = columns + 0.5, rows + 0.5
+        directions = F.normalize(self.directions(views, columns + 0.5, rows + 0.5), dim=-1)
+        return Rays(self.camera_to_world[views, :3, 3].contiguous(), directions)
+
+    def directions(self, views: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """World directions ``(R, 3)`` of image points, of length one along the optical axis: distances along them are depths.
+
+        Args:
+            views: integers ``(R,)``: which camera.
+            x, y: ``(R,)`` pixels from the left and from the top; the centre of pixel i is at i + 0.5.
+        """
         focal, principal = self.focal[views], self.principal_point[views]
         seen = torch.stack(
             [
@@ -147,9 +157,7 @@ class Cameras:
             ],
             dim=-1,
         )
-        pose = self.camera_to_world[views]
-        directions = F.normalize((pose[:, :3, :3] * seen[:, None]).sum(dim=-1), dim=-1)
-        return Rays(pose[:, :3, 3].contiguous(), directions)
+        return (self.camera_to_world[views, :3, :3] * seen[:, None]).sum(dim=-1)
 
     def image_rays(self, view: int) -> Rays:
         """The ``(height * width)`` rays of a whole image, row by row."""
@@ -239,16 +247,32 @@ def turntable(
     return released_cameras(torch.stack(poses), size=size)
 
 
-def sphere(views: int = 36, *, distance: float = DEFAULT_DISTANCE, size: int = RELEASED_SIZE) -> Cameras:
-    """`views` cameras spread evenly over the whole sphere (Fibonacci lattice), looking at the origin."""
+def sphere(
+    views: int = 36, *, distance: float = DEFAULT_DISTANCE, size: int = RELEASED_SIZE, seed: int | None = None
+) -> Cameras:
+    """`views` upright cameras spread evenly over the whole sphere, looking at the origin; never quite at a pole.
+
+    A golden spiral; a seed turns it about the z axis and shifts it along.
+    """
     _check_views(views)
-    golden_angle = 180.0 * (3.0 - math.sqrt(5.0))
-    heights = [1.0 - 2.0 * (view + 0.5) / views for view in range(views)]
-    poses = [
-        orbit_pose(golden_angle * view, -math.degrees(math.asin(height)), distance)
-        for view, height in enumerate(heights)
-    ]
-    return released_cameras(torch.stack(poses), size=size)
+    turn, shift = (0.0, 0.5) if seed is None else np.random.default_rng(seed).random(2).tolist()
+    index = torch.arange(views, dtype=torch.float64)
+    height = 1 - 2 * (index + 0.2 + 0.6 * shift) / views
+    angle = 2 * math.pi * (turn + index * (math.sqrt(5) - 1) / 2)
+    radius = (1 - height**2).sqrt()
+    positions = distance * torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1)
+    return released_cameras(look_at(positions), size=size)
+
+
+def look_at(positions: Tensor) -> Tensor:
+    """Camera-to-world matrices ``(V, 4, 4)``, float32, of upright cameras at ``(V, 3)`` positions that look at the origin."""
+    backward = F.normalize(positions.double(), dim=-1)
+    right = torch.stack([-backward[:, 1], backward[:, 0], torch.zeros_like(backward[:, 0])], dim=-1)
+    length = right.norm(dim=-1, keepdim=True)
+    right = torch.where(length > 1e-9, right / length.clamp(min=1e-9), right.new_tensor([1.0, 0.0, 0.0]))
+    poses = torch.eye(4, dtype=torch.float64).repeat(len(positions), 1, 1)
+    poses[:, :3] = torch.stack([right, torch.linalg.cross(backward, right), backward, positions.double()], dim=-1)
+    return poses.float()
 
 
 def _check_views(views: int) -> None:

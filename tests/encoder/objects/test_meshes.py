@@ -261,13 +261,13 @@ def test_too_many_faces_are_said(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_million_faces_work(tmp_path):
     from gmn_encoder.objects import render_views
-    from gmn_encoder.objects.views import sphere_cameras
+    from gmn_encoder.rendering import cameras
 
     sphere = trimesh.creation.uv_sphere(count=[800, 800])
     sphere.export(tmp_path / "a.ply")
     mesh = load_mesh(tmp_path / "a.ply")
     assert mesh.n_faces > 1_000_000
-    alpha = render_views(mesh, sphere_cameras(1), size=64)[0, ..., 3]
+    alpha = render_views(mesh, cameras.sphere(1, size=64))[0, ..., 3]
     assert 0.6 < (alpha > 0).mean() < 0.9  # a disc that fills the image: pi / 4
 
 

@@ -18,7 +18,7 @@ from gmn_encoder.objects.mesh import RADIUS
 from gmn_encoder.objects.procedural import shapes
 from gmn_encoder.objects.procedural.dice import Dice
 from gmn_encoder.objects.procedural.materials import COLOURS, distinct
-from gmn_encoder.objects.views import focal_length, sphere_cameras
+from gmn_encoder.rendering.cameras import sphere
 
 SEEDS = range(25)
 
@@ -118,15 +118,15 @@ def test_colour_names_are_true(some):
 
 @pytest.mark.skipif(not is_installed("embreex"), reason="slow without embreex")
 def test_every_named_part_is_visible():
-    size, cameras = 56, sphere_cameras(14, seed=0).astype(float)
+    size, cameras = 56, sphere(14, size=56, seed=0)
     centres = np.arange(size) + 0.5
     for name in CLASS_NAMES:
         for seed in (0, 1, 2):
             thing = generate(name, seed)
             caster = make_caster(thing.mesh)
             seen = np.zeros(len(thing.mesh.part_names), int)
-            for camera in cameras:
-                face = caster.first(PixelGrid(camera, focal_length(size), size, centres, centres)).face
+            for view in range(len(cameras)):
+                face = caster.first(PixelGrid(cameras, view, centres, centres)).face
                 seen += np.bincount(thing.mesh.part[face[face >= 0]], minlength=len(seen))
             for label in thing.surfaces:
                 total = sum(int(n) for n, part in zip(seen, thing.mesh.part_names, strict=True) if part == label)

@@ -6,19 +6,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from gmn_encoder.extras import is_installed, require
 from gmn_encoder.objects import Mesh, ViewSettings, generate, render_mesh, render_views
-from gmn_encoder.objects.casting import PixelGrid, make_caster, pixel_rays
-from gmn_encoder.objects.views import (
-    CAMERA_ANGLE_X,
-    DISTANCE,
-    brightness,
-    focal_length,
-    look_at,
-    sample_texture,
-    sphere_cameras,
-)
+from gmn_encoder.objects.casting import PixelGrid, make_caster
+from gmn_encoder.objects.views import brightness, sample_texture
+from gmn_encoder.rendering.cameras import RELEASED_ANGLE_X, focal_from_angle, look_at, released_cameras, sphere
 
 CASTERS = ["torch", *(["embree"] if is_installed("embreex") else [])]
 
@@ -44,33 +38,26 @@ def square(z: float, half: float):
     return [(a, b, c), (a, c, d)]
 
 
-ABOVE = look_at(np.array([[0.0, 0.0, 1.5]]))
+def cameras_at(*positions, size):
+    return released_cameras(look_at(torch.tensor(positions)), size=size)
 
 
-def test_cameras_look_at_the_origin_and_spread():
-    cameras = sphere_cameras(36, seed=3)
-    assert cameras.shape == (36, 4, 4)
-    rotation = cameras[:, :3, :3].astype(float)
-    np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (36, 1, 1)), atol=1e-6)
-    np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-6)
-    np.testing.assert_allclose(cameras[:, :3, 3], DISTANCE * cameras[:, :3, 2], atol=1e-6)  # looking along -z, at 0
-    assert (cameras[:, 2, 1] > 0).all()  # upright
-    places = cameras[:, :3, 3] / DISTANCE
-    assert np.abs(places.mean(axis=0)).max() < 0.06
-    nearest = np.sort(np.arccos((places @ places.T).clip(-1, 1)), axis=1)[:, 1]
-    assert nearest.min() > math.radians(15)
-    assert (sphere_cameras(36, seed=3) == cameras).all()
-    assert (sphere_cameras(36, seed=4) != cameras).any()
-    assert np.isfinite(look_at(np.array([[0, 0, 2.0], [0, 0, -2.0]]))).all()
+def above(size):
+    return cameras_at((0.0, 0.0, 1.5), size=size)
 
 
-def test_pixel_rays_follow_the_format():
+def focal_length(size):
+    return focal_from_angle(RELEASED_ANGLE_X, size)
+
+
+def test_grid_rays_follow_the_format():
     """FORMATS.md section 2.6 at 224 pixels: ((x - 112 + 0.5) / f, -(y - 112 + 0.5) / f, -1)."""
     focal = focal_length(224)
-    assert focal == pytest.approx(0.5 * 224 / math.tan(0.5 * CAMERA_ANGLE_X))
-    x, y = np.array([0.0, 223.0, 112.0]), np.array([0.0, 10.0, 111.0])
-    origin, rays = pixel_rays(np.eye(4), focal, 224, x + 0.5, y + 0.5)
-    expected = np.stack([(x - 112 + 0.5) / focal, -(y - 112 + 0.5) / focal, -np.ones(3)], -1)
+    assert focal == pytest.approx(0.5 * 224 / math.tan(0.5 * 0.8575560450553894))
+    x, y = np.array([0.0, 112.0, 223.0]), np.array([10.0, 111.0])
+    origin, rays = PixelGrid(released_cameras(torch.eye(4)[None]), 0, x + 0.5, y + 0.5).rays(None)
+    columns, rows = np.tile(x, 2), np.repeat(y, 3)
+    expected = np.stack([(columns - 112 + 0.5) / focal, -(rows - 112 + 0.5) / focal, -np.ones(6)], -1)
     np.testing.assert_allclose(rays, expected, atol=1e-6)
     np.testing.assert_allclose(origin, 0)
 
@@ -78,20 +65,20 @@ def test_pixel_rays_follow_the_format():
 @pytest.mark.parametrize("caster", CASTERS)
 def test_opacity_is_the_covered_area(caster):
     # A slanted triangle at depth 1.5: area in pixels = area * (f / 1.5)^2 = |(-0.5, 0.2) x (-0.37, -0.3)| / 2 * (f / 1.5)^2.
-    image = render_views(
-        make_mesh([[(0.3, 0.05, 0), (-0.2, 0.25, 0), (-0.07, -0.25, 0)]]), ABOVE, size=100, caster=caster
-    )[0]
+    image = render_views(make_mesh([[(0.3, 0.05, 0), (-0.2, 0.25, 0), (-0.07, -0.25, 0)]]), above(100), caster=caster)[
+        0
+    ]
     area = (0.5 * 0.3 + 0.2 * 0.37) / 2 * (focal_length(100) / 1.5) ** 2
     assert image[..., 3].sum() / 255 == pytest.approx(area, rel=0.004)
     assert image[50, 50, 3] == 255 and image[0, 0].tolist() == [0, 0, 0, 0]
     # A square of pixels 10..90 exactly: its half is 40 / f * 1.5; every opacity is full or nothing.
     exact = make_mesh(square(0.0, 40 / focal_length(100) * 1.5))
-    alpha = render_views(exact, ABOVE, size=100, caster=caster)[0, ..., 3]
+    alpha = render_views(exact, above(100), caster=caster)[0, ..., 3]
     assert (alpha[10:90, 10:90] == 255).all() and alpha.sum() == 255 * 80 * 80
     # Shifted by a quarter of a pixel, the columns at both ends hold a quarter and three quarters.
     shifted = exact.vertices + np.array([0.25 / focal_length(100) * 1.5, 0, 0], np.float32)
     moved = make_mesh(shifted.reshape(-1, 3, 3))
-    alpha = render_views(moved, ABOVE, size=100, caster=caster)[0, ..., 3]
+    alpha = render_views(moved, above(100), caster=caster)[0, ..., 3]
     assert alpha[50, 10] == round(0.75 * 255) and alpha[50, 90] == round(0.25 * 255)
 
 
@@ -100,14 +87,14 @@ def test_nearest_surface_wins_and_blend_lets_through(caster):
     near, far = square(0.2, 0.2), square(-0.2, 0.2)
     light = brightness(np.array([0.0, 0.0, 1.0])).item()
     opaque = make_mesh([*far, *near], [(0, 255, 0, 255)] * 2 + [(255, 0, 0, 255)] * 2)
-    pixel = render_views(opaque, ABOVE, size=64, caster=caster)[0, 32, 32]
+    pixel = render_views(opaque, above(64), caster=caster)[0, 32, 32]
     assert pixel.tolist() == [round(255 * light), 0, 0, 255]
     # Opacity 51 / 255 = 0.2 in front: 0.2 red + 0.8 green.
     glass = make_mesh([*far, *near], [(0, 255, 0, 255)] * 2 + [(255, 0, 0, 51)] * 2)
-    pixel = render_views(glass, ABOVE, size=64, caster=caster)[0, 32, 32].astype(int)
+    pixel = render_views(glass, above(64), caster=caster)[0, 32, 32].astype(int)
     np.testing.assert_allclose(pixel, [0.2 * 255 * light, 0.8 * 255 * light, 0, 255], atol=1)
     alone = make_mesh(near, [(255, 0, 0, 51)] * 2)
-    pixel = render_views(alone, ABOVE, size=64, caster=caster)[0, 32, 32]
+    pixel = render_views(alone, above(64), caster=caster)[0, 32, 32]
     assert pixel.tolist() == [round(255 * light), 0, 0, 51]  # straight colour, not multiplied by opacity
 
 
@@ -117,7 +104,7 @@ def test_cut_out_texture_is_a_hole(caster):
     texture[0, 0] = 255  # left half opaque white, right half nothing
     uv = [[(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 1), (0, 1)]]
     mesh = make_mesh(square(0.0, 0.4), uv=uv, texture=np.repeat(texture, 8, axis=1))
-    alpha = render_views(mesh, ABOVE, size=64, caster=caster)[0, 32, :, 3]
+    alpha = render_views(mesh, above(64), caster=caster)[0, 32, :, 3]
     middle = np.nonzero(alpha == 255)[0]
     assert middle.max() < 33 and len(middle) > 12
     assert (alpha[36:46] == 0).all()
@@ -127,11 +114,11 @@ def test_cut_out_texture_is_a_hole(caster):
 @pytest.mark.parametrize("name", ["chair", "car", "lamp"])
 def test_casters_agree(name):
     mesh = generate(name, 5).mesh
-    cameras = sphere_cameras(2, seed=1)
-    ours, embree = (render_views(mesh, cameras, size=48, caster=caster).astype(int) for caster in ("torch", "embree"))
+    cameras = sphere(2, size=48, seed=1)
+    ours, embree = (render_views(mesh, cameras, caster=caster).astype(int) for caster in ("torch", "embree"))
     difference = np.abs(ours - embree).max(axis=-1)
     assert (difference > 2).mean() < 0.01  # rays through edges may fall on either side
-    grid = PixelGrid(cameras[0].astype(float), focal_length(48), 48, np.arange(48) + 0.5, np.arange(48) + 0.5)
+    grid = PixelGrid(cameras, 0, np.arange(48) + 0.5, np.arange(48) + 0.5)
     a, b = make_caster(mesh, "torch").first(grid), make_caster(mesh, "embree").first(grid)
     same = (a.face == b.face) & (a.face >= 0)
     assert same.sum() > 0.97 * (b.face >= 0).sum() > 100
@@ -142,15 +129,15 @@ def test_casters_agree(name):
 def test_light_does_not_depend_on_the_camera():
     """The middle of a face has one colour from wherever it is seen."""
     mesh = make_mesh(square(0.0, 0.3), (200, 100, 50, 255))
-    cameras = look_at(1.5 * np.array([[0.0, 0.0, 1.0], [0.5, 0.1, 0.86], [-0.3, 0.4, 0.866]]))
-    images = render_views(mesh, cameras, size=65, caster="torch")
+    cameras = cameras_at((0.0, 0.0, 1.5), (0.75, 0.15, 1.29), (-0.45, 0.6, 1.299), size=65)
+    images = render_views(mesh, cameras, caster="torch")
     assert (images[:, 32, 32] == images[0, 32, 32]).all()
 
 
 def test_both_windings_look_alike():
     up = make_mesh(square(0.0, 0.3), (200, 100, 50, 255))
     down = make_mesh([(a, c, b) for a, b, c in square(0.0, 0.3)], (200, 100, 50, 255))
-    first, second = (render_views(mesh, ABOVE, size=32, caster="torch") for mesh in (up, down))
+    first, second = (render_views(mesh, above(32), caster="torch") for mesh in (up, down))
     assert (first == second).all()
 
 
@@ -166,7 +153,8 @@ def test_render_mesh_defaults_and_refusals():
     thing = generate("table", 1)
     views = render_mesh(thing.mesh, ViewSettings(n_views=3, size=32, seed=2), caster=CASTERS[-1])
     assert views.images.shape == (3, 32, 32, 4) and views.images.dtype == np.uint8
-    assert views.camera_to_world.shape == (3, 4, 4) and views.camera_angle_x == CAMERA_ANGLE_X
+    assert torch.equal(views.cameras.camera_to_world, sphere(3, seed=2).camera_to_world)
+    assert (views.cameras.width, views.cameras.height) == (32, 32)
     border = np.concatenate([views.images[:, [0, -1], :, 3].ravel(), views.images[:, :, [0, -1], 3].ravel()])
     assert border.max() < 255  # the object is inside the picture
     with pytest.raises(ValueError, match="n_views of the views must be an integer of at least 1, got 0"):
@@ -182,7 +170,7 @@ def test_render_mesh_defaults_and_refusals():
 def test_objects_fill_the_view():
     """An object of the sphere's extent touches both borders when seen broadside, and never crosses them."""
     thing = generate("rifle", 3)
-    alpha = render_views(thing.mesh, look_at(np.array([[1.5, 0, 0]])), size=224, caster=CASTERS[-1])[0, ..., 3]
+    alpha = render_views(thing.mesh, cameras_at((1.5, 0.0, 0.0), size=224), caster=CASTERS[-1])[0, ..., 3]
     columns = np.nonzero(alpha.any(axis=0))[0]
     assert np.ptp(columns) > 0.85 * 224
 

@@ -8,6 +8,7 @@ from gmn_encoder.rendering.cameras import (
     Cameras,
     Rays,
     default_view,
+    look_at,
     orbit_pose,
     released_cameras,
     sphere,
@@ -66,6 +67,23 @@ def test_sphere_views_are_spread_evenly():
     # 36 caps of equal area have a radius of 19.2 degrees; nearest neighbours are about twice that apart.
     assert float(angles.amin(dim=1).min()) > 25 and float(angles.amin(dim=1).max()) < 42
     assert float(positions.mean(dim=0).norm()) < 0.05
+
+
+def test_seeds_turn_and_shift_the_sphere():
+    cameras = sphere(36, seed=3)
+    poses, again = cameras.camera_to_world, sphere(36, seed=3).camera_to_world
+    assert torch.equal(poses, again) and not torch.equal(poses, sphere(36, seed=4).camera_to_world)
+    assert bool((poses[:, 2, 1] > 0).all())  # upright
+    places = poses[:, :3, 3] / 1.5
+    angles = torch.rad2deg(torch.acos((places @ places.T).clamp(-1, 1))) + 360 * torch.eye(36)
+    assert float(angles.amin(dim=1).min()) > 15 and float(places.mean(dim=0).abs().max()) < 0.06
+
+
+def test_cameras_look_straight_up_and_down_too():
+    poses = look_at(torch.tensor([[0.0, 0.0, 2.0], [0.0, 0.0, -2.0], [1.5, 0.0, 0.0]]))
+    torch.testing.assert_close(poses[:, :3, 2], poses[:, :3, 3] / poses[:, :3, 3].norm(dim=1, keepdim=True))
+    released_cameras(poses)  # refuses what is not rigid
+    assert poses[2, :3, :3].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]  # from +x: right is +y, up is +z
 
 
 def test_resized_cameras_see_the_same():
