@@ -98,8 +98,8 @@ class NerfArchitecture:
 
     @property
     def name(self) -> str:
-        """The paper's name (``"TRI-16W"``) or, for other sizes, a description made of the fields."""
-        for name, known in PAPER_ARCHITECTURES.items():
+        """The paper's name (``"TRI-16W"``), that of a nano one or, for other sizes, a description made of the fields."""
+        for name, known in NAMED_ARCHITECTURES.items():
             if known == self:
                 return name
         changed = [
@@ -232,20 +232,32 @@ PAPER_ARCHITECTURES: dict[str, NerfArchitecture] = {
 }
 """The 13 architectures of the paper's Table 14."""
 
+NANO_ARCHITECTURES: dict[str, NerfArchitecture] = {
+    "MLP-nano": MlpArchitecture(hidden_layers=2, hidden_dim=24, frequencies=8),
+    "TRI-nano": TriplaneArchitecture(hidden_layers=2, hidden_dim=24, frequencies=8, resolution=16, channels=4),
+    "HASH-nano": HashArchitecture(
+        hidden_layers=2, hidden_dim=24, levels=3, log2_table_size=9, base_resolution=8, max_resolution=32
+    ),
+}
+"""Small members of the three families, of 2,112 to 5,568 weights, for experiments on a CPU. No other sizes that are searched for
+have tensors of these shapes, so files of them are recognised."""
+
+NAMED_ARCHITECTURES: dict[str, NerfArchitecture] = {**PAPER_ARCHITECTURES, **NANO_ARCHITECTURES}
+
 
 def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> NerfArchitecture:
-    """An architecture from itself, from its `to_dict()` form, or from one of the paper's names.
+    """An architecture from itself, from its `to_dict()` form, or from a name: of the paper's Table 14, or of a nano one.
 
     Raises `ValueError` on an unknown name, family or field and on sizes that make no network.
     """
     if isinstance(value, NerfArchitecture):
         return value
     if isinstance(value, str):
-        if value not in PAPER_ARCHITECTURES:
+        if value not in NAMED_ARCHITECTURES:
             raise ValueError(
-                f"unknown architecture {value!r}; expected one of {', '.join(PAPER_ARCHITECTURES)}, or its sizes"
+                f"unknown architecture {value!r}; expected one of {', '.join(NAMED_ARCHITECTURES)}, or its sizes"
             )
-        return PAPER_ARCHITECTURES[value]
+        return NAMED_ARCHITECTURES[value]
     if not isinstance(value, Mapping):
         raise TypeError(
             f"architecture must be a name, a mapping of sizes or a NerfArchitecture, got {type(value).__name__}"
@@ -266,15 +278,15 @@ def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> Ner
 def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitecture:
     """The architecture whose tensors have these shapes.
 
-    One of the paper's 13 is taken where it fits. Other sizes are searched with the families' own encodings (24 or 48
-    frequencies, 2 features an entry, resolutions 16 to 128), widths 16 to 256 and up to 8 hidden layers. Raises
-    `ValueError` that lists what fits when several sizes do, and says what is close when none does.
+    One of the paper's 13, or of the nano ones, is taken where it fits. Other sizes are searched with the families' own
+    encodings (24 or 48 frequencies, 2 features an entry, resolutions 16 to 128), widths 16 to 256 and up to 8 hidden layers.
+    Raises `ValueError` that lists what fits when several sizes do, and says what is close when none does.
     """
     family: Family = (
         "triplane" if TRIPLANE_KEY in shapes else "hash" if math.prod(shapes.get(HASH_KEY, (0,))) else "mlp"
     )
     expected = {key: tuple(shape) for key, shape in shapes.items() if not (key == HASH_KEY and math.prod(shape) == 0)}
-    for known in PAPER_ARCHITECTURES.values():
+    for known in NAMED_ARCHITECTURES.values():
         if known.tensor_shapes == expected:
             return known
     candidates = [c for c in _candidates(family, expected) if c.tensor_shapes == expected]

@@ -37,10 +37,10 @@ class FitCommand(Command):
             "--architecture",
             action="append",
             metavar="NAME",
-            help="of the paper's Table 14, such as HASH-11T; repeatable",
+            help="of the paper's Table 14, such as HASH-11T, or MLP-nano, TRI-nano, HASH-nano; repeatable",
         )
         parser.add_argument("--out", required=True, metavar="DIR", help="directory of the output, released layout")
-        parser.add_argument("--quality", default="quick", help="quick, standard or paper (default: quick)")
+        parser.add_argument("--quality", default="quick", help="nano, quick, standard or paper (default: quick)")
         parser.add_argument(
             "--seed", type=int, default=0, help="same seed, same weights on the same device (default: 0)"
         )
@@ -110,10 +110,9 @@ def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettin
     if not 0 <= arguments.seed < 1 << 31:
         raise ValueError(f"--seed is {arguments.seed}; expected 0 to {(1 << 31) - 1}")
     architectures = [parse_architecture(name) for name in names]
-    return {
-        each: preset(arguments.quality, each.family, share_initialisation=arguments.share_init, **changes)
-        for each in architectures
-    }
+    if arguments.share_init:
+        changes["share_initialisation"] = True
+    return {each: preset(arguments.quality, each.family, **changes) for each in architectures}
 
 
 def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: InputErrors) -> list[Source]:

@@ -172,8 +172,9 @@ class FitJob:
             try:
                 nerf = trainer.nerf(number)
                 moved = (nerf.to(trainer.device), grids[number].to(trainer.device))
-                cameras = posed.held_out_cameras.to(trainer.device)
-                psnr, rendered = held_out_psnr(*moved, posed.held_out, cameras)
+                held_out = posed.held_out[: trainer.settings.measured_views]
+                cameras = posed.held_out_cameras[: len(held_out)].to(trainer.device)
+                psnr, rendered = held_out_psnr(*moved, held_out, cameras)
                 record = {
                     "architecture": trainer.architecture.to_dict(),
                     "name": trainer.architecture.name,
@@ -188,7 +189,7 @@ class FitJob:
                     "views": len(posed.images),
                     "width": posed.cameras.width,
                     "height": posed.cameras.height,
-                    "held_out_views": len(posed.held_out),
+                    "held_out_views": len(psnr),
                     "psnr": sum(psnr) / len(psnr) if psnr else None,
                     "psnr_each": psnr,
                     "psnr_of": "held-out views, whole images over white, 8-bit truth, step of the released renderer",

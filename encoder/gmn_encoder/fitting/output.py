@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..architectures import PAPER_ARCHITECTURES, NerfArchitecture
+from ..architectures import NANO_ARCHITECTURES, PAPER_ARCHITECTURES, NerfArchitecture
 from ..files import StrPath, write_bytes, write_json
 from ..nerf import Nerf
 from ..nerf_io import WEIGHTS_NAME, save_nerf
@@ -36,13 +36,14 @@ PREVIEW_NAME = "preview.png"
 CAMERAS_NAME = "transforms_train.json"
 SPLITS = ("train", "val", "test")
 
+_TRAINED_ON = {*(PAPER_ARCHITECTURES[name] for name in ("MLP", "TRI", "HASH")), *NANO_ARCHITECTURES.values()}
 _PREVIEW_SIDE = 112
 _PREVIEW_VIEWS = 4
 
 
 def family_directory(architecture: NerfArchitecture) -> str:
     """Where under the output the NeRFs of an architecture stand."""
-    if architecture in [PAPER_ARCHITECTURES[name] for name in ("MLP", "TRI", "HASH")]:
+    if architecture in _TRAINED_ON:
         return architecture.family
     return f"{architecture.family}_unseen/{architecture.name}"
 
@@ -124,7 +125,7 @@ def _write_view(image: Tensor, file: Path, shared: Path | None) -> None:
 def preview(rendered: Tensor, true: Tensor) -> Image.Image:
     """Fitted views above true ones, over white, small."""
     white = torch.ones(3)
-    rows = [rendered[:_PREVIEW_VIEWS].cpu(), over(true[:_PREVIEW_VIEWS], white)]
+    rows = [rendered[:_PREVIEW_VIEWS].cpu(), over(true[: min(len(rendered), _PREVIEW_VIEWS)], white)]
     pictures = [
         Image.fromarray(view.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()).resize(
             (_PREVIEW_SIDE, max(1, round(_PREVIEW_SIDE * view.shape[0] / view.shape[1]))), Image.Resampling.BOX

@@ -1,4 +1,4 @@
-"""Settings of a fit, and the presets ``quick``, ``standard`` and ``paper``."""
+"""Settings of a fit, and the presets ``nano``, ``quick``, ``standard`` and ``paper``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class FitSettings:
         frequencies: octaves of the frequency encoding that are trained; the columns of higher ones start at zero and stay there
             (a wave of octave k is 1.4 / 2^(k - 1) long: shorter than two pixels from k = 8 on). None: all, from random columns.
         refine_every: iterations from one look at the density to the next.
+        grid_points: random points in each voxel at which the density is looked at for the grid that is written.
+        measured_views: held-out views that the PSNR is measured on. None: all.
         empty_points, empty_weight: points outside the visual hull that are asked in an iteration, and what their opacity costs.
         share_initialisation: all NeRFs of a run start from the same weights.
     """
@@ -43,17 +45,29 @@ class FitSettings:
     warmup: int = 50
     frequencies: int | None = 8
     refine_every: int = 64
+    grid_points: int = 4
+    measured_views: int | None = None
     empty_points: int = 256
     empty_weight: float = 0.02
     share_initialisation: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "samples", "views", "size", "steps_per_diagonal", "fine_factor", "refine_every"):
+        for name in (
+            "iterations",
+            "samples",
+            "views",
+            "size",
+            "steps_per_diagonal",
+            "fine_factor",
+            "refine_every",
+            "grid_points",
+        ):
             _require(self, name, 1)
         for name in ("warmup", "empty_points"):
             _require(self, name, 0)
-        if self.frequencies is not None:
-            _require(self, "frequencies", 1)
+        for name in ("frequencies", "measured_views"):
+            if getattr(self, name) is not None:
+                _require(self, name, 1)
         for name in ("learning_rate", "encoding_rate", "last_rate", "fine_from", "empty_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} of a fit is {getattr(self, name)!r}; expected a number of at least 0")
@@ -68,7 +82,7 @@ def _require(settings: FitSettings, name: str, least: int) -> None:
         raise ValueError(f"{name} of a fit is {value!r}; expected an integer of at least {least}")
 
 
-PRESETS = ("quick", "standard", "paper")
+PRESETS = ("nano", "quick", "standard", "paper")
 
 _BY_FAMILY: dict[str, dict[str, Any]] = {
     "mlp": {"learning_rate": 5e-3},
@@ -76,6 +90,21 @@ _BY_FAMILY: dict[str, dict[str, Any]] = {
     "hash": {"learning_rate": 5e-3, "encoding_rate": 2e-2},
 }
 _BY_PRESET: dict[str, dict[str, Any]] = {
+    # For the nano architectures: small views, coarse steps; one initialisation for all, which small encoders learn from sooner.
+    "nano": {
+        "iterations": 150,
+        "samples": 768,
+        "views": 24,
+        "size": 64,
+        "steps_per_diagonal": 96,
+        "fine_factor": 1,
+        "refine_every": 100,
+        "measured_views": 1,
+        "grid_points": 1,
+        "empty_points": 128,
+        "warmup": 20,
+        "share_initialisation": True,
+    },
     "quick": {"iterations": 800, "samples": 8192},
     "standard": {"iterations": 2500, "samples": 8192},
     "paper": {"iterations": 5000, "samples": 32768, "steps_per_diagonal": 512},

@@ -22,6 +22,8 @@ from ..objects.meshes import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..rendering.camera_files import camera_file, read_cameras
 from ..rendering.cameras import Cameras
+from ..rendering.occupancy import OccupancyGrid
+from .hull import visual_hull
 
 HELD_OUT_VIEWS = 4
 """Views of meshes and procedural objects that are taken besides, to measure on."""
@@ -58,6 +60,13 @@ class PosedImages:
     background: Tensor | None = None
     notes: tuple[str, ...] = ()
     thing: ProceduralObject | None = field(default=None, repr=False)
+    _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
+
+    def hull(self, device: torch.device) -> OccupancyGrid:
+        """The visual hull of the views, found once for all families that are fitted to them."""
+        if device not in self._hulls:
+            self._hulls[device] = visual_hull((self.images[..., 3] > 0).to(device), self.cameras.to(device))
+        return self._hulls[device]
 
     def __post_init__(self) -> None:
         for images, cameras in ((self.images, self.cameras), (self.held_out, self.held_out_cameras)):

@@ -29,12 +29,12 @@ from ..rendering.marching import march_rays
 from ..rendering.occupancy import DENSITY_THRESHOLD, RESOLUTION, OccupancyGrid
 from ..rendering.render import batch_field, render_views
 from .field import TrainedBatch, initial_tensors, used_frequencies
-from .hull import near_mask, visual_hull
+from .hull import near_mask
 from .presets import FitSettings
 from .sources import PosedImages
 
 DIAGONAL = (BOX_MAX - BOX_MIN) * math.sqrt(3)
-_LEAST_RAYS, _MOST_RAYS = 256, 8192
+_LEAST_RAYS, _MOST_RAYS = 256, 8192  # of a NeRF in an iteration; fewer where `samples` is under 8 times the least
 _LIT = 1e-3  # transmittance from which a voxel counts as seen
 _MARGIN = 0.035  # of the image: how far beyond the object rays are drawn
 _QUERY = 1 << 14  # points of each NeRF in a query without gradients: their features stay in cache
@@ -88,7 +88,7 @@ class Trainer:
         self.occupied = self.hull
         self._lit = torch.zeros_like(self.hull.binary)
         self._lit_before = torch.ones_like(self.hull.binary)
-        self.rays_each = [_LEAST_RAYS] * len(self.objects)
+        self.rays_each = [self._least_rays] * len(self.objects)
         self.loss = torch.zeros(len(self.objects), device=self.device)
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Trainer:
         for each in self.objects:
             images, cameras = each.images.to(self.device), each.cameras.to(self.device)
             mask = images[..., 3] > 0
-            hulls.append(visual_hull(mask, cameras))
+            hulls.append(each.hull(self.device))
             margin = math.ceil(_MARGIN * max(cameras.width, cameras.height))
             self.candidates.append(near_mask(mask, margin).flatten().nonzero()[:, 0].add_(first).to(torch.int32))
             pixels.append(images.reshape(-1, 4))
@@ -126,6 +126,10 @@ class Trainer:
         self.backgrounds = torch.stack([b if (b := o.background) is not None else grey for o in self.objects]).to(
             self.device
         )
+
+    @property
+    def _least_rays(self) -> int:
+        return max(1, min(_LEAST_RAYS, self.settings.samples // 8))
 
     @property
     def batch(self) -> TrainedBatch:
@@ -215,7 +219,7 @@ class Trainer:
         """As many rays as give about `samples` samples."""
         total = torch.bincount(owner, weights=counts.double(), minlength=len(self)).tolist()
         self.rays_each = [
-            int(min(max(self.settings.samples * rays / max(found, 1.0), _LEAST_RAYS), _MOST_RAYS))
+            int(min(max(self.settings.samples * rays / max(found, 1.0), self._least_rays), _MOST_RAYS))
             for rays, found in zip(self.rays_each, total, strict=True)
         ]
 
@@ -267,9 +271,12 @@ class Trainer:
         return [self.nerf(number) for number in range(len(self))]
 
     def grids(self) -> list[OccupancyGrid]:
-        """What is occupied now, as the released grids: the density in the hull, looked at four times, with neighbours."""
+        """What is occupied now, as the released grids: the density in the hull, looked `grid_points` times, with neighbours."""
         states = [generator.get_state() for generator in self.generators]
-        dense = OccupancyGrid(self._dense(self.hull.binary, points=4)).dilated(1).binary & self.hull.binary
+        dense = (
+            OccupancyGrid(self._dense(self.hull.binary, points=self.settings.grid_points)).dilated(1).binary
+            & self.hull.binary
+        )
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)
         return [OccupancyGrid(each.cpu()) for each in dense]
