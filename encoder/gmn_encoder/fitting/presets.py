@@ -92,7 +92,7 @@ _BY_FAMILY: dict[str, dict[str, Any]] = {
 _BY_PRESET: dict[str, dict[str, Any]] = {
     # For the nano architectures: small views, coarse steps; one initialisation for all, which small encoders learn from sooner.
     "nano": {
-        "iterations": 150,
+        "iterations": 250,
         "samples": 768,
         "views": 24,
         "size": 64,
