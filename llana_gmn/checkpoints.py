@@ -5,11 +5,7 @@ A 7B model in float32 is 27 GB; nothing here holds more than one shard of it at 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,29 +110,3 @@ class ShardWriter:
 
     def _temporary(self, i: int) -> Path:
         return self._directory / f"shard-{i}.safetensors"
-
-
-@contextlib.contextmanager
-def new_directory(path: StrPath) -> Iterator[Path]:
-    """A temporary directory that becomes `path` when the block ends well and vanishes when it does not.
-
-    Raises `ValueError` where something stands at `path` already (an empty directory may).
-    """
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path}: is there already; name a new directory, or remove it first")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written: {error.strerror or error}") from error
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        if path.exists():
-            path.rmdir()
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

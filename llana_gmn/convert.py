@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
 
 from gmn_encoder.encoder import GmnEncoder
-from gmn_encoder.files import StrPath, atomic_path, read_tensors, write_json
+from gmn_encoder.files import StrPath, atomic_directory, atomic_path, read_tensors, write_json
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .checkpoints import ShardWriter, new_directory, read_json, read_weights
+from .checkpoints import ShardWriter, read_json, read_weights
 from .llana import config_from_llana, config_to_llana, is_llana, name_from_llana, name_to_llana, nerf_tokens
 from .model_card import write_model_card
 
@@ -65,7 +65,7 @@ def convert(
             raise ValueError(f"{source}: is no model of ours; only such a one becomes a LLaNA checkpoint")
         return _model_to_llana(source, out, dtype=dtype)
     if source.is_file() or values.get("model_type") == "gmn_encoder":
-        with new_directory(out) as directory:
+        with atomic_directory(out) as directory:
             GmnEncoder.from_pretrained(source).save_pretrained(directory)
         return out
     if not is_llana(values):
@@ -95,7 +95,7 @@ def _model_from_llana(
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
     expected = _expected_shapes(config)
-    with new_directory(out) as directory:
+    with atomic_directory(out) as directory:
         if gmn is not None:
             weights = _chain(weights, {_ENCODER_PREFIX + key: tensor for key, tensor in gmn.state_dict().items()})
         config.dtype = _write_weights(weights, expected, directory, source=source, dtype=dtype)
@@ -120,7 +120,7 @@ def _model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> Pa
     tokens = (processor.nerf_token, processor.nerf_start_token, processor.nerf_end_token)
     values = config_to_llana(config, tokens)
     encoder: dict[str, Tensor] = {}
-    with new_directory(out) as directory:
+    with atomic_directory(out) as directory:
         writer = ShardWriter(directory)
         for key, tensor in read_weights(source):
             if key.startswith(_ENCODER_PREFIX):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gmn_encoder.files import StrPath
+from gmn_encoder.files import StrPath, atomic_directory
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .checkpoints import new_directory, read_json
+from .checkpoints import read_json
 
 
 def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype: str = "auto") -> Path:
@@ -31,7 +31,7 @@ def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype
         raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
     if not Path(base, "config.json").is_file() and Path(base).is_absolute():
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
-    with new_directory(out) as directory:
+    with atomic_directory(out) as directory:
         whole = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=dtype)
         merged = PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
         merged.save_pretrained(directory)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,45 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         raise OSError(f"{final}: cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: StrPath, *, replace: bool = False) -> Iterator[Path]:
+    """A hidden directory beside `path` that takes its place when the block ends well and vanishes when it does not.
+
+    Args:
+        path: the directory; it may be there already if it is empty.
+        replace: or if it is not empty: it is removed once its successor is whole.
+
+    Raises:
+        ValueError: something stands at `path` and may not be replaced.
+        OSError: the place cannot be written; errors of the block about the hidden directory name `path` instead.
+    """
+    final = Path(path)
+    if final.exists() and not final.is_dir():
+        raise ValueError(f"{final}: is a file; expected a new directory")
+    if not replace and final.is_dir() and any(final.iterdir()):
+        raise ValueError(f"{final}: is there already; name a new directory, or remove it first")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    except OSError as error:
+        raise OSError(f"{final}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        if final.is_dir():
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except OSError as error:
+        if str(temporary) not in f"{error} {error.filename}":
+            raise
+        reason = error.strerror or str(error).replace(str(temporary), str(final))
+        raise OSError(f"{final}: cannot be written: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(content: bytes, path: StrPath) -> None:

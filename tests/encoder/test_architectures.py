@@ -1,7 +1,7 @@
 import pytest
 
 from gmn_encoder import PAPER_ARCHITECTURES, HashArchitecture, MlpArchitecture, TriplaneArchitecture, parse_architecture
-from gmn_encoder.architectures import detect_architecture
+from gmn_encoder.architectures import NANO_ARCHITECTURES, _candidates, detect_architecture
 
 # FORMATS.md section 1.3: mlp_base.params, then the spatial tensor.
 TENSORS = {
@@ -57,6 +57,19 @@ def test_parameterless_encoding_is_ignored():
 )
 def test_other_sizes_are_detected(architecture):
     assert detect_architecture(architecture.tensor_shapes) == architecture
+
+
+@pytest.mark.parametrize("name", NANO_ARCHITECTURES)
+def test_nano_architectures_are_found_by_name_and_by_their_tensors(name):
+    architecture = parse_architecture(name)
+    assert architecture.name == name
+    assert detect_architecture(architecture.tensor_shapes) == architecture
+    # No other size that is searched for has these tensors, so that nothing else is taken for one of them.
+    assert not [
+        c
+        for c in _candidates(architecture.family, architecture.tensor_shapes)
+        if c.tensor_shapes == architecture.tensor_shapes
+    ]
 
 
 def test_ambiguous_sizes_list_the_candidates():

@@ -12,8 +12,9 @@ from transformers import LlamaForCausalLM
 
 from gmn_encoder.config import GmnConfig
 from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.files import atomic_directory
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from llana_gmn.checkpoints import ShardWriter, new_directory, read_weights, weight_files
+from llana_gmn.checkpoints import ShardWriter, read_weights, weight_files
 from llana_gmn.commands import main
 from llana_gmn.convert import convert
 from llana_gmn.llana import config_from_llana, name_from_llana
@@ -339,7 +340,7 @@ def test_the_encoder_out_of_a_model(tiny, tmp_path, nerfs):
 
 def test_shards(tmp_path):
     tensors = {f"t{i}": torch.full((10,), float(i)) for i in range(5)}
-    with new_directory(tmp_path / "m") as directory:
+    with atomic_directory(tmp_path / "m") as directory:
         writer = ShardWriter(directory, shard_bytes=90)
         for key, tensor in tensors.items():
             writer.add(key, tensor)

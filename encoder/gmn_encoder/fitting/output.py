@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..architectures import NANO_ARCHITECTURES, PAPER_ARCHITECTURES, NerfArchitecture
-from ..files import StrPath, write_bytes, write_json
+from ..files import StrPath, atomic_directory, write_bytes, write_json
 from ..nerf import Nerf
 from ..nerf_io import WEIGHTS_NAME, save_nerf
 from ..objects import ProceduralObject, write_texts
@@ -79,7 +77,7 @@ def write_fit(
     Raises:
         OSError: the disk is full or may not be written; nothing stays behind.
     """
-    with whole_directory(directory) as temporary:
+    with atomic_directory(directory, replace=True) as temporary:
         save_nerf(nerf, temporary)
         write_occupancy(grid, temporary / GRID_NAME)
         write_cameras(posed.cameras, temporary / CAMERAS_NAME)
@@ -90,28 +88,6 @@ def write_fit(
         if len(rendered):
             preview(rendered, posed.held_out).save(temporary / PREVIEW_NAME)
         write_json(dict(record), temporary / FIT_NAME)
-
-
-@contextlib.contextmanager
-def whole_directory(directory: Path) -> Iterator[Path]:
-    """A hidden directory beside `directory` that takes its place when the block ends well, and vanishes when it does not."""
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".tmp", dir=directory.parent))
-    except OSError as error:
-        raise OSError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        if directory.is_dir():
-            shutil.rmtree(directory)
-        temporary.rename(directory)
-    except OSError as error:
-        raise OSError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_view(image: Tensor, file: Path, shared: Path | None) -> None:

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from gmn_encoder import load_nerf
-from gmn_encoder.architectures import PAPER_ARCHITECTURES
+from gmn_encoder.architectures import NANO_ARCHITECTURES, PAPER_ARCHITECTURES
 from gmn_encoder.datasets import NerfDataset, PairedDataset
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import split_of
+from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import Source, find_sources
+from gmn_encoder.fitting.trainer import over
 from gmn_encoder.objects import ViewSettings
 from gmn_encoder.rendering.occupancy import read_occupancy
 
@@ -171,3 +173,21 @@ def test_splits_are_balanced_and_keep_their_members():
     assert [splits.count(name) for name in ("train", "val", "test")] == [1040, 130, 130]
     for offset in range(13):
         assert splits[offset::13].count("test") == 10
+
+
+def test_nano_nerfs_learn_in_seconds_and_stand_with_their_families(tmp_path, posed, other_posed):
+    nano = {
+        architecture: preset("nano", architecture.family, iterations=60) for architecture in NANO_ARCHITECTURES.values()
+    }
+    records = []
+    job = FitJob(out=tmp_path, settings=nano, batch=2, on_done=lambda *done: records.append(done[2]))
+    job.run([_source(posed, "one"), _source(other_posed, "other")])
+    assert sorted(record["name"] for record in records) == ["HASH-nano"] * 2 + ["MLP-nano"] * 2 + ["TRI-nano"] * 2
+    for record in records:
+        held_out = {each.nerf_id: each.held_out[0] for each in (posed, other_posed)}[record["nerf_id"]]
+        white = float(-10 * torch.log10((1 - over(held_out, torch.ones(3))).square().mean()))
+        assert record["psnr"] > white + 3
+    assert {len(record["psnr_each"]) for record in records} == {1}
+    assert len({(record["name"], record["initial_seed"]) for record in records}) == 3  # one start for each family
+    pairs = PairedDataset(tmp_path)
+    assert [pairs[0][family].load().architecture for family in ("mlp", "triplane", "hash")] == list(nano)
