@@ -257,8 +257,9 @@ def _cosines(
     unit = _unit(queries[rows])
     for columns in blocks(len(gallery), chunk):
         cosines = unit @ _unit(gallery[columns].to(unit.device)).T
-        if itself:
-            own = torch.arange(max(rows.start, columns.start), min(rows.stop, columns.stop), device=unit.device)
+        first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
+        if itself and first < last:
+            own = torch.arange(first, last, device=unit.device)
             cosines[own - rows.start, own - columns.start] = -math.inf
         yield columns, cosines
 

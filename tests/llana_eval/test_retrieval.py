@@ -67,6 +67,7 @@ def test_union_of_families_does_not_find_itself():
     ids = ["a", "b", "a", "b"]
     # Nearest others: a0: b10 a20 | b10: a0 and a20 tied, b95 third | a20: b10 a0 | b95: a20 b10.
     assert recall_at_k(union, union, ids, ids, ks=(1, 2, 3)) == pytest.approx({1: 0.0, 2: 3 / 4, 3: 1.0})
+    assert recall_at_k(union, union, ids, ids, ks=(2,), chunk_size=1) == pytest.approx({2: 3 / 4})
     # Where every object stands once, a set finds itself.
     assert recall_at_k(union, union.clone(), list("abcd"), list("abcd"), ks=(1,)) == {1: 1.0}
 
