@@ -13,7 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
+
+from gmn_encoder.files import StrPath, write_bytes, write_json
 
 Cell = str | int | float | None
 """A name, a count, a figure, or None where there is none."""
@@ -102,15 +105,19 @@ class Table:
     def with_rows(self, other: Table) -> Table:
         """This table with the rows of `other` above its own (published rows first), matched by the names of columns.
 
-        What one of them lacks is left empty; the columns of `other` that this table has not are left out.
+        Where both are grouped by the same column, that holds in each group. What one of them lacks is left empty; the columns
+        of `other` that this table has not are left out.
         """
         places = {column.name: i for i, column in enumerate(_columns(other))}
-        above = tuple(
-            tuple(row[places[column.name]] if column.name in places else None for column in _columns(self))
-            for row in other.rows
-        )
-        note = " ".join(part for part in (self.note, other.note) if part)
-        return replace(self, rows=(*above, *self.rows), note=note)
+        names = [column.name for column in _columns(self)]
+        above = [tuple(row[places[name]] if name in places else None for name in names) for row in other.rows]
+        rows: list[Sequence[Cell]] = [*above, *self.rows]
+        if self.group_by is not None and self.group_by == other.group_by:
+            group = names.index(self.group_by)
+            order = list(dict.fromkeys(row[group] for row in rows))
+            rows.sort(key=lambda row: order.index(row[group]))
+        note = " ".join([self.note, f"With the rows of {other.title}.", other.note]).strip()
+        return replace(self, rows=rows, note=note)
 
     def markdown(self) -> str:
         """A GitHub table with its title above and its note below, ending in a newline."""
@@ -220,6 +227,23 @@ class Table:
 def _columns(table: Table) -> tuple[Column, ...]:
     """The columns of a table, all of them `Column` after its making."""
     return tuple(column for column in table.columns if isinstance(column, Column))
+
+
+def check_table_file(path: StrPath) -> None:
+    """Raise `ValueError` for a name that `save_table` cannot write to."""
+    if Path(path).suffix not in (".md", ".tex", ".html", ".json"):
+        raise ValueError(f"{path}: unknown kind {Path(path).suffix!r} for a table; expected .md, .tex, .html or .json")
+
+
+def save_table(table: Table, path: StrPath, *, details: Mapping[str, Any] | None = None) -> None:
+    """Write a table as the suffix says: .md, .tex, .html, or .json, which holds `details` beside ``table``."""
+    check_table_file(path)
+    suffix = Path(path).suffix
+    if suffix == ".json":
+        write_json({"table": table.to_dict(), **(details or {})}, path)
+        return
+    text = {".md": table.markdown, ".tex": table.latex, ".html": table.html}[suffix]()
+    write_bytes(text.encode(), path)
 
 
 def published_numbers() -> list[int]:

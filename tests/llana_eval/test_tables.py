@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llana_eval.tables import Column, Table, published_numbers, published_table
+from llana_eval.tables import Column, Table, published_numbers, published_table, save_table
 
 TABLE = Table(
     "Accuracy & more",
@@ -54,7 +54,24 @@ def test_published_rows_stand_above_by_the_names_of_columns():
     mine = Table("mine", ["Method", Column("TRI", 1, "max"), Column("Accuracy"), "k"], [["ours", 95.0, 1.0, 1]])
     both = mine.with_rows(Table("theirs", ["Method", "MLP", "TRI"], [["L_R", 1.5, 94.0]], note="printed"))
     assert both.rows == (("L_R", 94.0, None, None), ("ours", 95.0, 1.0, 1))
-    assert both.note == "printed" and "**95.0**" in both.markdown()
+    assert both.note == "With the rows of theirs. printed" and "**95.0**" in both.markdown()
+
+
+def test_published_rows_stand_in_their_groups():
+    mine = Table("mine", ["Method", "k", "a"], [["ours", 5, 1.0], ["ours", 1, 2.0]], group_by="k")
+    theirs = Table("theirs", ["Method", "k", "a"], [["L_R", 1, 3.0], ["L_R", 5, 4.0]], group_by="k")
+    assert [row[:2] for row in mine.with_rows(theirs).rows] == [("L_R", 1), ("ours", 1), ("L_R", 5), ("ours", 5)]
+
+
+def test_saved_by_suffix(tmp_path):
+    for suffix, start in ((".md", "**Accuracy"), (".tex", "\\begin{table}"), (".html", "<table>")):
+        save_table(TABLE, tmp_path / f"t{suffix}")
+        assert (tmp_path / f"t{suffix}").read_text(encoding="utf-8").startswith(start)
+    save_table(TABLE, tmp_path / "t.json", details={"seed": 3})
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert content["seed"] == 3 and Table.from_dict(content["table"]) == TABLE
+    with pytest.raises(ValueError, match=r"t.csv: unknown kind '.csv' for a table; expected .md"):
+        save_table(TABLE, tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(
