@@ -60,7 +60,7 @@ def project(values: Tensor, *, method: Method = "tsne", seed: int = 0, perplexit
     neighbours = min(perplexity, (len(values) - 1) / 3)
     if method == "umap":
         umap = require("umap", "umap")
-        return umap.UMAP(n_neighbors=max(2, round(neighbours)), random_state=seed).fit_transform(reduced)
+        return umap.UMAP(n_neighbors=max(2, round(neighbours)), random_state=seed, n_jobs=1).fit_transform(reduced)
     manifold = require("sklearn.manifold", "eval")
     return manifold.TSNE(perplexity=neighbours, init="pca", random_state=seed).fit_transform(reduced.astype(np.float32))
 
