@@ -5,6 +5,7 @@ from PIL import Image
 
 from gmn_encoder import Nerf, save_nerf
 from gmn_encoder.embedding_sets import EmbeddingSet
+from gmn_encoder.rendering.occupancy import OccupancyGrid, write_occupancy
 from llana_eval.gallery import FOUND, GalleryRow, draw_gallery, gallery_rows, locate, num_views, view
 
 CHAIR = "03001627"
@@ -64,6 +65,9 @@ def test_view_is_the_first_image_on_white_or_a_rendering(tmp_path):
     shown = view(tmp_path / "a", size=20)
     assert shown.getpixel((2, 10)) == (255, 0, 0) and shown.getpixel((17, 10)) == (255, 255, 255)
     save_nerf(Nerf.random("MLP-32H"), tmp_path / "b")
+    occupied = torch.zeros(1, 96, 96, 96, dtype=torch.bool)
+    occupied[:, 40:56, 40:56, 40:56] = True
+    write_occupancy(OccupancyGrid(occupied), tmp_path / "b" / "grid.pth")
     assert view(tmp_path / "b", size=16).size == (16, 16)
     (tmp_path / "c" / "train").mkdir(parents=True)
     (tmp_path / "c" / "train" / "00.png").write_bytes(b"no picture")
