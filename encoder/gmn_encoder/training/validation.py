@@ -132,7 +132,7 @@ class Validation:
             table.shape[1], len(table), batch_size=self.recipe.batch_size, seed=self.recipe.seed, epoch=0
         )
         total = pairs = 0.0
-        for ((*members,),) in epoch:
+        for (members,) in epoch:
             first, second = (torch.stack([table[f, thing] for f, thing in members[side::2]]) for side in (0, 1))
             scale, shift = model.siglip.scale.detach().cpu(), model.siglip.shift.detach().cpu()
             total += float(siglip_loss(first, second, scale, shift)) * len(first)

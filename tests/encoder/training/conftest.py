@@ -61,6 +61,14 @@ def ball(radius):
     return OccupancyGrid(voxel_centers(24).norm(dim=-1) < radius)
 
 
+def dense(sizes, seed):
+    """A random NeRF that is opaque here and there: logits ten times as large."""
+    nerf = Nerf.random(sizes, seed=seed)
+    tensors = dict(nerf.tensors)
+    tensors["mlp_base.params"] = tensors["mlp_base.params"] * 10
+    return Nerf(nerf.architecture, tensors)
+
+
 def write_set(root, families=ARCHITECTURES, objects=OBJECTS):
     number = 0
     for split, count in objects.items():
@@ -69,7 +77,7 @@ def write_set(root, families=ARCHITECTURES, objects=OBJECTS):
         for i, name in enumerate(names):
             for family, sizes in families.items():
                 directory = root / family / name
-                save_nerf(Nerf.random(sizes, seed=number + i), directory)
+                save_nerf(dense(sizes, number + i), directory)
                 write_occupancy(ball(0.25 + 0.03 * i), directory / GRID_NAME)
                 write_cameras(cameras(), directory / "transforms_train.json")
         number += count
