@@ -65,7 +65,7 @@ class TrainEncoderCommand(Command):
         with progress_bar(disable=not main) as bar:
             lines = _Lines(bar) if main else None
             reports = (
-                Reports(on_step=lines.step, on_validation=lines.validation, on_start=lines.start)
+                Reports(on_step=lines.step, on_batch=lines.batch, on_validation=lines.validation, on_start=lines.start)
                 if lines
                 else Reports()
             )
@@ -122,6 +122,9 @@ class _Lines:
 
     def step(self, done: int, total: int, note: str) -> None:
         self._bar.update(self._task, completed=done, total=total, note=note)
+
+    def batch(self, done: int, total: int) -> None:
+        self._bar.update(self._task, note=f"validating {done} of {total} NeRFs")
 
     def validation(self, epoch: int, metrics: Mapping[str, float]) -> None:
         text = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 from ..architectures import parse_architecture
 from ..config import GmnConfig
 from ..decoder import DecoderConfig
-from ..extras import require
 from ..files import StrPath
 from ..graph import GraphLayout
 from ..rendering_loss import LossMode, RenderingLossConfig
@@ -66,7 +65,7 @@ class Recipe:
         validate_every: epochs between validations.
         validation_objects: of the validation list, the first so many; 0: all.
         workers: threads that prepare batches ahead; 0: none.
-        cache_gib: memory for NeRFs and their rays.
+        cache_gib: memory of each process for NeRFs and their rays.
         checkpoint_seconds: between checkpoints.
         max_seconds: stop with a checkpoint after so long; 0: at the end.
     """
@@ -185,7 +184,8 @@ def load_recipe(source: StrPath | None = None, overrides: Iterable[str] = ()) ->
         FileNotFoundError: no such file or name.
         ValueError: not YAML, or settings that are unknown or unfit; the message names the file.
     """
-    yaml = require("yaml", "train")
+    import yaml
+
     recipe = Recipe()
     if source is not None:
         path = Path(source) if Path(source).is_file() else RECIPES / f"{source}.yaml"

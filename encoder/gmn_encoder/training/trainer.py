@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..datasets import PairedDataset
-from ..extras import require
 from ..files import StrPath, write_bytes
 from .batches import BatchMaker
 from .checkpoint import (
@@ -75,11 +74,13 @@ class Reports:
 
     Attributes:
         on_step: called with steps done, steps in all, and the losses so far as a line.
+        on_batch: called with NeRFs validated and all that are to be.
         on_validation: called with epochs done and the metrics.
         on_start: called with a sentence about what is begun or continued.
     """
 
     on_step: Callable[[int, int, str], None] = field(default=lambda *_: None)
+    on_batch: Callable[[int, int], None] = field(default=lambda *_: None)
     on_validation: Callable[[int, Mapping[str, float]], None] = field(default=lambda *_: None)
     on_start: Callable[[str], None] = field(default=lambda *_: None)
 
@@ -113,7 +114,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.out, self.reports = recipe, Path(out), reports or Reports()
         train, held_out = _members(data, recipe, "train"), _members(data, recipe, "val")
-        self.accelerator: Any = accelerator or require("accelerate", "train").Accelerator()
+        self.accelerator: Any = accelerator or _default_accelerator()
         device, rank, size = (getattr(self.accelerator, n) for n in ("device", "process_index", "num_processes"))
         self.batches = BatchMaker(train, recipe, device=device, process=rank, processes=size)
         self.validation = Validation(
@@ -122,7 +123,10 @@ class Trainer:
         self.steps = recipe.epochs * self.batches.steps_per_epoch
         self.model = TrainedModel(recipe)
         self._data_digest = _digest(train)
-        self.step, self.best, self.metrics = 0, -math.inf, {}
+        self.step, self.best = 0, -math.inf
+        self.metrics: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._saved = 0.0
         found = self.out / LAST / TRAINER_NAME
         content = read_checkpoint(found) if resume and found.is_file() else None
         if content is not None:
@@ -132,8 +136,6 @@ class Trainer:
             self.reports.on_start(f"starting from the {', '.join(start_from(self.model, init))} of {init}")
         self.model.to(device)
         self._prepare(content)
-
-    metrics: dict[str, float]
 
     def _prepare(self, content: Mapping[str, Any] | None) -> None:
         recipe = self.recipe
@@ -226,7 +228,7 @@ class Trainer:
         if done % self.recipe.validate_every and done != self.recipe.epochs:
             return
         self.model.eval()
-        self.metrics = self.validation.run(self.model)
+        self.metrics = self.validation.run(self.model, on_batch=self.reports.on_batch)
         self.model.train()
         self.accelerator.log({f"val/{key}": value for key, value in self.metrics.items()}, step=self.step)
         if self.accelerator.is_main_process:
@@ -311,8 +313,11 @@ class Trainer:
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
         write_bytes("".join(f"{line}\n" for line in lines).encode(), file)
 
-    _last: dict[str, float] = {}  # noqa: RUF012 (replaced, never changed)
-    _saved: float = 0.0
+
+def _default_accelerator() -> Accelerator:
+    from accelerate import Accelerator
+
+    return Accelerator()
 
 
 def _values(losses: Losses) -> dict[str, float]:

@@ -294,3 +294,23 @@ def test_gradients_against_finite_differences(nerf_set):
                 for p, d in zip(parameters, directions, strict=True):
                     p.add_(d, alpha=-sign * 1e-6)
         assert slope == pytest.approx((values[0] - values[1]) / 2e-6, rel=2e-4)
+
+
+@pytest.mark.gpu
+def test_cuda_and_cpu_agree(nerf_set):
+    """Teacher, marching, compositing and encoder by their kernels: the same rays, losses and gradients."""
+    from gmn_encoder.datasets import PairedDataset
+
+    data = PairedDataset(nerf_set, TINY.families, split="train")
+    model = TrainedModel(TINY)
+    results = []
+    for device in ("cpu", "cuda"):
+        batch = BatchMaker(data, TINY, device=device).make(0, 0)
+        model = model.to(device)
+        model.zero_grad()
+        losses = model(batch)
+        losses.total.backward()
+        gradients = torch.cat([p.grad.flatten().cpu() for p in model.parameters()])
+        results.append((losses.total.item(), gradients))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-3)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-2, atol=1e-4)
