@@ -19,10 +19,12 @@ if TYPE_CHECKING:
         parse_architecture,
     )
     from .config import GmnConfig
+    from .decoder import DecoderConfig, NerfDecoder
     from .encoder import GmnEncoder
     from .graph import build_parameter_graph, parameter_graph
     from .nerf import Nerf, NerfBatch
     from .nerf_io import find_nerfs, load_nerf, save_nerf
+    from .siglip import SiglipLoss, siglip_loss
 
 _MODULES = {
     "PAPER_ARCHITECTURES": "architectures",
@@ -32,6 +34,8 @@ _MODULES = {
     "TriplaneArchitecture": "architectures",
     "parse_architecture": "architectures",
     "GmnConfig": "config",
+    "DecoderConfig": "decoder",
+    "NerfDecoder": "decoder",
     "GmnEncoder": "encoder",
     "build_parameter_graph": "graph",
     "parameter_graph": "graph",
@@ -40,10 +44,13 @@ _MODULES = {
     "find_nerfs": "nerf_io",
     "load_nerf": "nerf_io",
     "save_nerf": "nerf_io",
+    "SiglipLoss": "siglip",
+    "siglip_loss": "siglip",
 }
 
 __all__ = [
     "PAPER_ARCHITECTURES",
+    "DecoderConfig",
     "GmnConfig",
     "GmnEncoder",
     "HashArchitecture",
@@ -51,6 +58,8 @@ __all__ = [
     "Nerf",
     "NerfArchitecture",
     "NerfBatch",
+    "NerfDecoder",
+    "SiglipLoss",
     "TriplaneArchitecture",
     "build_parameter_graph",
     "find_nerfs",
@@ -58,6 +67,7 @@ __all__ = [
     "parameter_graph",
     "parse_architecture",
     "save_nerf",
+    "siglip_loss",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

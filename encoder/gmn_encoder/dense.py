@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from .architectures import NerfArchitecture
     from .encoder import GmnEncoder
 
-# Edges in a tile: on CPUs so that a tile's buffers (4096 x 128 floats each) stay near the cores; on a GPU as many as fill it.
-_CPU_TILE = 4096
+# Edges in a tile: on CPUs so that a tile's buffers (4096 x 128 floats each, of other widths as much) stay near the cores; on a
+# GPU as many as fill it.
+_CPU_TILE = 4096 * 128
 _GPU_TILE = 1 << 19
 _CONSTANT_ROWS = 2048  # edges whose constant features are worked out at a time
 
@@ -294,9 +295,9 @@ class DenseEncoder:
         return weights, self._cache[dtype, architecture]
 
 
-def _tiles(batch: int, targets: int, sources: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+def _tiles(batch: int, targets: int, sources: int, hidden: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Parts of a ``(B, T)`` grid of targets whose edges make a tile: several NeRFs where a whole block is small."""
-    rows = _CPU_TILE if device.type == "cpu" else _GPU_TILE
+    rows = max(1, _CPU_TILE // hidden) if device.type == "cpu" else _GPU_TILE
     at_once = max(1, min(batch, rows // (targets * sources)))
     step = targets if at_once > 1 else max(1, min(targets, rows // sources))
     for b in range(0, batch, at_once):
@@ -307,7 +308,7 @@ def _tiles(batch: int, targets: int, sources: int, device: torch.device) -> Iter
 def _walk(
     encoder: GmnEncoder, nerfs: NerfBatch, graph: ParameterGraph, weights: FoldedWeights, constants: GraphConstants
 ) -> Tensor:
-    batch = len(nerfs)
+    batch, hidden = len(nerfs), encoder.config.hidden_dim
     states = dict(constants.states)
     parts: list[list[Tensor]] = [[] for _ in range(batch)]
     sources_needed_later = {group.start for block in graph.blocks for group in block.sources}
@@ -315,7 +316,7 @@ def _walk(
         sources = NodeStates.concatenate([states[group.start] for group in block.sources], batch)
         values = block.values(nerfs.tensors).to(weights.value_phase.dtype)
         done: dict[int, list[NodeStates]] = {}
-        for in_batch, in_targets in _tiles(batch, block.targets.count, block.num_sources, values.device):
+        for in_batch, in_targets in _tiles(batch, block.targets.count, block.num_sources, hidden, values.device):
             initial = constants.targets[number][:, in_targets].expand(in_batch.stop - in_batch.start, -1, -1)
             walk = _NodeWalk(encoder, weights, initial)
             sums = _edges(

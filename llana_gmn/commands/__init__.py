@@ -13,8 +13,11 @@ from .base import Command, InputErrors
 
 # In the order in which help lists them; a command's module has the command's name, its class is the only Command in it.
 COMMANDS: tuple[str, ...] = (
-    "inspect", "fit", "render", "embed", "retrieve", "classify", "plot", "chat", "caption", "convert", "merge", "demo",
-)  # fmt: skip
+    *("inspect", "fit", "render", "embed", "train-encoder"),
+    *("retrieve", "classify", "plot"),
+    *("chat", "caption"),
+    *("convert", "merge", "demo"),
+)
 
 
 def load_command(name: str) -> Command:

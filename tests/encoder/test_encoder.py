@@ -120,7 +120,7 @@ def test_layouts_differ(small_encoder):
 def test_tiling_does_not_matter(tile, small_encoder, monkeypatch):
     nerfs = [Nerf.random(architecture, seed=i) for i, architecture in enumerate(SMALL_ARCHITECTURES)] * 3
     expected = small_encoder.encode(nerfs, batch_size=3)
-    monkeypatch.setattr(dense, "_CPU_TILE", tile)
+    monkeypatch.setattr(dense, "_CPU_TILE", tile * small_encoder.config.hidden_dim)
     torch.testing.assert_close(small_encoder.encode(nerfs, batch_size=3), expected, rtol=1e-5, atol=1e-6)
 
 

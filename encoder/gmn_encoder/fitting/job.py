@@ -21,6 +21,7 @@ import torch
 from ..architectures import NerfArchitecture
 from ..files import StrPath, read_tensors, write_pth_content
 from ..rendering.marching import STEP
+from ..seeds import derived_seed
 from .output import FIT_NAME, is_complete, nerf_directory, split_of, write_fit, write_language, write_splits
 from .presets import FitSettings
 from .sources import PosedImages, Source, check_ids
@@ -246,12 +247,6 @@ class FitJob:
             return
         write_splits(self.out, [(split, source.class_id, source.nerf_id) for split, source in members])
         write_language(self.out, [(split, source.thing()) for split, source in members if source.thing], seed=self.seed)
-
-
-def derived_seed(*parts: Any) -> int:
-    """A seed of 63 bits from words and numbers, the same on every machine."""
-    digest = hashlib.sha256("\0".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def device_name(device: torch.device) -> str:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Rows of a readout tile: a (rows, 1024) float32 tile of it stays in a 2 MiB cache.
-_READOUT_TILE = 512
+# Numbers in a readout tile, that is (rows, D): in float32 it stays in a 2 MiB cache.
+_READOUT_TILE = 512 * 1024
 
 
 def inverse_rms(edge: Tensor, eps: float) -> Tensor:
@@ -70,7 +70,7 @@ class _ReadoutSum(torch.autograd.Function):
     def forward(ctx, edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         accumulate = torch.promote_types(edge.dtype, torch.float32)
         total = edge.shape[1] * bias.to(accumulate).expand(edge.shape[0], -1)
-        rows = min(_readout_rows(edge), edge.shape[1])
+        rows = min(_readout_rows(edge, weight), edge.shape[1])
         # One buffer for all tiles: a large one that is freed goes back to the system and costs page faults again.
         normals = edge.new_empty(edge.shape[0], rows, edge.shape[2])
         linears = edge.new_empty(edge.shape[0], rows, weight.shape[1])
@@ -98,7 +98,7 @@ def readout_sum_backward(
     grad_weight, grad_bias = torch.zeros_like(weight, dtype=accumulate), torch.zeros_like(bias, dtype=accumulate)
     grad = grad_output.to(edge.dtype)[:, None]
     start = 0
-    for part in edge.split(_readout_rows(edge), dim=1):
+    for part in edge.split(_readout_rows(edge, weight), dim=1):
         inverse = inverse_rms(part, eps).to(part.dtype)
         normal = part * inverse
         grad_linear = grad * (torch.matmul(normal, weight).add_(bias) > 0)
@@ -111,8 +111,10 @@ def readout_sum_backward(
     return grad_edge, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
 
 
-def _readout_rows(edge: Tensor) -> int:
-    return max(1, _READOUT_TILE // edge.shape[0]) if edge.device.type == "cpu" else max(1, (1 << 16) // edge.shape[0])
+def _readout_rows(edge: Tensor, weight: Tensor) -> int:
+    if edge.device.type == "cpu":
+        return max(1, _READOUT_TILE // (edge.shape[0] * weight.shape[1]))
+    return max(1, (1 << 16) // edge.shape[0])
 
 
 def readout_sum(edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

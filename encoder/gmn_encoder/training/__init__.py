@@ -1,0 +1,1 @@
+"""Training of the encoder: pairs, teacher rays, the trainer with exact resume, recipes."""
