@@ -269,6 +269,47 @@ def test_bfloat16_is_close(nerf_set):
     assert rough == pytest.approx(exact, rel=0.05)
 
 
+def test_calibration_centres_and_scales_what_the_decoder_reads(nerf_set):
+    """The embedding's part of the input layers, over the first batch: without its mean, and no longer the same for all."""
+    from gmn_encoder.datasets import PairedDataset
+
+    batch = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), TINY).first()
+    model = TrainedModel(TINY.changed(value_gain=10))
+    layer, width = model.decoder.in_layer[0], TINY.embedding_dim
+    bias = layer.bias.detach().clone()
+
+    def seen():
+        with torch.no_grad():
+            return torch.nn.functional.linear(model.embed(batch), layer.weight[:, :width], layer.bias)
+
+    before = seen()
+    model.calibrate(batch)
+    after = seen()
+    torch.testing.assert_close(after.mean(dim=0), bias, rtol=0, atol=1e-4)
+    assert after.std() > 2 * (before - before.mean(dim=0)).std()
+
+
+def test_value_gain_scales_one_matrix():
+    plain, scaled = (TrainedModel(TINY.changed(value_gain=gain)).encoder.state_dict() for gain in (1, 10))
+    key = "pre_encoder.weight_encoder.0.weight"
+    assert torch.equal(scaled[key], 10 * plain[key])
+    assert all(torch.equal(scaled[other], plain[other]) for other in plain if other != key)
+
+
+@pytest.mark.slow
+def test_compiled_decoder_gives_the_same(nerf_set):
+    from gmn_encoder.datasets import PairedDataset
+
+    batch = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), TINY).make(0, 0)
+    plain, compiled = (TrainedModel(TINY.changed(compile=value)) for value in (False, True))
+    totals = [model(batch).total for model in (plain, compiled)]
+    for total in totals:
+        total.backward()
+    torch.testing.assert_close(totals[1], totals[0])
+    for got, wanted in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, wanted.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_gradients_against_finite_differences(nerf_set):
     """The whole loss in float64, encoder, decoder and SigLIP, along random directions of all parameters."""
     from gmn_encoder.datasets import PairedDataset
