@@ -82,8 +82,8 @@ class TrainedModel(nn.Module):
         gain = spread.clamp(min=1 / _MOST_GAIN).reciprocal()
         for layer in (self.decoder.in_layer, self.decoder.skip_proj):
             weight, bias = layer.get_parameter("0.weight"), layer.get_parameter("0.bias")
-            weight[:, : len(gain)] *= gain
-            bias -= weight[:, : len(gain)] @ mean
+            weight[:, : len(gain)].mul_(gain)
+            bias.sub_(weight[:, : len(gain)] @ mean)
 
     def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeddings ``(B, D)`` in the order of the batch."""
