@@ -78,9 +78,9 @@ def test_losses(changes, nerf_set, tmp_path):
 
 @pytest.mark.parametrize("rendering", ["clean", "released"])
 def test_it_learns(rendering, nerf_set, tmp_path):
-    """Fifteen steps on six NeRFs: the loss of the first batch, same rays and backgrounds, falls."""
+    """Thirty steps on six NeRFs: the loss of the first batch, same rays and backgrounds, falls."""
     one_step = {"loss": "r", "families": ["mlp"], "architectures": {"mlp": TINY.architectures["mlp"]}, "batch_size": 6}
-    recipe = TINY.changed(**one_step, rendering=rendering, learning_rate=1e-2, epochs=15, validate_every=15)
+    recipe = TINY.changed(**one_step, rendering=rendering, learning_rate=1e-2, epochs=30, validate_every=30)
     trainer = Trainer(recipe, nerf_set, out=tmp_path)
     batch = trainer.batches.make(0, 0)
     before = trainer.model(batch).total.item()
