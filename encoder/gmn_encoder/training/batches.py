@@ -152,7 +152,13 @@ class BatchMaker:
 
     def make(self, epoch: int, step: int) -> TrainingBatch:
         """The batch of this process at a step."""
-        members = self.plan(epoch)[step][self.process]
+        return self._batch(self.plan(epoch)[step][self.process], epoch)
+
+    def first(self) -> TrainingBatch:
+        """The first step's batch of the first process, on every process."""
+        return self._batch(self.plan(0)[0][0], 0)
+
+    def _batch(self, members: list[Member], epoch: int) -> TrainingBatch:
         entries = [self._entry(member) for member in members]
         lessons = self.cache.lessons(entries, [self._generation(member, epoch) for member in members])
         nerfs, order = stack_by_architecture(lessons)

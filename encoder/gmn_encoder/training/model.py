@@ -20,6 +20,8 @@ from ..siglip import SiglipLoss
 from .batches import Lights, TrainingBatch
 from .recipe import Recipe
 
+_MOST_GAIN = 100.0  # of the decoder's weights in `calibrate`
+
 
 @dataclass(frozen=True, eq=False)
 class Losses:
@@ -43,6 +45,8 @@ class TrainedModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.encoder = GmnEncoder(recipe.encoder_config)
+            with torch.no_grad():
+                self.encoder.get_parameter("pre_encoder.weight_encoder.0.weight").mul_(recipe.value_gain)
             self.decoder = NerfDecoder(recipe.decoder_config) if recipe.renders else None
         self.siglip = (
             SiglipLoss(temperature=recipe.temperature, shift=recipe.shift, chunk_size=recipe.chunk_size or None)
@@ -64,6 +68,22 @@ class TrainedModel(nn.Module):
             contrastive = self.siglip(embeddings[0::2], embeddings[1::2])
             total = total + (self.recipe.contrastive_weight if self.recipe.renders else 1.0) * contrastive
         return Losses(total, rendering, contrastive)
+
+    @torch.no_grad()
+    def calibrate(self, batch: TrainingBatch) -> None:
+        """Fold mean and spread of a batch's embeddings into the decoder's input layers.
+
+        Fresh embeddings are nearly the same for all NeRFs; so the decoder sees what is different about them from the start.
+        """
+        if self.decoder is None:
+            return
+        embeddings = self.embed(batch)
+        mean, spread = embeddings.mean(dim=0), embeddings.std(dim=0, correction=0)
+        gain = spread.clamp(min=1 / _MOST_GAIN).reciprocal()
+        for layer in (self.decoder.in_layer, self.decoder.skip_proj):
+            weight, bias = layer.get_parameter("0.weight"), layer.get_parameter("0.bias")
+            weight[:, : len(gain)].mul_(gain)
+            bias.sub_(weight[:, : len(gain)] @ mean)
 
     def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeddings ``(B, D)`` in the order of the batch."""

@@ -38,6 +38,10 @@ class Recipe:
         architectures: by family, name or sizes of its NeRFs' architecture, where the files leave it open.
         seed: of initial weights, batches, rays and points.
         hidden_dim, embedding_dim, num_layers, layout: of the encoder, see `GmnConfig`.
+        value_gain: the initial weights that read NeRF weights are so many times torch's: NeRF weights are small, and an encoder
+            that hardly sees them takes long to tell NeRFs of one family apart.
+        calibrate: start the decoder as if embeddings were centred and scaled: the mean and spread of those of the first batch
+            are folded into its input layers.
         decoder_dim, decoder_frequencies: of the decoder, see `DecoderConfig`.
         epochs: over the objects.
         batch_size: NeRFs in a step of one process; two of them make a pair.
@@ -79,6 +83,8 @@ class Recipe:
     embedding_dim: int = 1024
     num_layers: int = 4
     layout: GraphLayout = "released"
+    value_gain: float = 1.0
+    calibrate: bool = False
     decoder_dim: int = 1024
     decoder_frequencies: int = 24
 
@@ -281,7 +287,7 @@ def _check(recipe: Recipe) -> None:
     for name, least in {**_LEAST, **dict.fromkeys(_NOT_NEGATIVE, 0)}.items():
         if not getattr(recipe, name) >= least:
             raise ValueError(f"{name} is {getattr(recipe, name)!r}; expected at least {least}")
-    for name in ("learning_rate", "temperature"):
+    for name in ("learning_rate", "temperature", "value_gain"):
         if not getattr(recipe, name) > 0:
             raise ValueError(f"{name} is {getattr(recipe, name)!r}; expected a positive number")
     if not 0 < recipe.warmup < 1:

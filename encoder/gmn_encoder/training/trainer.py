@@ -135,6 +135,8 @@ class Trainer:
         elif init is not None:
             self.reports.on_start(f"starting from the {', '.join(start_from(self.model, init))} of {init}")
         self.model.to(device)
+        if content is None and init is None and recipe.calibrate:
+            self.model.calibrate(self.batches.first())
         self._prepare(content)
 
     def _prepare(self, content: Mapping[str, Any] | None) -> None:
