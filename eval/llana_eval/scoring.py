@@ -169,7 +169,8 @@ def compare_scores(
 ) -> dict[str, Difference]:
     """The paired comparison of two results of `score_captions` on the same records, in any order.
 
-    Raises `ValueError` where one has a record that the other lacks (the first are named), or was scored otherwise (protocol, models).
+    Raises `ValueError` where one has a record that the other lacks (the first are named), or was scored with another protocol or
+    model.
     """
     for key in ("protocol", "sbert_model", "simcse_model"):
         ours, theirs = first["settings"][key], second["settings"][key]
