@@ -129,7 +129,8 @@ class SimcseEmbedder(TextEmbedder):
     def _load(self, path: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(path)
+        # The pooler reads the first token, which must not be padding, whatever the tokenizer was saved with.
+        self._tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", truncation_side="right")
         model, info = AutoModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
         # transformers would fill a pooler that the file lacks with random weights, and the scores with noise.
         if not any(name.startswith("pooler.") for name, _ in model.named_parameters()) or any(
