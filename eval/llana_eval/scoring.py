@@ -189,16 +189,16 @@ def compare_scores(
     return paired_differences(table[0], table[1], bootstrap)
 
 
-def write_scores(scores: Mapping[str, Any], path: StrPath) -> None:
+def write_scores(scores: Mapping[str, Any], path: StrPath, *, extra: Mapping[str, Any] | None = None) -> None:
     """Write scores in the published layout: ``overall_scores`` as strings with four decimals, ``results`` with a record's
     object, reference, output as scored, and scores. Protocol ``full`` adds ``confidence_intervals`` and ``settings``; for
-    ``llana``, whose file has nothing else, they stand beside it in ``<path>.settings.json``."""
+    ``llana``, whose file has nothing else, they stand beside it in ``<path>.settings.json``. `extra` goes with them."""
     keys = ("object_id", "ground_truth", "model_output", "scores")
     content: dict[str, Any] = {
         "overall_scores": {name: f"{value:.4f}" for name, value in scores["overall_scores"].items()},
         "results": [{key: record[key] for key in keys} for record in scores["results"]],
     }
-    about = {key: scores[key] for key in ("confidence_intervals", "settings")}
+    about = {**{key: scores[key] for key in ("confidence_intervals", "settings")}, **(extra or {})}
     if scores["settings"]["protocol"] == "llana":
         write_json(about, f"{os.fspath(path)}.settings.json")
     else:
