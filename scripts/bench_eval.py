@@ -3,7 +3,7 @@
     python scripts/bench_eval.py --out benchmarks/results
 
 Texts are those of procedural objects: single-round answers (many occur often, as in any question answering), brief and detailed
-descriptions (hardly any occurs twice). A prediction is the answer to the same kind of question about the next object of its class.
+descriptions (hardly any occurs twice). A prediction is the answer about the next object of its class.
 One by one is what the published evaluator does: each pair by itself through nltk, `rouge` and the models, two texts a call. Both
 run in this process with the same number of threads; times are of the processor, because the machine may be shared.
 """
