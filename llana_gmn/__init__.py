@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .assembly import assemble
     from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-    from .caption import caption_nerfs
+    from .caption import caption_nerfs, converse
     from .chat import ChatSession
 
 _MODULES = {
@@ -25,6 +25,7 @@ _MODULES = {
     "LlanaGmnProcessor": "auto",
     "assemble": "assembly",
     "caption_nerfs": "caption",
+    "converse": "caption",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "LlanaGmnProcessor",
     "assemble",
     "caption_nerfs",
+    "converse",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""Captions of many NeRFs.
+"""Captions of many NeRFs, and conversations about them.
 
 Inputs go through in windows of some batches. Inside a window they are sorted, by the length of their prompts and then by
 architecture (a batch pads little, and the encoder stacks NeRFs of one architecture); outside, the order of the inputs is kept.
@@ -8,8 +8,6 @@ Files are written so that an interrupted run continues where it stopped, with an
 from __future__ import annotations
 
 import concurrent.futures
-import glob
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,19 +15,19 @@ from typing import Any, TypeVar
 
 import torch
 
-from gmn_encoder.files import StrPath, atomic_path, write_json
+from gmn_encoder.files import StrPath
 from gmn_encoder.nerf import Nerf
 from gmn_encoder.nerf_io import load_nerf
 
-from .checkpoints import read_json
 from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor, NerfLike, read_embedding
+from .record_file import RecordFile, remove_records
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
 
 _T = TypeVar("_T")
-_Loaded = tuple[int, Any, str]
+_Loaded = tuple[int, Any, list[str]]  # place, NeRF, questions
 OnError = Callable[[int, Exception], None]
 
 
@@ -57,29 +55,85 @@ def caption_nerfs(
     Yields:
         ``(place, caption)`` in the order of `nerfs`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     questions = [question] * len(nerfs) if isinstance(question, str) else list(question)
     if len(questions) != len(nerfs):
         raise ValueError(f"{len(questions)} questions came with {len(nerfs)} NeRFs; pass one for all, or one each")
+    turns = [[text] for text in questions]
+    found = converse(model, processor, nerfs, turns, batch_size=batch_size, on_error=on_error, seed=seed, **generation)
+    return ((place, caption) for place, (caption,) in found)
+
+
+def converse(
+    model: LlanaGmnForConditionalGeneration,
+    processor: LlanaGmnProcessor,
+    nerfs: Sequence[NerfLike],
+    questions: Sequence[Sequence[str]],
+    *,
+    batch_size: int = 16,
+    on_error: OnError | None = None,
+    seed: int = 0,
+    **generation: Any,
+) -> Iterator[tuple[int, list[str]]]:
+    """What the model answers in a conversation about each NeRF: turn by turn, each question after its own earlier answers.
+
+    Args:
+        questions: the turns of each NeRF's conversation, at least one.
+        others: as of `caption_nerfs`.
+
+    Yields:
+        ``(place, answers)`` in the order of `nerfs`, an answer for each question.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if len(questions) != len(nerfs) or not all(questions):
+        raise ValueError(f"{len(questions)} lists of questions came with {len(nerfs)} NeRFs; pass one each, none empty")
+    return _converse(model, processor, nerfs, questions, batch_size, on_error, seed, generation)
+
+
+def _converse(
+    model: LlanaGmnForConditionalGeneration,
+    processor: LlanaGmnProcessor,
+    nerfs: Sequence[NerfLike],
+    questions: Sequence[Sequence[str]],
+    batch_size: int,
+    on_error: OnError | None,
+    seed: int,
+    generation: Mapping[str, Any],
+) -> Iterator[tuple[int, list[str]]]:
     options = {"max_new_tokens": 128, "do_sample": False, **generation}
     window = batch_size * WINDOW_BATCHES
     windows = (range(start, min(start + window, len(nerfs))) for start in range(0, len(nerfs), window))
 
     def load(places: Sequence[int]) -> list[_Loaded]:
-        return [(i, nerf, questions[i]) for i in places for nerf in _load(nerfs[i], i, on_error)]
+        return [(i, nerf, list(questions[i])) for i in places for nerf in _load(nerfs[i], i, on_error)]
 
     for number, loaded in enumerate(_ahead(load, windows)):
         torch.manual_seed(seed + number)
-        lengths = {text: len(processor.tokenizer(text)["input_ids"]) for text in {text for _, _, text in loaded}}
-        loaded.sort(key=lambda item: (lengths[item[2]], _architecture_key(item[1]), item[0]))
-        captions: dict[int, str] = {}
-        batches = [loaded[start : start + batch_size] for start in range(0, len(loaded), batch_size)]
-        for batch, inputs in zip(batches, _ahead(lambda batch: _inputs(processor, batch), batches), strict=True):
-            ids = model.generate(**inputs.to(model.device), **options)
-            texts = processor.post_process(ids, inputs)
-            captions.update((i, text) for (i, _, _), text in zip(batch, texts, strict=True))
-        yield from sorted(captions.items())
+        answers: dict[int, list[str]] = {i: [] for i, _, _ in loaded}
+        for turn in range(max((len(asked) for _, _, asked in loaded), default=0)):
+            asked_now = [item for item in loaded if len(item[2]) > turn]
+            _answer_turn(model, processor, asked_now, answers, batch_size, options)
+        yield from sorted(answers.items())
+
+
+def _answer_turn(
+    model: LlanaGmnForConditionalGeneration,
+    processor: LlanaGmnProcessor,
+    items: list[_Loaded],
+    answers: dict[int, list[str]],
+    batch_size: int,
+    options: Mapping[str, Any],
+) -> None:
+    """Add to the answers of each item the one to its next question."""
+    texts = {i: "\n".join([*asked[: len(answers[i]) + 1], *answers[i]]) for i, _, asked in items}
+    lengths = {text: len(processor.tokenizer(text)["input_ids"]) for text in set(texts.values())}
+    items.sort(key=lambda item: (lengths[texts[item[0]]], _architecture_key(item[1]), item[0]))
+    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    prepared = _ahead(lambda batch: _inputs(processor, batch, answers), batches)
+    for batch, inputs in zip(batches, prepared, strict=True):
+        ids = model.generate(**inputs.to(model.device), **options)
+        for (i, _, _), text in zip(batch, processor.post_process(ids, inputs), strict=True):
+            answers[i].append(text)
 
 
 def _load(nerf: NerfLike, place: int, on_error: OnError | None) -> list[Any]:
@@ -98,9 +152,9 @@ def _architecture_key(nerf: Any) -> str:
     return nerf.architecture.name if isinstance(nerf, Nerf) else ""
 
 
-def _inputs(processor: LlanaGmnProcessor, batch: Sequence[_Loaded]) -> Any:
+def _inputs(processor: LlanaGmnProcessor, batch: Sequence[_Loaded], answers: Mapping[int, Sequence[str]]) -> Any:
     return processor.apply_chat_template(
-        [_messages(nerf, text) for _, nerf, text in batch],
+        [_messages(nerf, asked, answers[i]) for i, nerf, asked in batch],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
@@ -109,8 +163,15 @@ def _inputs(processor: LlanaGmnProcessor, batch: Sequence[_Loaded]) -> Any:
     )
 
 
-def _messages(nerf: Any, question: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [{"type": "nerf", "nerf": nerf}, {"type": "text", "text": question}]}]
+def _messages(nerf: Any, questions: Sequence[str], answers: Sequence[str]) -> list[dict[str, Any]]:
+    """The conversation up to the first question without an answer."""
+    first, *others = questions[: len(answers) + 1]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "nerf", "nerf": nerf}, {"type": "text", "text": first}]}
+    ]
+    for answer, question in zip(answers, others, strict=True):
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
+    return messages
 
 
 def _ahead(function: Callable[[Any], _T], items: Iterable[Any]) -> Iterator[_T]:
@@ -126,11 +187,8 @@ def _ahead(function: Callable[[Any], _T], items: Iterable[Any]) -> Iterator[_T]:
             yield pending.result()
 
 
-class CaptionFile:
+class CaptionFile(RecordFile):
     """A JSONL file of ``{"nerf", "question", "caption"}``, filled by any number of processes, in the order of its inputs.
-
-    Each process appends to a part of its own beside the file; `finish` puts the parts together. What stands in the file and in
-    parts that an interrupted run left is not done again.
 
     Args:
         path: the file.
@@ -144,105 +202,13 @@ class CaptionFile:
     """
 
     def __init__(
-        self,
-        path: StrPath,
-        nerfs: Sequence[StrPath],
-        *,
-        question: str,
-        settings: Mapping[str, Any],
-        rank: int = 0,
-        world_size: int = 1,
+        self, path: StrPath, nerfs: Sequence[StrPath], *, question: str, settings: Mapping[str, Any], **place: int
     ) -> None:
-        self._path = Path(path)
-        self._nerfs = list(dict.fromkeys(str(nerf) for nerf in nerfs))
         self._question = question
-        self._settings = {"question": question, **settings}
-        self._rank, self._world_size = rank, world_size
-        self._part = self._path.with_name(f"{self._path.name}.part-{rank}")
-        self._settings_path = _settings_path(self._path)
-        self._check_settings()
-        self._done = self._read()
-
-    @property
-    def done(self) -> int:
-        """How many of the inputs had a caption when this process started."""
-        return sum(nerf in self._done for nerf in self._nerfs)
-
-    def missing(self) -> list[str]:
-        """The inputs without a caption that are this process's to do: its share, neighbours together."""
-        missing = [nerf for nerf in self._nerfs if nerf not in self._done]
-        share = -(-len(missing) // self._world_size)
-        return missing[self._rank * share : (self._rank + 1) * share]
-
-    def start(self) -> None:
-        """Write down the settings. One process does, before any other writes."""
-        write_json(self._settings, self._settings_path)
+        super().__init__(path, nerfs, settings={"question": question, **settings}, name_field="nerf", **place)
 
     def write(self, nerf: str, caption: str) -> None:
-        record = {"nerf": nerf, "question": self._question, "caption": caption}
-        try:
-            with open(self._part, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise OSError(f"{self._part}: cannot be written: {error.strerror or error}") from error
-
-    def finish(self) -> int:
-        """Put all parts into the file, in the order of the inputs; returns how many captions it holds. One process does."""
-        done = self._read()
-        order = [
-            *(nerf for nerf in done if nerf not in set(self._nerfs)),
-            *(nerf for nerf in self._nerfs if nerf in done),
-        ]
-        with atomic_path(self._path) as temporary:
-            lines = (json.dumps(done[nerf], ensure_ascii=False) + "\n" for nerf in order)
-            temporary.write_text("".join(lines), encoding="utf-8")
-        for part in _parts(self._path):
-            part.unlink()
-        return len(order)
-
-    def _check_settings(self) -> None:
-        if not self._settings_path.is_file():
-            if self._path.exists():
-                raise ValueError(
-                    f"{self._path}: is there already, and not of this command; name another file, or --overwrite"
-                )
-            return
-        before = read_json(self._settings_path)
-        for key in sorted({*before, *self._settings}):
-            old, new = before.get(key), json.loads(json.dumps(self._settings.get(key)))
-            if old != new:
-                raise ValueError(
-                    f"{self._path}: was begun with {key} {old!r}, now {new!r}; name another file, or --overwrite"
-                )
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        done = {}
-        for file in [self._path, *_parts(self._path)]:
-            if not file.is_file():
-                continue
-            for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
-                if not line:
-                    continue
-                try:
-                    record = json.loads(line)
-                    done[record["nerf"]] = record
-                except (ValueError, KeyError, TypeError):
-                    if file == self._path:
-                        raise ValueError(f"{file}: has a line that is no caption: {line[:60]!r}") from None
-                    # the last line of an interrupted run
-        return done
+        self.append({"nerf": nerf, "question": self._question, "caption": caption})
 
 
-def remove_captions(path: StrPath) -> None:
-    """Delete a caption file and all that belongs to it."""
-    path = Path(path)
-    for file in [path, _settings_path(path), *_parts(path)]:
-        file.unlink(missing_ok=True)
-
-
-def _settings_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.settings.json")
-
-
-def _parts(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{glob.escape(path.name)}.part-*"))
+remove_captions = remove_records

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from gmn_encoder.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .results import read_results
     from .retrieval import recall_at_k
+    from .scoring import compare_scores, score_captions, write_scores
     from .tables import Column, Table, published_table
 
 _MODULES = {
@@ -15,8 +17,21 @@ _MODULES = {
     "Column": "tables",
     "Table": "tables",
     "published_table": "tables",
+    "compare_scores": "scoring",
+    "read_results": "results",
+    "score_captions": "scoring",
+    "write_scores": "scoring",
 }
 
-__all__ = ["Column", "Table", "published_table", "recall_at_k"]
+__all__ = [
+    "Column",
+    "Table",
+    "compare_scores",
+    "published_table",
+    "read_results",
+    "recall_at_k",
+    "score_captions",
+    "write_scores",
+]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""Tables of results: one record, written as Markdown, LaTeX, HTML or JSON; and the paper's tables to stand beside them.
+"""Tables of results: one record, written as text, Markdown, LaTeX, HTML or JSON; and the paper's tables to stand beside them.
 
 Numbers are formatted in one place (`Column.format`), so a table shows the same digits in every form; JSON keeps them whole. The
 published rows are data files, ``published/table_<number>.json``, each the `to_dict` of a table, copied from "Weight Space
@@ -135,6 +135,19 @@ class Table:
                 line([f"**{escape(text)}**" if b else escape(text) for text, b in zip(row, bold, strict=True)])
             )
         return "\n".join([*lines, *(["", self.note] if self.note else [])]) + "\n"
+
+    def text(self) -> str:
+        """Columns of a terminal, with the title above and the note below, ending in a newline."""
+        right = self._right_aligned()
+        rows = [[column.name for column in _columns(self)], *(row for row, _ in self._shown())]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
+
+        def line(cells: Sequence[str]) -> str:
+            parts = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+            return "  ".join(parts).rstrip()
+
+        lines = [self.title, line(rows[0]), line(["-" * width for width in widths]), *map(line, rows[1:])]
+        return "\n".join([*lines, *([self.note] if self.note else [])]) + "\n"
 
     def latex(self) -> str:
         """A ``table`` environment with booktabs rules (``\\usepackage{booktabs}``)."""

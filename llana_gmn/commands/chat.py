@@ -99,9 +99,10 @@ def _answer(session: Any, question: str, errors: InputErrors) -> None:
         errors.add(error)
 
 
-def add_generation_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
+def add_generation_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int | None) -> None:
     """Arguments that commands with a model have in common."""
-    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens, help=f"default: {max_new_tokens}")
+    limit = "the task's" if max_new_tokens is None else max_new_tokens
+    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens, help=f"default: {limit}")
     parser.add_argument("--temperature", type=float, default=0.0, help="above 0 answers are sampled; default: greedy")
     parser.add_argument("--top-p", type=float, default=1.0, help="of sampling")
     parser.add_argument("--beams", type=int, default=1, help="beam search")

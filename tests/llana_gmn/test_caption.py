@@ -200,3 +200,27 @@ def test_two_processes(saved, model, processor, nerfs):
     expected = one_by_one(model, processor, nerfs, ["What is this object?"] * 3)
     assert [(Path(r["nerf"]).stem, r["caption"]) for r in records(out)] == [(str(i), expected[i % 3]) for i in range(7)]
     assert not list(saved.glob("captions.jsonl.part-*"))
+
+
+def test_conversations_continue_with_their_own_answers(model, processor, nerfs, monkeypatch):
+    """Batched over conversations of different lengths, each as if it were held alone."""
+    from llana_gmn import ChatSession, converse
+
+    monkeypatch.setattr("llana_gmn.caption.WINDOW_BATCHES", 2)
+    questions = [["What is it?", "What colour is the chair?", "Is it red?"], ["Is it tall?"], ["A lamp?", "Why?"]] * 2
+    many = [nerfs[i % 3] for i in range(6)]
+    found = list(converse(model, processor, many, questions, batch_size=2, max_new_tokens=5))
+    assert [i for i, _ in found] == list(range(6))
+    for (_, answers), nerf, turns in zip(found, many, questions, strict=True):
+        session = ChatSession(model, processor, max_new_tokens=5)
+        session.add_nerf(nerf)
+        assert answers == [session.ask(turn).strip() for turn in turns]
+    alone = [
+        texts[0]
+        for _, texts in converse(model, processor, many, [[turns[-1]] for turns in questions], max_new_tokens=5)
+    ]
+    assert alone != [answers[-1] for _, answers in found]  # history matters
+    with pytest.raises(ValueError, match="1 lists of questions came with 6 NeRFs"):
+        converse(model, processor, many, [["a"]])
+    with pytest.raises(ValueError, match="none empty"):
+        converse(model, processor, many[:1], [[]])

@@ -1,0 +1,168 @@
+"""A run of the captioning benchmark: conversations of a data set, what a model answers to them, and the records to score.
+
+Source: FORMATS.md sections 7.2, 7.7. Protocol ``full`` asks every turn of a conversation after the model's own earlier answers.
+Protocol ``llana`` asks as published: the first question only, and every turn of a conversation is scored against its one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmn_encoder.files import StrPath
+from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
+
+from .nerf_sources import NerfSources, nerf_sources
+from .tasks import Task
+
+ANSWER_NAME = "name"
+
+
+@dataclass(frozen=True)
+class BenchmarkItem:
+    """A conversation to hold.
+
+    Attributes:
+        name: of its answers in the file of a run: the conversation's place in its file.
+        conversation: questions and references.
+        nerf: file or directory of its NeRF or embedding.
+        questions: what is asked, in order.
+    """
+
+    name: str
+    conversation: Conversation
+    nerf: Path
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a task asks of a data set.
+
+    Attributes:
+        task: of `TASKS`.
+        protocol: of `PROTOCOLS`.
+        texts: the file of the conversations.
+        test: what the NeRFs are, for tables.
+        items: the conversations whose NeRF was found.
+        problems: one sentence for each that is left out: malformed entries, objects without a NeRF.
+    """
+
+    task: Task
+    protocol: str
+    texts: Path
+    test: str
+    items: tuple[BenchmarkItem, ...]
+    problems: tuple[str, ...]
+
+
+def load_benchmark(
+    task: Task,
+    data: StrPath,
+    *,
+    protocol: str = "full",
+    split: str = "test",
+    family: str | None = None,
+    embeddings: StrPath | None = None,
+    limit: int | None = None,
+) -> Benchmark:
+    """Read a data set's conversations of a task and find their NeRFs (see `nerf_sources`).
+
+    Args:
+        limit: only the first so many conversations.
+
+    Raises:
+        FileNotFoundError, ValueError: texts or NeRFs are not there; nothing is left to ask.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    texts = conversation_file(data, task.conversation_type, split=split)
+    found = read_conversations(texts, default_type=HST if task.conversation_type == HST else None)
+    sources = nerf_sources(data, split=split, family=family, embeddings=embeddings)
+    wanted = [
+        each
+        for each in found
+        if each.conversation_type == task.conversation_type or task.conversation_type == HST  # all of its file
+    ][:limit]
+    problems = [str(problem) for problem in found.problems]
+    items, missing = _items(wanted, sources, all_turns=task.dialogue and protocol == "full")
+    problems += [f"{texts}: {message}" for message in missing]
+    if not items:
+        reason = f": {problems[0]}" if problems else ""
+        raise ValueError(f"{texts}: holds no {task.conversation_type} to ask{reason}")
+    return Benchmark(task, protocol, texts, sources.test, tuple(items), tuple(problems))
+
+
+def _items(
+    conversations: Iterable[Conversation], sources: NerfSources, *, all_turns: bool
+) -> tuple[list[BenchmarkItem], list[str]]:
+    items: list[BenchmarkItem] = []
+    missing: dict[str, int] = {}
+    for each in conversations:
+        try:
+            nerf = sources.find(each.object_id)
+        except ValueError as error:
+            missing[str(error)] = missing.get(str(error), 0) + 1
+            continue
+        questions = tuple(question.strip() for question, _ in each.turns)
+        items.append(BenchmarkItem(str(each.index), each, nerf, questions if all_turns else questions[:1]))
+    return items, [f"{message} ({count} conversations left out)" for message, count in missing.items()]
+
+
+def answer(
+    model: Any,
+    processor: Any,
+    items: Sequence[BenchmarkItem],
+    *,
+    on_error: Callable[[int, Exception], None] | None = None,
+    **options: Any,
+) -> Iterator[dict[str, Any]]:
+    """Hold the conversations; yields a record each for the file of the run, in order.
+
+    Args:
+        on_error: of `converse`; items whose NeRF cannot be read are left out.
+        **options: of `converse` and `generate`.
+    """
+    from llana_gmn.caption import converse
+
+    turns = [item.questions for item in items]
+    for place, answers in converse(
+        model, processor, [str(item.nerf) for item in items], turns, on_error=on_error, **options
+    ):
+        item = items[place]
+        yield {
+            ANSWER_NAME: item.name,
+            "object_id": item.conversation.object_id,
+            "nerf": str(item.nerf),
+            "questions": list(item.questions),
+            "answers": answers,
+        }
+
+
+def result_records(benchmark: Benchmark, answers: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The records of a published result file, one a turn, in the order of the conversations; items without answers have none.
+
+    Raises `ValueError` where answers belong to other questions: the texts changed since they were asked.
+    """
+    records = []
+    for item in benchmark.items:
+        if item.name not in answers:
+            continue
+        given = answers[item.name]
+        if given["questions"] != list(item.questions) or given["object_id"] != item.conversation.object_id:
+            raise ValueError(
+                f"{benchmark.texts}: entry {item.name} is not what was asked before; the file changed, begin anew (--overwrite)"
+            )
+        for turn, (question, reference) in enumerate(item.conversation.turns):
+            said = given["answers"]
+            records.append(
+                {
+                    "object_id": item.conversation.object_id,
+                    "question": question.strip(),
+                    "ground_truth": reference.strip(),
+                    "model_output": said[min(turn, len(said) - 1)],
+                }
+            )
+    return records
