@@ -1,0 +1,73 @@
+"""A small Llama around an encoder, its tokenizer trained on the texts it will learn: the start of training without a download.
+
+A few million parameters suffice for the words of a small data set; two CPU cores train them in minutes. The sizes are
+`training.recipe.NewModel`'s, the parts those of every other model here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from gmn_encoder.encoder import GmnEncoder
+
+from .assembly import assemble
+from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .chat_template import SYSTEM_PROMPT
+from .tiny import tiny_text_config, tiny_tokenizer
+
+
+def small_model(
+    texts: Iterable[str],
+    *,
+    encoder: GmnEncoder | None = None,
+    vocab_size: int = 1024,
+    hidden_size: int = 256,
+    intermediate_size: int = 688,
+    layers: int = 4,
+    heads: int = 4,
+    max_position_embeddings: int = 512,
+    projector_hidden_sizes: Sequence[int] = (256, 256),
+    seed: int = 0,
+    **options: Any,
+) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+    """A model with random weights whose words are those of `texts`.
+
+    Args:
+        texts: questions and answers; the tokenizer (BPE with byte fallback) learns from them and from the prompt around them.
+        encoder: its embedding size is the projector's input; None for a model that takes embeddings of 1024.
+        vocab_size: at most; 259 (bytes and special tokens) at least.
+        seed: of the weights; the global generator is left as it was.
+        **options: for `assemble`.
+
+    Returns:
+        the model in evaluation mode and its processor.
+
+    Raises:
+        ValueError: no texts, or sizes that do not go together.
+    """
+    corpus = [SYSTEM_PROMPT, *(f"USER: {text} ASSISTANT: {text}" for text in dict.fromkeys(texts))]
+    if len(corpus) < 2:
+        raise ValueError("there are no texts to learn words from; name a data set with texts")
+    if vocab_size < 300:
+        raise ValueError(f"vocab_size is {vocab_size}; expected at least 300, 259 of them for bytes and special tokens")
+    if hidden_size % heads or (hidden_size // heads) % 2:
+        raise ValueError(f"hidden_size {hidden_size} is no even multiple of {heads} heads")
+    tokenizer = tiny_tokenizer(corpus, vocab_size=vocab_size)
+    tokenizer.model_max_length = max_position_embeddings
+    config = tiny_text_config(
+        len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_position_embeddings,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = AutoModelForCausalLM.from_config(config)
+        return assemble(backbone, tokenizer, encoder=encoder, projector_hidden_sizes=projector_hidden_sizes, **options)
