@@ -16,7 +16,7 @@ from gmn_encoder.encoder import GmnEncoder
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .chat_template import SYSTEM_PROMPT
+from .chat_template import PLAIN_TEMPLATE
 from .tiny import tiny_text_config, tiny_tokenizer
 
 
@@ -41,7 +41,7 @@ def small_model(
         encoder: its embedding size is the projector's input; None for a model that takes embeddings of 1024.
         vocab_size: at most; 259 (bytes and special tokens) at least.
         seed: of the weights; the global generator is left as it was.
-        **options: for `assemble`.
+        **options: for `assemble`; the prompt is LLaNA's without the system message.
 
     Returns:
         the model in evaluation mode and its processor.
@@ -49,8 +49,8 @@ def small_model(
     Raises:
         ValueError: no texts, or sizes that do not go together.
     """
-    corpus = [SYSTEM_PROMPT, *(f"USER: {text} ASSISTANT: {text}" for text in dict.fromkeys(texts))]
-    if len(corpus) < 2:
+    corpus = [f"USER: {text} ASSISTANT: {text}" for text in dict.fromkeys(texts)]
+    if not corpus:
         raise ValueError("there are no texts to learn words from; name a data set with texts")
     if vocab_size < 300:
         raise ValueError(f"vocab_size is {vocab_size}; expected at least 300, 259 of them for bytes and special tokens")
@@ -70,4 +70,5 @@ def small_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = AutoModelForCausalLM.from_config(config)
-        return assemble(backbone, tokenizer, encoder=encoder, projector_hidden_sizes=projector_hidden_sizes, **options)
+        options = {"chat_template": PLAIN_TEMPLATE, "projector_hidden_sizes": projector_hidden_sizes, **options}
+        return assemble(backbone, tokenizer, encoder=encoder, **options)

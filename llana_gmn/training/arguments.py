@@ -5,6 +5,7 @@ Source of the settings: FORMATS.md 7.6. DeepSpeed's optimizer is torch's AdamW i
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,6 @@ def training_arguments(recipe: TrainingRecipe, plan: TrainingPlan) -> TrainingAr
         "max_grad_norm": recipe.max_grad_norm,
         "optim": "adamw_torch",
         "bf16": recipe.bf16,
-        "gradient_checkpointing": recipe.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if recipe.gradient_checkpointing else None,
         "logging_steps": recipe.logging_steps,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
@@ -62,6 +61,11 @@ def training_arguments(recipe: TrainingRecipe, plan: TrainingPlan) -> TrainingAr
         "ddp_find_unused_parameters": False,
         "ddp_timeout": 24 * 3600,
     }
+    if recipe.gradient_checkpointing:
+        # Renamed between the transformers versions that are supported.
+        known = {each.name for each in dataclasses.fields(TrainingArguments)}
+        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+        options |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     if recipe.deepspeed:
         options["deepspeed"] = deepspeed_settings(recipe)
     if recipe.fsdp:

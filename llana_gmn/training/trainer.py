@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from gmn_encoder.encoder import GmnEncoder
 from gmn_encoder.files import atomic_path, write_json
@@ -122,6 +122,7 @@ class TrainingRun:
             )
             self.train_set = self._load("train")
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
+        set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)
         self.plan: TrainingPlan = make_plan(
             self.model, recipe, self.train_set, evaluation=self.eval_set, processes=world_size()
@@ -178,6 +179,7 @@ class TrainingRun:
             processing_class=self.processor,
             callbacks=self._callbacks(),
         )
+        trainer.remove_callback(PrinterCallback)  # `Steps` reports
         check_engine(trainer, recipe)
         checkpoint = last_checkpoint(self.output) if self.resume else None
         started, begun = time.perf_counter(), 0 if checkpoint is None else _step_of(checkpoint)
