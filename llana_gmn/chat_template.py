@@ -15,6 +15,7 @@ SYSTEM_PROMPT = (
 )
 
 
+# A prompt ends with "ASSISTANT:", so the space after it is the first thing that the assistant says.
 def _template(system: str) -> str:
     return _TEMPLATE.replace("SYSTEM_PROMPT", system.replace("'", "\\'"))
 
@@ -29,7 +30,7 @@ _TEMPLATE = (
     "{%- if message['role'] == 'user' -%}"
     "{{- 'USER: ' + message['content'] + ' ' -}}"
     "{%- elif message['role'] == 'assistant' -%}"
-    "{{- 'ASSISTANT: ' -}}{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}"
+    "{{- 'ASSISTANT:' -}}{%- generation -%}{{- ' ' + message['content'] + eos_token -}}{%- endgeneration -%}"
     "{%- else -%}"
     "{{- raise_exception('a message has the role ' + message['role'] "
     "+ '; expected user or assistant, after one system message') -}}"
