@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,8 @@ class Train(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         from ..training.recipe import read_recipe
 
+        # Of libraries about each other: names that they renamed.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch|transformers|peft|accelerate|deepspeed")
         recipe = read_recipe(arguments.config, arguments.settings, stage=arguments.stage)
         with progress_bar() as bar:
             return _train(recipe, arguments, _Bars(bar))

@@ -280,7 +280,9 @@ def check_engine(trainer: Trainer, recipe: TrainingRecipe) -> None:
     found = str(trainer.accelerator.distributed_type).rpartition(".")[2].lower()
     wanted = "deepspeed" if recipe.deepspeed else "fsdp" if recipe.fsdp else None
     if wanted is not None and found != wanted:
-        raise ValueError(f"the recipe asks for {wanted}, but the launcher set up {found}; launch it with torchrun")
+        raise ValueError(
+            f"the recipe asks for {wanted}, but the launcher set up {found}; launch it with torchrun (FSDP needs GPUs)"
+        )
     if trainer.args.world_size != world_size():
         raise ValueError(
             f"{world_size()} processes were launched but the Trainer sees {trainer.args.world_size}; launch them with torchrun"

@@ -151,7 +151,7 @@ def test_truncation_cuts_the_end_only(processor):
     assert torch.equal(cut[0]["labels"], whole[0]["labels"][:110])
     assert cut.counts == {"a cut end": 1}
     # A placeholder is never cut: LLaNA's prompt alone is longer than 40 tokens of this vocabulary.
-    with pytest.raises(ValueError, match="has .* tokens, max_length is 20, which would cut a NeRF's placeholder"):
+    with pytest.raises(ValueError, match=r"has .* tokens, max_length is 20, which would cut a NeRF's placeholder"):
         ConversationDataset([long], table({"a": ["mlp"]}), processor=processor, max_length=20)
 
 

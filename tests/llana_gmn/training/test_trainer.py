@@ -75,7 +75,7 @@ def test_stage_two_begins_where_stage_one_ended(recipe, tiny_folder, tmp_path):
     assert named == str(tiny_folder.resolve())  # whole in itself: stage 1's directory may go
     shutil.rmtree(first.output)
     load_model(report.output)
-    with pytest.raises(ValueError, match="adapter with LoRA matrices.*llana-gmn merge"):
+    with pytest.raises(ValueError, match=r"adapter with LoRA matrices.*llana-gmn merge"):
         TrainingRun(recipe(stage=2, model=report.output, output=str(tmp_path / "third")))
 
 
