@@ -127,7 +127,7 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
 
 def absolute(place: str | None) -> str | None:
     """A model's place that another working directory finds too; names on the hub stay."""
-    return str(Path(place).resolve()) if place and Path(place).is_dir() else place
+    return str(Path(place).resolve()) if place and Path(place).is_dir() else place or None
 
 
 def input_table_name(model: LlanaGmnForConditionalGeneration) -> str:
