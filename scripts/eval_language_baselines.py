@@ -16,9 +16,11 @@ import torch
 from gmn_encoder.files import write_json
 from llana_eval.class_naming import QUESTION, NamedObject, classes_of, compare_with_baselines, to_markdown
 from llana_gmn.caption import caption_nerfs
+from llana_gmn.checkpoints import read_json
 from llana_gmn.data.embeddings import EmbeddingTable
 from llana_gmn.data.sources import LanguageData
 from llana_gmn.loading import load_model
+from llana_gmn.training.recipe import TrainingRecipe
 
 
 def named_objects(data: LanguageData, split: str) -> list[NamedObject]:
@@ -42,14 +44,23 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="directory of texts and NeRFs")
     parser.add_argument("--embeddings", nargs="*", default=[], metavar="FAMILY=FILE", help="of llana-gmn embed")
     parser.add_argument("--families", nargs="*", help="to ask about (default: all); the nearest caption may be of any")
+    parser.add_argument(
+        "--recipe", help="of the run, for its embeddings, architectures and cache (default: the model's)"
+    )
     parser.add_argument("--split", default="test")
     parser.add_argument("--question", default=QUESTION)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--out")
     arguments = parser.parse_args()
     model, processor = load_model(arguments.model)
-    files = dict(pair.split("=", 1) for pair in arguments.embeddings)
-    place = {"embeddings": files, "encoder": model.nerf_encoder}
+    recipe = TrainingRecipe()
+    if file := next(
+        (f for f in (arguments.recipe, Path(arguments.model) / "recipe.json") if f and Path(f).is_file()), None
+    ):
+        recipe = TrainingRecipe.from_dict(read_json(file), source=str(file))
+    files = dict(pair.split("=", 1) for pair in arguments.embeddings) or recipe.embeddings
+    cache = Path(recipe.cache) if recipe.cache else None
+    place = {"embeddings": files, "encoder": model.nerf_encoder, "cache": cache, "architectures": recipe.architectures}
     asked = LanguageData(
         Path(arguments.data), families=tuple(arguments.families) if arguments.families else None, **place
     )

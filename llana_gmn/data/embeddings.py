@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmn_encoder.datasets import NerfDataset
+from gmn_encoder.architectures import PAPER_ARCHITECTURES, NerfArchitecture, parse_architecture
+from gmn_encoder.datasets import NerfDataset, NerfEntry
 from gmn_encoder.embedding_io import EMBEDDINGS_KEY, EmbeddingJob
 from gmn_encoder.encoder import GmnEncoder
 from gmn_encoder.files import StrPath, read_tensors, write_json
@@ -39,6 +40,7 @@ VECS = "vecs"
 Progress = Callable[[str, int, int], Any]
 """Hears ``(what, done, total)``."""
 
+FIT_NAME = "fit.json"
 _READERS = 8
 
 
@@ -206,6 +208,7 @@ def embed_nerfs(
     *,
     cache: StrPath,
     object_ids: Collection[str] | None = None,
+    architectures: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> EmbeddingTable:
@@ -217,29 +220,43 @@ def embed_nerfs(
         encoder: on the device to use.
         cache: a directory; may be shared by encoders and data sets. A killed call continues.
         object_ids: bare ids of the objects that are needed; None for all.
+        architectures: family -> name or sizes, where neither the files nor a ``fit.json`` tell them.
 
     Raises:
         FileNotFoundError, ValueError: no such family, or none of these objects in it.
     """
-    entries = []
-    for family in families:
-        members = NerfDataset(Path(root) / family)
-        entries += [(family, each) for each in members if object_ids is None or each.nerf_id in object_ids]
     builder = _TableBuilder()
-    files: list[tuple[str, Any, Path]] = []
-    for family, entry in entries:
-        try:
-            files.append((family, entry, weights_file(entry.path)))
-        except (ValueError, OSError) as error:
-            builder.problems.append(str(error))
-    hashes = _hashes([file for _, _, file in files], progress)
     known = EmbeddingCache(cache, encoder, batch_size=batch_size)
-    vectors = known.embed(dict(zip(hashes, (file for _, _, file in files), strict=True)), progress=progress)
-    builder.problems += known.problems
-    for (family, entry, file), key in zip(files, hashes, strict=True):
-        if key in vectors:
-            builder.add(entry.class_id, entry.nerf_id, family, vectors[key], str(file))
+    for family in families:
+        entries = [e for e in NerfDataset(Path(root) / family) if object_ids is None or e.nerf_id in object_ids]
+        found: list[tuple[NerfEntry, Path]] = []
+        for entry in entries:
+            try:
+                found.append((entry, weights_file(entry.path)))
+            except (ValueError, OSError) as error:
+                builder.problems.append(str(error))
+        if not found:
+            continue
+        given = (architectures or {}).get(family)
+        architecture = _fitted_architecture(found[0][0].path) if given is None else parse_architecture(given)
+        hashes = _hashes([file for _, file in found], progress)
+        files = {digest: file for digest, (_, file) in zip(hashes, found, strict=True)}
+        vectors = known.embed(files, architecture=architecture, progress=progress)
+        builder.problems += known.problems
+        for digest, (entry, file) in zip(hashes, found, strict=True):
+            if digest in vectors:
+                builder.add(entry.class_id, entry.nerf_id, family, vectors[digest], str(file))
     return builder.table(f"{root} ({', '.join(families)})")
+
+
+def _fitted_architecture(directory: Path) -> NerfArchitecture | None:
+    """What ``fit.json`` says of a NeRF of our own making, where it is none of the paper's; None where it says nothing."""
+    path = directory / FIT_NAME
+    values = read_json(path).get("architecture") if path.is_file() else None
+    if not isinstance(values, dict):
+        return None
+    architecture = parse_architecture(values)
+    return None if architecture in PAPER_ARCHITECTURES.values() else architecture
 
 
 def _hashes(files: Sequence[Path], progress: Progress | None) -> list[str]:
@@ -279,16 +296,40 @@ class EmbeddingCache:
             )
         return found
 
-    def embed(self, files: Mapping[str, Path], *, progress: Progress | None = None) -> dict[str, Tensor]:
-        """Embeddings of `files` (hash -> file): known ones are read, the others are embedded and kept."""
+    def embed(
+        self,
+        files: Mapping[str, Path],
+        *,
+        architecture: NerfArchitecture | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Tensor]:
+        """Embeddings of `files` (hash -> file): known ones are read, the others are embedded and kept.
+
+        `architecture` is theirs where it cannot be told from the files; it is part of the key then.
+        """
         known = self.read()
         self.problems = ()
+        if architecture is not None:
+            suffix = f" {json.dumps(architecture.to_dict(), sort_keys=True)}"
+            found = self._embed({key + suffix: file for key, file in files.items()}, known, architecture, progress)
+            return {key.removesuffix(suffix): row for key, row in found.items()}
+        return self._embed(files, known, None, progress)
+
+    def _embed(
+        self,
+        files: Mapping[str, Path],
+        known: dict[str, Tensor],
+        architecture: NerfArchitecture | None,
+        progress: Progress | None,
+    ) -> dict[str, Tensor]:
         missing = {key: file for key, file in sorted(files.items()) if key not in known}
         if missing:
             name = hashlib.sha256(json.dumps(sorted(missing)).encode()).hexdigest()[:24]
             write_json({"hashes": list(missing)}, self.directory / f"{name}.json")
             out = self.directory / f"{name}.safetensors"
-            job = EmbeddingJob(list(missing.values()), self.encoder, out=out, batch_size=self.batch_size)
+            job = EmbeddingJob(
+                list(missing.values()), self.encoder, out=out, batch_size=self.batch_size, architecture=architecture
+            )
             done = 0
 
             def count(chunk: int) -> None:

@@ -32,6 +32,7 @@ class LanguageData:
         families: directories of NeRFs to read, or variants to keep; None for all that are there.
         encoder: embeds NeRFs; not needed where embeddings are stored.
         cache: where embeddings of NeRFs are kept; None for ``<root>/.embeddings``.
+        architectures: family -> name or sizes of its NeRFs, where they cannot be told from the files.
     """
 
     root: Path
@@ -39,6 +40,7 @@ class LanguageData:
     families: tuple[str, ...] | None = None
     encoder: GmnEncoder | None = None
     cache: Path | None = None
+    architectures: Mapping[str, Any] = field(default_factory=dict)
 
     def dialogues(self, split: str, types: Sequence[str]) -> tuple[list[Dialogue], list[Problem]]:
         """What is said in a split, of these types in their files' order, and the entries that could not be read.
@@ -81,7 +83,15 @@ class LanguageData:
                 "or files of llana-gmn embed with embeddings="
             )
         cache = self.cache if self.cache is not None else self.root / ".embeddings"
-        return embed_nerfs(self.root, families, self.encoder, cache=cache, object_ids=wanted, progress=progress)
+        return embed_nerfs(
+            self.root,
+            families,
+            self.encoder,
+            cache=cache,
+            object_ids=wanted,
+            architectures=self.architectures,
+            progress=progress,
+        )
 
     def load(
         self,

@@ -76,6 +76,7 @@ class TrainingRecipe:
         conversation_types: None for the stage's own.
         embeddings: variant -> file of ``llana-gmn embed``.
         families: of NeRFs to train on; None for all that are there.
+        architectures: family -> name or sizes of its NeRFs, where they cannot be told from the files.
         encoder: embeds NeRFs where the model has none, and goes into a new model.
         cache: directory of embeddings of NeRFs; None for one in `data`.
         eval_split: "val", or "" for none; eval_limit: most samples of it.
@@ -103,6 +104,7 @@ class TrainingRecipe:
     conversation_types: tuple[str, ...] | None = None
     embeddings: dict[str, str] = field(default_factory=dict)
     families: tuple[str, ...] | None = None
+    architectures: dict[str, Any] = field(default_factory=dict)
     encoder: str | None = None
     cache: str | None = None
     eval_split: str = "val"

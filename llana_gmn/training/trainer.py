@@ -119,6 +119,7 @@ class TrainingRun:
                 families=recipe.families,
                 encoder=encoder if encoder is not None else self.model.nerf_encoder,
                 cache=Path(recipe.cache) if recipe.cache else None,
+                architectures=recipe.architectures,
             )
             self.train_set = self._load("train")
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
