@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from gmn_encoder.encoder import GmnEncoder
@@ -72,3 +73,22 @@ def small_model(
         backbone = AutoModelForCausalLM.from_config(config)
         options = {"chat_template": PLAIN_TEMPLATE, "projector_hidden_sizes": projector_hidden_sizes, **options}
         return assemble(backbone, tokenizer, encoder=encoder, **options)
+
+
+@torch.no_grad()
+def standardize_projector(model: LlanaGmnForConditionalGeneration, embeddings: Tensor) -> None:
+    """Change the projector's first layer to see embeddings with mean 0 and deviation 1, as if they had been standardised.
+
+    An encoder's embeddings vary little around a common mean; from there a projector that begins at random takes long to tell
+    objects apart. Only the start of training changes, the function's form does not.
+
+    Args:
+        embeddings: those of the training set, ``(N, D)``, N at least 2 to change anything.
+    """
+    first = model.projector[0]
+    if len(embeddings) < 2 or not isinstance(first, nn.Linear):
+        return
+    mean, deviation = embeddings.mean(dim=0), embeddings.std(dim=0)
+    weight = first.weight / deviation.clamp(min=1e-3 * float(deviation.max())).to(first.weight)
+    first.weight.copy_(weight)
+    first.bias.sub_(weight @ mean.to(weight))

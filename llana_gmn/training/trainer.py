@@ -28,7 +28,7 @@ from ..data.dataset import ConversationDataset
 from ..data.embeddings import Progress
 from ..data.sources import LanguageData
 from ..processing import LlanaGmnProcessor
-from ..small import small_model
+from ..small import small_model, standardize_projector
 from .arguments import training_arguments
 from .callbacks import Report, SampleAnswers, Steps
 from .plan import TrainingPlan, make_plan, make_sampler
@@ -122,6 +122,8 @@ class TrainingRun:
                 architectures=recipe.architectures,
             )
             self.train_set = self._load("train")
+            if recipe.model == NEW:
+                standardize_projector(self.model, self.train_set.table.embeddings)
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)

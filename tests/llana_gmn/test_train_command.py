@@ -1,11 +1,12 @@
 import json
 
 import pytest
+import torch
 
 from llana_gmn import LlanaGmnForConditionalGeneration
 from llana_gmn.commands import main
 from llana_gmn.data.sources import LanguageData
-from llana_gmn.small import small_model
+from llana_gmn.small import small_model, standardize_projector
 
 
 def run(capsys, *arguments):
@@ -91,6 +92,16 @@ def test_small_models_know_the_words(language_data, small_encoder, tmp_path):
     model.save_pretrained(tmp_path)
     LlanaGmnForConditionalGeneration.from_pretrained(tmp_path)
     json.loads((tmp_path / "config.json").read_text())
+
+
+def test_a_standardised_start(language_data, small_encoder):
+    """The projector sees x as its untouched twin sees (x - mean) / deviation."""
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2}
+    twins = [small_model(["a chair"], encoder=small_encoder, **sizes)[0] for _ in range(2)]
+    embeddings = 5 + 0.1 * torch.randn(50, 24, generator=torch.Generator().manual_seed(0))
+    standardize_projector(twins[0], embeddings)
+    standard = (embeddings - embeddings.mean(dim=0)) / embeddings.std(dim=0)
+    torch.testing.assert_close(twins[0].projector(embeddings), twins[1].projector(standard), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
