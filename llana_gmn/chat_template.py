@@ -14,17 +14,23 @@ SYSTEM_PROMPT = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 
-VICUNA_TEMPLATE = (
+
+# A prompt ends with "ASSISTANT:", so the space after it is the first thing that the assistant says.
+def _template(system: str) -> str:
+    return _TEMPLATE.replace("SYSTEM_PROMPT", system.replace("'", "\\'"))
+
+
+_TEMPLATE = (
     "{%- if messages and messages[0]['role'] == 'system' -%}"
     "{{- messages[0]['content'] + ' ' -}}{%- set turns = messages[1:] -%}"
     "{%- else -%}"
-    "{{- '" + SYSTEM_PROMPT.replace("'", "\\'") + "' + ' ' -}}{%- set turns = messages -%}"
+    "{{- 'SYSTEM_PROMPT' -}}{%- set turns = messages -%}"
     "{%- endif -%}"
     "{%- for message in turns -%}"
     "{%- if message['role'] == 'user' -%}"
     "{{- 'USER: ' + message['content'] + ' ' -}}"
     "{%- elif message['role'] == 'assistant' -%}"
-    "{{- 'ASSISTANT: ' -}}{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}"
+    "{{- 'ASSISTANT:' -}}{%- generation -%}{{- ' ' + message['content'] + eos_token -}}{%- endgeneration -%}"
     "{%- else -%}"
     "{{- raise_exception('a message has the role ' + message['role'] "
     "+ '; expected user or assistant, after one system message') -}}"
@@ -32,6 +38,11 @@ VICUNA_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
 )
+
+VICUNA_TEMPLATE = _template(f"{SYSTEM_PROMPT} ")
+
+PLAIN_TEMPLATE = _template("")
+"""The same without a system message: for small models trained from nothing, which it would only cost time."""
 
 _NERF_KEYS = ("nerf", "path", "embedding")
 

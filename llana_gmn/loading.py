@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +10,26 @@ import torch
 from gmn_encoder.files import StrPath
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .checkpoints import read_json
 
 UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""What a directory of PEFT's holds."""
+
+
+def adapter_base(adapter: StrPath, model: StrPath | None = None) -> str:
+    """The base model of an adapter: `model` if given, else what the adapter names.
+
+    Raises `ValueError` where it names none, `FileNotFoundError` where it is no longer there.
+    """
+    base = model or read_json(Path(adapter, ADAPTER_CONFIG)).get("base_model_name_or_path")
+    if not base:
+        raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
+    if not Path(base, "config.json").is_file() and Path(base).is_absolute():
+        raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
+    return str(base)
 
 
 def quantization_config(bits: int) -> Any:
@@ -35,18 +53,26 @@ def load_model(
     """A model, in evaluation mode, and its processor.
 
     Args:
-        path: a directory of `save_pretrained`, or the name of a repository on the hub.
+        path: a directory of `save_pretrained`, or the name of a repository on the hub; or an adapter's directory. An adapter
+            is merged into its base, unless that is quantised.
         dtype: `"auto"` for as it was saved, or the name of one.
         device: None for the accelerator if there is one, else the CPU.
         bits: 8 or 4 to quantise the backbone (needs bitsandbytes).
     """
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    processor = LlanaGmnProcessor.from_pretrained(path)
+    adapter = Path(path, ADAPTER_CONFIG).is_file()
+    base = adapter_base(path) if adapter else path
+    processor = LlanaGmnProcessor.from_pretrained(path if Path(path, "processor_config.json").is_file() else base)
     options: dict[str, Any] = {"dtype": dtype}
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
-    model = LlanaGmnForConditionalGeneration.from_pretrained(path, **options)
+    model = LlanaGmnForConditionalGeneration.from_pretrained(base, **options)
+    if adapter:
+        from peft import PeftModel
+
+        adapted: Any = PeftModel.from_pretrained(model, str(path))
+        model = adapted.merge_and_unload() if bits is None else adapted.get_base_model()
     if bits is None:
         torch.nn.Module.to(model, device)
     return model.eval(), processor

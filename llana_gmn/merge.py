@@ -7,7 +7,7 @@ from pathlib import Path
 from gmn_encoder.files import StrPath, atomic_directory
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .checkpoints import read_json
+from .loading import adapter_base
 
 
 def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype: str = "auto") -> Path:
@@ -25,12 +25,7 @@ def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype
     from peft import PeftModel
 
     adapter, out = Path(adapter), Path(out)
-    values = read_json(adapter / "adapter_config.json")
-    base = model or values.get("base_model_name_or_path")
-    if not base:
-        raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
-    if not Path(base, "config.json").is_file() and Path(base).is_absolute():
-        raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
+    base = adapter_base(adapter, model)
     with atomic_directory(out) as directory:
         whole = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=dtype)
         merged = PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()

@@ -15,7 +15,7 @@ from .base import Command, InputErrors
 COMMANDS: tuple[str, ...] = (
     *("inspect", "fit", "render", "embed", "train-encoder"),
     *("retrieve", "classify", "plot"),
-    *("chat", "caption", "evaluate", "score"),
+    *("train", "chat", "caption", "evaluate", "score"),
     *("convert", "merge", "demo"),
 )
 

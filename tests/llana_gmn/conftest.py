@@ -7,6 +7,9 @@ import torch
 
 from gmn_encoder.architectures import HashArchitecture, MlpArchitecture, TriplaneArchitecture
 from gmn_encoder.nerf import Nerf
+from tests.llana_gmn.language_data import embedding_files, language_data
+
+__all__ = ["embedding_files", "language_data"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,3 +50,12 @@ def nerfs():
         HashArchitecture(hidden_layers=1, hidden_dim=16, levels=2, log2_table_size=6),
     ]
     return [Nerf.random(architecture, seed=seed) for seed, architecture in enumerate(architectures)]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny, tmp_path_factory):
+    """The tiny model and its processor, saved."""
+    path = tmp_path_factory.mktemp("tiny") / "model"
+    for part in tiny:
+        part.save_pretrained(path)
+    return path

@@ -126,7 +126,7 @@ def test_assistant_masks_cover_answers_and_their_end(processor, nerfs):
         turns, tokenize=True, return_dict=True, return_tensors="pt", return_assistant_tokens_mask=True
     )
     said = features["input_ids"][0][features["assistant_masks"][0].bool()]
-    assert processor.tokenizer.decode(said) == "The first one.</s>It is taller.</s>"
+    assert processor.tokenizer.decode(said) == "The first one.</s> It is taller.</s>"
     assert "offset_mapping" not in features
 
 

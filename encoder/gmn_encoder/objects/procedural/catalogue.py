@@ -112,3 +112,9 @@ def nouns(thing: ProceduralObject) -> tuple[str, ...]:
 def main_surface(class_name: str) -> str:
     """The label of the surface whose look stands for the whole object ("a red car"), or ""."""
     return _MODULES[class_name].MAIN
+
+
+def class_nouns(class_name: str) -> tuple[str, ...]:
+    """Every word that texts call objects of a class by, its name among them."""
+    kinds = _MODULES[class_name].NOUNS.values()
+    return tuple(dict.fromkeys([class_name, *(noun for words in kinds for noun in words)]))

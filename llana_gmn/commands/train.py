@@ -1,0 +1,90 @@
+"""``llana-gmn train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from .base import Command, progress_bar
+
+
+class Train(Command):
+    name = "train"
+    help = (
+        "train the language model: the projector (stage 1), then LoRA or everything (stage 2); continues after a kill"
+    )
+    example = "llana-gmn train --stage 1 --config scripts/recipes/stage1.yaml model=llana-gmn-7b data=ShapeNeRF-Text output=s1"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that win over the recipe's")
+        parser.add_argument("--stage", type=int, choices=(1, 2), help="what to train (default: as the recipe says)")
+        parser.add_argument("--config", metavar="FILE", help="a recipe, such as those in scripts/recipes")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="show the plan (what learns, steps, tokens, memory) and stop"
+        )
+        parser.add_argument(
+            "--resume",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="continue what the output directory holds (default), or begin anew",
+        )
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        from ..training.recipe import read_recipe
+
+        # Of libraries about each other: names that they renamed.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch|transformers|peft|accelerate|deepspeed")
+        recipe = read_recipe(arguments.config, arguments.settings, stage=arguments.stage)
+        with progress_bar() as bar:
+            return _train(recipe, arguments, _Bars(bar))
+
+
+def _train(recipe: Any, arguments: argparse.Namespace, bars: _Bars) -> int:
+    from ..training.processes import is_main_process
+    from ..training.trainer import TrainingRun, finished
+
+    main = is_main_process()
+    if arguments.resume and recipe.output and not arguments.dry_run and finished(recipe):
+        if main:
+            print(f"{recipe.output}: finished before; --no-resume begins anew", file=sys.stderr)
+        return 0
+    run = TrainingRun(recipe, resume=arguments.resume, progress=bars.update, report=_print if main else None)
+    if main:
+        print(run.plan.to_text(), flush=True)
+    if arguments.dry_run:
+        return 0
+    report = run.train()
+    if main:
+        held_out = f", held out {report.eval_loss:.4f}" if report.eval_loss is not None else ""
+        print(
+            f"{report.output}: {report.steps} steps in {report.seconds:.0f} s, {report.samples_per_second:.1f} samples/s, "
+            f"loss {report.loss or float('nan'):.4f}{held_out}",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _print(logs: Mapping[str, Any]) -> None:
+    shown = {key: logs[key] for key in ("loss", "eval_loss", "learning_rate", "grad_norm") if key in logs}
+    if shown:
+        print(
+            f"step {logs['step']}: " + ", ".join(f"{key} {float(value):.4g}" for key, value in shown.items()),
+            flush=True,
+        )
+
+
+class _Bars:
+    """One line on the bar for each kind of work."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._tasks = bar, {}
+
+    _tasks: dict[str, Any]
+
+    def update(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total, note="")
+        self._bar.update(self._tasks[what], completed=done, total=total)

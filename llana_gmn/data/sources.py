@@ -1,0 +1,124 @@
+"""Where a data set's texts and embeddings are, and a split of it as training samples.
+
+Sources: FORMATS.md 7.2, and what ``llana-gmn fit procedural:N`` writes. One directory holds texts
+(``<split>/texts/*.json``, or the same under ``language/``) and either embeddings (``<split>/vecs``) or NeRFs
+(``<family>/<class_id>/<nerf_id>``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gmn_encoder.encoder import GmnEncoder
+
+from ..processing import LlanaGmnProcessor
+from .conversations import HST, Problem, conversation_file, read_conversations
+from .dataset import ConversationDataset, Dialogue
+from .embeddings import EmbeddingTable, Progress, embed_nerfs, read_embeddings, read_vecs
+
+FAMILIES = ("mlp", "triplane", "hash")
+
+
+@dataclass(frozen=True)
+class LanguageData:
+    """A data set for language training.
+
+    Attributes:
+        root: its directory.
+        embeddings: variant -> what ``llana-gmn embed`` wrote; empty to find ``vecs`` or NeRFs under `root`.
+        families: directories of NeRFs to read, or variants to keep; None for all that are there.
+        encoder: embeds NeRFs; not needed where embeddings are stored.
+        cache: where embeddings of NeRFs are kept; None for ``<root>/.embeddings``.
+        architectures: family -> name or sizes of its NeRFs, where they cannot be told from the files.
+    """
+
+    root: Path
+    embeddings: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[str, ...] | None = None
+    encoder: GmnEncoder | None = None
+    cache: Path | None = None
+    architectures: Mapping[str, Any] = field(default_factory=dict)
+
+    def dialogues(self, split: str, types: Sequence[str]) -> tuple[list[Dialogue], list[Problem]]:
+        """What is said in a split, of these types in their files' order, and the entries that could not be read.
+
+        Raises `FileNotFoundError` and `ValueError` for files that are missing or no such files.
+        """
+        files = dict.fromkeys(conversation_file(self.root, kind, split=split) for kind in types)
+        found: list[Dialogue] = []
+        problems: list[Problem] = []
+        for file in files:
+            read = read_conversations(file, default_type=HST if HST in types else None)
+            problems += read.problems
+            found += [
+                Dialogue.from_conversation(each, path=str(file)) for each in read if each.conversation_type in types
+            ]
+        if not found:
+            named = ", ".join(map(str, files))
+            raise ValueError(
+                f"{named}: has no conversations of type {' or '.join(types)}; choose other types, or other texts"
+            )
+        return found, problems
+
+    def table(self, split: str, object_ids: Sequence[str], progress: Progress | None = None) -> EmbeddingTable:
+        """Embeddings of objects. Raises `ValueError` or `FileNotFoundError` that says where embeddings were looked for."""
+        if self.embeddings:
+            return read_embeddings(self.embeddings)
+        wanted = {name for object_id in object_ids for name in (object_id, object_id.rpartition("/")[2])}
+        for vecs in (self.root / split / "vecs", self.root / "language" / split / "vecs", self.root / "vecs"):
+            if vecs.is_dir():
+                return read_vecs(vecs, object_ids=wanted, progress=progress)
+        families = self.families or tuple(name for name in FAMILIES if (self.root / name).is_dir())
+        if not families:
+            raise FileNotFoundError(
+                f"{self.root}: holds neither {split}/vecs nor NeRFs ({', '.join(FAMILIES)}); "
+                "name files of llana-gmn embed with embeddings="
+            )
+        if self.encoder is None:
+            raise ValueError(
+                f"{self.root}: holds NeRFs, and this model has no encoder to embed them; name one with encoder=, "
+                "or files of llana-gmn embed with embeddings="
+            )
+        cache = self.cache if self.cache is not None else self.root / ".embeddings"
+        return embed_nerfs(
+            self.root,
+            families,
+            self.encoder,
+            cache=cache,
+            object_ids=wanted,
+            architectures=self.architectures,
+            progress=progress,
+        )
+
+    def load(
+        self,
+        split: str,
+        types: Sequence[str],
+        *,
+        processor: LlanaGmnProcessor,
+        max_length: int = 2048,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> ConversationDataset:
+        """A split as samples; `ConversationDataset.problems` begins with the entries that could not be read.
+
+        Raises what `dialogues`, `table` and `ConversationDataset` raise.
+        """
+        dialogues, problems = self.dialogues(split, types)
+        objects = list(dict.fromkeys(object_id for each in dialogues for object_id in each.object_ids))
+        table = self.table(split, objects, progress)
+        dataset = ConversationDataset(
+            dialogues,
+            table,
+            processor=processor,
+            variants=self.families if table.variants != ("vecs",) else None,
+            max_length=max_length,
+            progress=progress,
+            **options,
+        )
+        unread = [Problem(str(self.root), 0, "an unusable embedding", message) for message in table.problems]
+        dataset.problems[:0] = [*problems, *unread]
+        return dataset

@@ -1,0 +1,94 @@
+"""A small Llama around an encoder, its tokenizer trained on the texts it will learn: the start of training without a download.
+
+A few million parameters suffice for the words of a small data set; two CPU cores train them in minutes. The sizes are
+`training.recipe.NewModel`'s, the parts those of every other model here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from gmn_encoder.encoder import GmnEncoder
+
+from .assembly import assemble
+from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .chat_template import PLAIN_TEMPLATE
+from .tiny import tiny_text_config, tiny_tokenizer
+
+
+def small_model(
+    texts: Iterable[str],
+    *,
+    encoder: GmnEncoder | None = None,
+    vocab_size: int = 1024,
+    hidden_size: int = 256,
+    intermediate_size: int = 688,
+    layers: int = 4,
+    heads: int = 4,
+    max_position_embeddings: int = 512,
+    projector_hidden_sizes: Sequence[int] = (256, 256),
+    seed: int = 0,
+    **options: Any,
+) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+    """A model with random weights whose words are those of `texts`.
+
+    Args:
+        texts: questions and answers; the tokenizer (BPE with byte fallback) learns from them and from the prompt around them.
+        encoder: its embedding size is the projector's input; None for a model that takes embeddings of 1024.
+        vocab_size: at most; 259 (bytes and special tokens) at least.
+        seed: of the weights; the global generator is left as it was.
+        **options: for `assemble`; the prompt is LLaNA's without the system message.
+
+    Returns:
+        the model in evaluation mode and its processor.
+
+    Raises:
+        ValueError: no texts, or sizes that do not go together.
+    """
+    corpus = [f"USER: {text} ASSISTANT: {text}" for text in dict.fromkeys(texts)]
+    if not corpus:
+        raise ValueError("there are no texts to learn words from; name a data set with texts")
+    if vocab_size < 300:
+        raise ValueError(f"vocab_size is {vocab_size}; expected at least 300, 259 of them for bytes and special tokens")
+    if hidden_size % heads or (hidden_size // heads) % 2:
+        raise ValueError(f"hidden_size {hidden_size} is no even multiple of {heads} heads")
+    tokenizer = tiny_tokenizer(corpus, vocab_size=vocab_size)
+    tokenizer.model_max_length = max_position_embeddings
+    config = tiny_text_config(
+        len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_position_embeddings,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = AutoModelForCausalLM.from_config(config)
+        options = {"chat_template": PLAIN_TEMPLATE, "projector_hidden_sizes": projector_hidden_sizes, **options}
+        return assemble(backbone, tokenizer, encoder=encoder, **options)
+
+
+@torch.no_grad()
+def standardize_projector(model: LlanaGmnForConditionalGeneration, embeddings: Tensor) -> None:
+    """Change the projector's first layer to see embeddings with mean 0 and deviation 1, as if they had been standardised.
+
+    An encoder's embeddings vary little around a common mean; from there a projector that begins at random takes long to tell
+    objects apart. Only the start of training changes, the function's form does not.
+
+    Args:
+        embeddings: those of the training set, ``(N, D)``, N at least 2 to change anything.
+    """
+    first = model.projector[0]
+    if len(embeddings) < 2 or not isinstance(first, nn.Linear):
+        return
+    mean, deviation = embeddings.mean(dim=0), embeddings.std(dim=0)
+    weight = first.weight / deviation.clamp(min=1e-3 * float(deviation.max())).to(first.weight)
+    first.weight.copy_(weight)
+    first.bias.sub_(weight @ mean.to(weight))

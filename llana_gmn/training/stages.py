@@ -1,0 +1,162 @@
+"""What learns in each stage, and the model a run begins with.
+
+Source: FORMATS.md 7.3 and 7.6. Stage 1 trains the projector and the input embeddings of the start and end token; stage 2 trains
+them and a LoRA adapter on the backbone's linear layers, or all of the backbone. The encoder never learns: its weights are
+buffers.
+
+Projector, token rows and LoRA matrices are one adapter of PEFT (`modules_to_save`, `trainable_token_indices`), so they are saved
+in one directory that loads in one call. An adapter of stage 1 has no LoRA matrices, its `target_modules` name nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from gmn_encoder.encoder import GmnEncoder
+
+from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..loading import ADAPTER_CONFIG, adapter_base
+from ..modeling import FrozenGmnEncoder
+from .recipe import TrainingRecipe
+
+_BACKBONE = "language_model"
+
+
+def load_for_training(
+    recipe: TrainingRecipe, *, encoder: GmnEncoder | None = None
+) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+    """The model a recipe names, whole, and its processor. What an adapter of stage 1 has learned is put into its base.
+
+    Args:
+        encoder: takes the place of the model's, where it has one; goes into it, where it has none.
+
+    Raises:
+        ValueError, FileNotFoundError: no such model, an adapter with LoRA matrices, an encoder of another embedding size.
+    """
+    if not recipe.model:
+        raise ValueError("the recipe names no model; set model= to a directory or a hub name, or to 'new'")
+    path = Path(recipe.model)
+    base = recipe.model
+    adapter = (path / ADAPTER_CONFIG).is_file()
+    if adapter:
+        base = adapter_base(path)
+    elif path.is_absolute() and not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such model; expected a directory with config.json")
+    processor = LlanaGmnProcessor.from_pretrained(path if (path / "processor_config.json").is_file() else base)
+    model = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=recipe.dtype or "auto")
+    if adapter:
+        model = _with_stage_one(model, path)
+    if encoder is not None:
+        _set_encoder(model, encoder)
+    return model, processor
+
+
+def _with_stage_one(model: LlanaGmnForConditionalGeneration, adapter: Path) -> LlanaGmnForConditionalGeneration:
+    from peft import LoraConfig, PeftModel
+    from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    config = LoraConfig.from_pretrained(str(adapter))
+    if config.target_modules != DUMMY_TARGET_MODULES:
+        raise ValueError(
+            f"{adapter}: is an adapter with LoRA matrices; only that of stage 1 can be trained on. "
+            "Merge it first: llana-gmn merge ADAPTER --out MODEL"
+        )
+    place = model.name_or_path
+    whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    whole.name_or_path = place
+    return whole
+
+
+def _set_encoder(model: LlanaGmnForConditionalGeneration, encoder: GmnEncoder) -> None:
+    if encoder.config.embedding_dim != model.config.embedding_dim:
+        raise ValueError(
+            f"the encoder makes embeddings of {encoder.config.embedding_dim}, the model's projector reads "
+            f"{model.config.embedding_dim}; use the encoder the model was made for"
+        )
+    model.nerf_encoder = FrozenGmnEncoder(encoder.config)
+    model.nerf_encoder.load_state_dict(encoder.state_dict())
+    model.config.gmn_config = encoder.config.to_dict()
+    model.config.use_encoder = True
+
+
+def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> PreTrainedModel | Any:
+    """The model with the parameters that a recipe trains, all others frozen; a `PeftModel` but for full fine-tuning.
+
+    What learns is in float32 whatever the rest is in: steps of 2e-5 vanish in bfloat16.
+
+    Raises `ValueError` where `lora_targets` are no layers of the backbone.
+    """
+    if recipe.trainable == "full":
+        return model.requires_grad_(True)
+    model.projector.float()
+    peft = _adapter(model, recipe)
+    for parameter in peft.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return peft
+
+
+def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    rows = [model.config.nerf_start_token_id, model.config.nerf_end_token_id]
+    if recipe.trainable == "lora":
+        _check_targets(model, recipe.lora_targets)
+    names = "|".join(map(re.escape, recipe.lora_targets))
+    config = LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=rf"{_BACKBONE}\..*\.({names})" if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
+        modules_to_save=["projector"],
+        trainable_token_indices={input_table_name(model): rows},
+        base_model_name_or_path=absolute(model.name_or_path),
+    )
+    peft = get_peft_model(model, config)
+    config.base_model_name_or_path = absolute(model.name_or_path)
+    return peft
+
+
+def absolute(place: str | None) -> str | None:
+    """A model's place that another working directory finds too; names on the hub stay."""
+    return str(Path(place).resolve()) if place and Path(place).is_dir() else place or None
+
+
+def input_table_name(model: LlanaGmnForConditionalGeneration) -> str:
+    """The name of the module that holds the input embeddings, whatever the backbone calls it."""
+    table = model.get_input_embeddings()
+    return next(name for name, module in model.named_modules() if module is table)
+
+
+def _check_targets(model: LlanaGmnForConditionalGeneration, targets: Sequence[str]) -> None:
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in getattr(model, _BACKBONE).named_modules()
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    }
+    if missing := [target for target in targets if target not in linear] or ([""] if not targets else []):
+        raise ValueError(
+            f"lora_targets names {missing[0]!r}; this backbone's linear layers are {', '.join(sorted(linear))}"
+        )
+
+
+def trainable_parameters(model: nn.Module) -> tuple[int, int]:
+    """(how many parameters learn, how many there are with the encoder's)."""
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    encoder = next((module for module in model.modules() if isinstance(module, FrozenGmnEncoder)), None)
+    frozen = 0 if encoder is None else sum(buffer.numel() for buffer in encoder.buffers())
+    return learning, frozen + sum(parameter.numel() for parameter in model.parameters())
+
+
+def dtype_bytes(model: nn.Module) -> int:
+    """Bytes of all weights as they are."""
+    tensors: list[torch.Tensor] = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

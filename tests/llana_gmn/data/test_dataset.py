@@ -1,0 +1,167 @@
+"""Labels, placeholders, lengths and what is left out. The reference for labels is LLaNA's own rule (FORMATS.md 7.5)."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import LlamaTokenizer
+
+from llana_gmn.chat_template import SYSTEM_PROMPT
+from llana_gmn.data.collator import ConversationCollator
+from llana_gmn.data.dataset import IGNORED, ConversationDataset, Dialogue, encode_dialogues
+from llana_gmn.data.embeddings import EmbeddingTable
+from llana_gmn.nerf_inputs import EMBEDDING, NOTHING
+from llana_gmn.processing import LlanaGmnProcessor
+from llana_gmn.tiny import tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def llana_processor():
+    """A tokenizer that places spaces as LLaNA's does: in front of every piece between special tokens."""
+    plain = tiny_tokenizer()
+    state = json.loads(plain.backend_tokenizer.to_str())["model"]
+    tokenizer = LlamaTokenizer(
+        vocab=state["vocab"],
+        merges=[tuple(merge) for merge in state["merges"]],
+        pad_token="<unk>",
+        add_bos_token=True,
+        legacy=True,
+    )
+    tokenizer.add_tokens(["<point_patch>", "<point_start>", "<point_end>"], special_tokens=True)
+    return LlanaGmnProcessor(tokenizer, embedding_dim=32)
+
+
+def llana_labels(tokenizer, text):
+    """FORMATS.md 7.5, step by step, with "cut by counting the tokens of pieces" as LLaNA does it."""
+    ids = tokenizer(text)["input_ids"]
+    labels = list(ids)
+    labels[0] = IGNORED
+    cursor = 1
+    for part in text.split("</s>"):
+        if part == "" or part.count(" ASSISTANT: ") != 1:
+            break
+        question = part.split(" ASSISTANT: ")[0] + " ASSISTANT: "
+        r, k = len(tokenizer(part)["input_ids"]), len(tokenizer(question)["input_ids"]) - 2
+        labels[cursor : cursor + k] = [IGNORED] * k
+        cursor += r
+    labels[cursor:] = [IGNORED] * len(labels[cursor:])
+    assert cursor == len(ids)  # else LLaNA masks the whole sample
+    return ids, labels
+
+
+WORDS = st.lists(
+    st.sampled_from(["chair", "red", "What", "is", "this", "a", "table.", "No,", "two", "légs", "42", "(metal)"]),
+    min_size=1,
+    max_size=6,
+).map(" ".join)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4))
+def test_labels_are_llanas(llana_processor, turns):
+    ((ids, mask),) = encode_dialogues([Dialogue(("thing",), tuple(turns))], llana_processor)
+    text = SYSTEM_PROMPT
+    for number, (question, answer) in enumerate(turns):
+        shown = "<point_start><point_patch><point_end>\n" if number == 0 else ""
+        text += f"{' ' if number == 0 else ''}USER: {shown}{question} ASSISTANT: {answer}</s>"
+    expected_ids, expected = llana_labels(llana_processor.tokenizer, text)
+    assert ids == expected_ids
+    assert [token if seen else IGNORED for token, seen in zip(ids, mask, strict=True)] == expected
+
+
+def table(rows, dim=32):
+    """Object -> variants; embedding number i is full of i."""
+    places, count = {}, 0
+    for object_id, variants in rows.items():
+        places[object_id] = {}
+        for variant in variants:
+            places[object_id][variant] = count
+            count += 1
+    return EmbeddingTable(torch.arange(count).float()[:, None].repeat(1, dim), places)
+
+
+def dialogue(*answers, objects=("a",), question="What is it?"):
+    return Dialogue(objects, tuple((question, answer) for answer in answers), "single_round", "texts.json", 7)
+
+
+def test_labels_are_the_answers_and_their_ends(processor):
+    dataset = ConversationDataset([dialogue("A red chair.", "It is red.")], table({"a": ["mlp"]}), processor=processor)
+    sample = dataset[0]
+    learned = sample["labels"][sample["labels"] != IGNORED]
+    assert (
+        processor.tokenizer.decode(learned, skip_special_tokens=False).replace(" ", "") == "Aredchair.</s>Itisred.</s>"
+    )
+    assert (sample["labels"] == processor.tokenizer.eos_token_id).sum() == 2
+    assert dataset.lengths.tolist() == [len(sample["input_ids"])]
+    assert dataset.supervised.tolist() == [len(learned)]
+
+
+def test_an_object_is_a_sample_in_each_variant(processor):
+    rows = table({"a": ["mlp", "hash"], "b": ["hash"], "c": ["triplane"]})
+    said = [dialogue("One.", objects=(name,)) for name in "abc"]
+    dataset = ConversationDataset(said, rows, processor=processor)
+    assert [dataset.sample(i)[1] for i in range(len(dataset))] == ["mlp", "hash", "hash", "triplane"]
+    assert [dataset[i]["nerfs"][0][0].item() for i in range(4)] == [0, 1, 2, 3]
+    only = ConversationDataset(said, rows, processor=processor, variants=("hash",))
+    assert [only[i]["nerfs"][0][0].item() for i in range(len(only))] == [1, 2]
+    assert [str(problem) for problem in only.problems] == [
+        "texts.json: entry 7: single_round of c has no embedding as hash; embed its NeRF, or take it out of the texts"
+    ]
+    assert len(ConversationDataset(said, rows, processor=processor, limit=2)) == 2
+
+
+def test_several_nerfs_and_none_in_one_batch(processor):
+    rows = table({"a": ["mlp"], "b": ["mlp"]})
+    said = [dialogue("Both.", objects=("b", "a")), dialogue("Hello there.", objects=()), dialogue("One.", "Two.")]
+    dataset = ConversationDataset(said, rows, processor=processor)
+    batch = ConversationCollator(processor.tokenizer.pad_token_id, 32)([dataset[i] for i in range(3)])
+    assert (batch["input_ids"] == processor.nerf_token_id).sum(dim=1).tolist() == [2, 0, 1]
+    assert batch["nerf_embeddings"][:, :, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert batch["nerf_architectures"][..., 0].tolist() == [[EMBEDDING] * 2, [NOTHING] * 2, [EMBEDDING, NOTHING]]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (dialogue("x", objects=("gone",)), "no embedding", "of gone has no embedding"),
+        (dialogue("An <image> of it."), "an unknown placeholder", "has <image> in its text"),
+        (dialogue("x", question="And <point> now?"), "an unknown placeholder", "has <point> in its text"),
+        (dialogue("x", question="A long question " * 30), "too many tokens", "would cut every answer"),
+        (dialogue(), "no turns", "has no question and answer"),
+    ],
+)
+def test_what_cannot_be_used_is_listed(processor, said, kind, words):
+    good = dialogue("Fine.")
+    dataset = ConversationDataset([said, good], table({"a": ["mlp"]}), processor=processor, max_length=120)
+    assert len(dataset) == 1
+    assert dataset.counts == {kind: 1}
+    assert words in str(dataset.problems[0])
+    assert str(dataset.problems[0]).startswith("texts.json: entry 7: single_round")
+    with pytest.raises(ValueError, match=f"nothing to train on.*{words.split()[-1]}"):
+        ConversationDataset([said], table({"a": ["mlp"]}), processor=processor, max_length=120)
+
+
+def test_truncation_cuts_the_end_only(processor):
+    long = dialogue("Short.", "A long answer " * 40)
+    whole = ConversationDataset([long], table({"a": ["mlp"]}), processor=processor)
+    cut = ConversationDataset([long], table({"a": ["mlp"]}), processor=processor, max_length=110)
+    assert torch.equal(cut[0]["input_ids"], whole[0]["input_ids"][:110])
+    assert torch.equal(cut[0]["labels"], whole[0]["labels"][:110])
+    assert cut.counts == {"a cut end": 1}
+    # A placeholder is never cut: LLaNA's prompt alone is longer than 40 tokens of this vocabulary.
+    with pytest.raises(ValueError, match=r"has .* tokens, max_length is 20, which would cut a NeRF's placeholder"):
+        ConversationDataset([long], table({"a": ["mlp"]}), processor=processor, max_length=20)
+
+
+def test_ambiguous_ids_need_their_class(processor):
+    rows = EmbeddingTable(torch.zeros(2, 32), {"1/a": {"mlp": 0}, "2/a": {"mlp": 1}}, frozenset("a"))
+    dataset = ConversationDataset([dialogue("x"), dialogue("x", objects=("2/a",))], rows, processor=processor)
+    assert len(dataset) == 1
+    assert dataset.counts == {"an ambiguous object": 1}
+
+
+def test_embeddings_of_another_size(processor):
+    with pytest.raises(ValueError, match="embeddings have size 16; this model's projector reads 32"):
+        ConversationDataset([dialogue("x")], table({"a": ["mlp"]}, dim=16), processor=processor)

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+import torch
+
+from llana_gmn import LlanaGmnForConditionalGeneration
+from llana_gmn.commands import main
+from llana_gmn.data.sources import LanguageData
+from llana_gmn.small import small_model, standardize_projector
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def settings(tiny_folder, language_data, embedding_files, tmp_path):
+    files = [f"embeddings.{family}={file}" for family, file in embedding_files.items()]
+    return [
+        f"model={tiny_folder}",
+        f"data={language_data}",
+        f"output={tmp_path / 'run'}",
+        *files,
+        "max_steps=2",
+        "batch_size=4",
+    ]
+
+
+def test_dry_run_shows_the_plan(capsys, settings, tmp_path):
+    status, out, _ = run(capsys, "train", "--stage", "1", "--dry-run", *settings, "max_steps=0")
+    assert status == 0
+    # 16 objects in 3 families are 48 samples, 12 steps of 4, three epochs; 2 held-out objects in 3.
+    assert "learns      5,312 of" in out
+    assert "48 (16 brief_description hash, 16 brief_description mlp, 16 brief_description triplane); 6 held out" in out
+    assert "36, 12 an epoch, on 1 process(es)" in out
+    assert "memory      about" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_then_chat(capsys, settings, tmp_path):
+    status, out, err = run(capsys, "train", "--stage", "2", *settings)
+    assert status == 0
+    assert "step 1: loss" in out
+    assert "2 steps in" in err
+    status, _, err = run(capsys, "train", "--stage", "2", *settings)
+    assert (status, "finished before" in err) == (0, True)
+    status, _, err = run(capsys, "train", "--stage", "1", *settings)
+    assert (status, "holds a run with stage=2, this one has 1" in err) == (1, True)
+    status, out, _ = run(
+        capsys, "chat", "--model", tmp_path / "run", "--question", "What is it?", "--max-new-tokens", "4"
+    )
+    assert status == 0
+
+
+def test_a_new_model_from_an_encoder(capsys, settings, tmp_path, small_encoder):
+    small_encoder.save_pretrained(tmp_path / "encoder")
+    files = [line for line in settings if line.startswith(("data", "output"))]
+    status, _, err = run(
+        capsys, "train", "--stage", "2", *files, "model=new", "trainable=full", f"encoder={tmp_path / 'encoder'}",
+    )  # fmt: skip
+    assert status == 1
+    assert "holds neither train/vecs nor NeRFs" in err  # embeddings of 32 would not fit this encoder's 24
+
+
+def test_bad_input(capsys, settings):
+    for changes, message in [
+        (["max_steps=x"], "max_steps is 'x'; expected an integer"),
+        (["data=gone"], "conversations_brief.json: no such file"),
+        (["deepspeed=gone.json"], "gone.json: no such file"),
+    ]:
+        status, _, err = run(capsys, "train", *settings, *changes)
+        assert status == 1
+        assert message in err
+        assert "Traceback" not in err
+
+
+def test_small_models_know_the_words(language_data, small_encoder, tmp_path):
+    dialogues, _ = LanguageData(language_data).dialogues("train", ["brief_description"])
+    texts = [text for each in dialogues for turn in each.turns for text in turn]
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2}
+    model, processor = small_model(texts, encoder=small_encoder, projector_hidden_sizes=(16,), **sizes)
+    again, _ = small_model(texts, encoder=small_encoder, projector_hidden_sizes=(16,), **sizes)
+    assert all((a == b).all() for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    assert model.config.embedding_dim == 24
+    ids = processor.tokenizer(texts[1])["input_ids"]
+    assert processor.tokenizer.decode(ids, skip_special_tokens=True) == texts[1]
+    assert len(ids) < len(texts[1]) / 2
+    prompt = processor.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True)
+    assert prompt == "USER: Hi ASSISTANT:"
+    model.save_pretrained(tmp_path)
+    LlanaGmnForConditionalGeneration.from_pretrained(tmp_path)
+    json.loads((tmp_path / "config.json").read_text())
+
+
+def test_a_standardised_start(language_data, small_encoder):
+    """The projector sees x as its untouched twin sees (x - mean) / deviation."""
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2}
+    twins = [small_model(["a chair"], encoder=small_encoder, **sizes)[0] for _ in range(2)]
+    embeddings = 5 + 0.1 * torch.randn(50, 24, generator=torch.Generator().manual_seed(0))
+    standardize_projector(twins[0], embeddings)
+    standard = (embeddings - embeddings.mean(dim=0)) / embeddings.std(dim=0)
+    torch.testing.assert_close(twins[0].projector(embeddings), twins[1].projector(standard), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("texts", "sizes", "message"),
+    [
+        ([], {}, "no texts"),
+        (["a"], {"vocab_size": 20}, "vocab_size is 20"),
+        (["a"], {"heads": 3}, "no even multiple of 3"),
+    ],
+)
+def test_bad_sizes(texts, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        small_model(texts, **sizes)
