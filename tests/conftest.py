@@ -1,10 +1,15 @@
-"""Shared fixtures. Without a GPU, Triton kernels run in its interpreter, which must be chosen before Triton is imported."""
+"""Shared fixtures. Without a GPU, Triton kernels run in its interpreter, which must be chosen before Triton is imported.
+
+Some virtual machines show AMX and forbid it: torch's bfloat16 products then die of an illegal instruction. Tests do without AMX.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # read when torch is imported
 
 import pytest
 import torch

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ..decoder import NerfDecoder
 from ..encoder import GmnEncoder
+from ..nerf import Nerf
 from ..rendering.compositing import composite
 from ..rendering_loss import RenderingLoss, rendering_loss, target_colour
 from ..siglip import SiglipLoss
 from .batches import Lights, TrainingBatch
+from .calibration import calibrate_decoder, calibrate_readout
 from .recipe import Recipe
-
-_MOST_GAIN = 100.0  # of the decoder's weights in `calibrate`
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +69,17 @@ class TrainedModel(nn.Module):
             total = total + (self.recipe.contrastive_weight if self.recipe.renders else 1.0) * contrastive
         return Losses(total, rendering, contrastive)
 
-    @torch.no_grad()
     def calibrate(self, batch: TrainingBatch) -> None:
-        """Fold mean and spread of a batch's embeddings into the decoder's input layers.
-
-        Fresh embeddings are nearly the same for all NeRFs; so the decoder sees what is different about them from the start.
-        """
-        if self.decoder is None:
-            return
-        embeddings = self.embed(batch)
-        mean, spread = embeddings.mean(dim=0), embeddings.std(dim=0, correction=0)
-        gain = spread.clamp(min=1 / _MOST_GAIN).reciprocal()
-        for layer in (self.decoder.in_layer, self.decoder.skip_proj):
-            weight, bias = layer.get_parameter("0.weight"), layer.get_parameter("0.bias")
-            weight[:, : len(gain)].mul_(gain)
-            bias.sub_(weight[:, : len(gain)] @ mean)
+        """Start from what a batch looks like, see `calibration`."""
+        nerfs = [
+            Nerf(stack.architecture, {key: tensor[i] for key, tensor in stack.tensors.items()})
+            for stack in batch.nerfs
+            for i in range(len(stack))
+        ]
+        calibrate_readout(self.encoder, nerfs, active=self.recipe.active, seed=self.recipe.seed)
+        if self.decoder is not None:
+            with torch.no_grad():
+                calibrate_decoder(self.decoder, self.embed(batch))
 
     def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeddings ``(B, D)`` in the order of the batch."""

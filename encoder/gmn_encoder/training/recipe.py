@@ -40,8 +40,8 @@ class Recipe:
         hidden_dim, embedding_dim, num_layers, layout: of the encoder, see `GmnConfig`.
         value_gain: the initial weights that read NeRF weights are so many times torch's: NeRF weights are small, and an encoder
             that hardly sees them takes long to tell NeRFs of one family apart.
-        calibrate: start the decoder as if embeddings were centred and scaled: the mean and spread of those of the first batch
-            are folded into its input layers.
+        calibrate: fit the readout of a fresh encoder, and the input layers of the decoder, to the first batch (`calibration`).
+        active: share of the edges at which a unit of a calibrated embedding is on.
         decoder_dim, decoder_frequencies: of the decoder, see `DecoderConfig`.
         epochs: over the objects.
         batch_size: NeRFs in a step of one process; two of them make a pair.
@@ -85,6 +85,7 @@ class Recipe:
     layout: GraphLayout = "released"
     value_gain: float = 1.0
     calibrate: bool = False
+    active: float = 0.1
     decoder_dim: int = 1024
     decoder_frequencies: int = 24
 
@@ -290,6 +291,8 @@ def _check(recipe: Recipe) -> None:
     for name in ("learning_rate", "temperature", "value_gain"):
         if not getattr(recipe, name) > 0:
             raise ValueError(f"{name} is {getattr(recipe, name)!r}; expected a positive number")
+    if not 0 < recipe.active < 1:
+        raise ValueError(f"active is {recipe.active!r}; expected a share between 0 and 1")
     if not 0 < recipe.warmup < 1:
         raise ValueError(f"warmup is {recipe.warmup!r}; expected a share of the steps between 0 and 1")
     if not recipe.families or len(set(recipe.families)) != len(recipe.families):

@@ -52,9 +52,9 @@ def test_bad_files_of_embed(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     for name, message in [
-        ("other.npz", "holds no embeddings"),
+        ("other.npz", "other.npz: "),
         ("cut.safetensors", "cut short"),
-        ("no.npz", "no such emb"),
+        ("no.npz", "no such file or directory; expected emb"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             read_embeddings({"mlp": tmp_path / name})

@@ -129,7 +129,10 @@ def test_bad_places(recipe, tmp_path):
         ({"model": ""}, "names no model"),
         ({"model": str(tmp_path / "gone")}, "gone: no such model"),
         ({"data": str(tmp_path)}, "no such file"),
-        ({"embeddings": {"mlp": str(tmp_path / "gone.npz")}}, "gone.npz: no such embeddings"),
+        (
+            {"embeddings": {"mlp": str(tmp_path / "gone.npz")}},
+            "gone.npz: no such file or directory; expected embeddings",
+        ),
         ({"embeddings": {}}, "holds neither train/vecs nor NeRFs"),
         ({"strict": True, "max_length": 70}, "entries cannot be used"),
         ({"stage": 2, "lora_targets": ("c_attn",)}, "lora_targets names 'c_attn'; this backbone's linear layers are"),

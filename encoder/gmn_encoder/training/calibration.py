@@ -1,0 +1,87 @@
+"""A start that depends on the data: what a fresh encoder and decoder make of the first batch is given room to differ.
+
+Embeddings are means over all edges of a NeRF, so those of fresh encoders are nearly the same for all NeRFs (within a family they
+differ by a thousandth of their length), and training takes long to get away from there. Only initial weights change here, after
+the example of Krähenbühl et al., "Data-dependent Initializations of Convolutional Neural Networks" (2016); the encoder's
+architecture, and its state dict, stay what they are.
+
+Shapes: B NeRFs, E edges, H hidden, D embedding, Q groups of edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..decoder import NerfDecoder
+from ..encoder import GmnEncoder
+from ..graph import parameter_graph
+from ..nerf import Nerf
+from ..seeds import generator_for
+
+_MOST_EDGES = 4096  # of a NeRF that are looked at
+_FLOOR = 0.03  # spreads below this share of the largest one count as that much
+_MOST_GAIN = 100.0  # of a decoder's weights
+
+
+@torch.no_grad()
+def calibrate_readout(encoder: GmnEncoder, nerfs: Sequence[Nerf], *, active: float, seed: int = 0) -> None:
+    """Make each unit of the embedding count the unusual edges along a direction of its own.
+
+    Directions are those in which the edges of one layer of one family differ, not those in which layers and families do, each
+    with the same spread; a unit is on at the share `active` of the edges, and one on average. Embeddings of one family then
+    differ by some hundredths of their length.
+
+    Args:
+        encoder: its readout is replaced, the rest decides what edges look like.
+        nerfs: examples of all families that will be trained on.
+        active: in 0..1.
+        seed: of the directions.
+    """
+    features, groups = _edge_features(encoder, nerfs, seed)
+    groups, count = torch.unique(groups, return_inverse=True)[1], int(groups.unique().numel())
+    sums = features.new_zeros(count, features.shape[1]).index_add_(0, groups, features)
+    means = sums / torch.bincount(groups, minlength=count)[:, None]
+    centre = means.mean(dim=0)
+    # Rows of the full basis beyond the first ones are orthogonal to all differences of group means.
+    basis = torch.linalg.svd(means - centre, full_matrices=True)[2][min(count - 1, features.shape[1] // 2) :]
+    within = (features - means[groups]) @ basis.T
+    spread, axes = torch.linalg.eigh(within.T @ within / len(within))
+    spread = spread.clamp(min=0).sqrt()
+    whiten = (axes / spread.clamp(min=_FLOOR * float(spread.max()))).T @ basis
+    layer = encoder.gnn_w_readout.readout.mlp[0]
+    size = (encoder.config.embedding_dim, len(whiten))
+    weight = torch.randn(size, generator=generator_for(seed, "calibration directions")).to(features) @ whiten
+    seen = (features - centre) @ weight.T
+    bias = -torch.stack([column.quantile(1 - active) for column in seen[:: len(seen) // 100_000 + 1].T])
+    mean = (seen + bias).relu().mean(dim=0).clamp(min=1e-6)
+    layer.get_parameter("weight").copy_(weight / mean[:, None])
+    layer.get_parameter("bias").copy_((bias - weight @ centre) / mean)
+
+
+def _edge_features(encoder: GmnEncoder, nerfs: Sequence[Nerf], seed: int) -> tuple[Tensor, Tensor]:
+    """``(E, H)`` features of some edges of all NeRFs before the readout, and a number for each one's family and layer."""
+    features, groups = [], []
+    families = sorted({nerf.family for nerf in nerfs})
+    for number, nerf in enumerate(nerfs):
+        graph = parameter_graph(nerf, layout=encoder.config.layout).to(encoder.device)
+        nodes, edges = encoder.pre_encoder.nodes(graph.x), encoder.pre_encoder.edges(graph.edge_attr)
+        found = encoder.gnn_w_readout.gnn(nodes, graph.edge_index, edges)
+        generator = generator_for(seed, "calibration edges", number)
+        chosen = torch.randperm(len(found), generator=generator)[:_MOST_EDGES].to(found.device)
+        features.append(found[chosen])
+        groups.append(1000 * families.index(nerf.family) + graph.edge_attr[chosen, 1].long())
+    return torch.cat(features), torch.cat(groups)
+
+
+@torch.no_grad()
+def calibrate_decoder(decoder: NerfDecoder, embeddings: Tensor) -> None:
+    """Fold mean and spread of embeddings ``(B, D)`` into the decoder's input layers: it sees what differs from the start."""
+    mean, spread = embeddings.mean(dim=0), embeddings.std(dim=0, correction=0)
+    gain = spread.clamp(min=1 / _MOST_GAIN).reciprocal()
+    for layer in (decoder.in_layer, decoder.skip_proj):
+        weight, bias = layer.get_parameter("0.weight"), layer.get_parameter("0.bias")
+        weight[:, : len(gain)].mul_(gain)
+        bias.sub_(weight[:, : len(gain)] @ mean)
