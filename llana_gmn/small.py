@@ -20,6 +20,8 @@ from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .chat_template import PLAIN_TEMPLATE
 from .tiny import tiny_text_config, tiny_tokenizer
 
+_FLOOR = 1e-2  # deviations below this share of the largest one count as that much
+
 
 def small_model(
     texts: Iterable[str],
@@ -76,19 +78,37 @@ def small_model(
 
 
 @torch.no_grad()
-def standardize_projector(model: LlanaGmnForConditionalGeneration, embeddings: Tensor) -> None:
-    """Change the projector's first layer to see embeddings with mean 0 and deviation 1, as if they had been standardised.
+def whiten_projector(
+    model: LlanaGmnForConditionalGeneration, embeddings: Tensor, groups: Sequence[str] | None = None
+) -> None:
+    """Change the projector's first layer to see embeddings as if they had been whitened within their groups.
 
-    An encoder's embeddings vary little around a common mean; from there a projector that begins at random takes long to tell
-    objects apart. Only the start of training changes, the function's form does not.
+    An encoder's embeddings vary little around the mean of their architecture family, and the families' means are far apart; a
+    projector that begins at random sees families and no objects, and a language model learns to do without it. Only the start of
+    training changes, the function's form does not.
 
     Args:
         embeddings: those of the training set, ``(N, D)``, N at least 2 to change anything.
+        groups: the family of each; None: all are of one. Directions in which the means of families differ are not seen at first.
     """
     first = model.projector[0]
     if len(embeddings) < 2 or not isinstance(first, nn.Linear):
         return
-    mean, deviation = embeddings.mean(dim=0), embeddings.std(dim=0)
-    weight = first.weight / deviation.clamp(min=1e-3 * float(deviation.max())).to(first.weight)
+    values = embeddings.double()
+    names = sorted(set(groups)) if groups is not None else [""]
+    number = torch.tensor([names.index(group) for group in groups]) if groups is not None else torch.zeros(len(values))
+    means = torch.stack([values[number == i].mean(dim=0) for i in range(len(names))])
+    centre = means.mean(dim=0)
+    # The rows of a full basis beyond the first ones are orthogonal to all differences of means.
+    basis = torch.linalg.svd(means - centre, full_matrices=True)[2][len(names) - 1 :]
+    within = (values - means[number.long()]) @ basis.T
+    variance, axes = torch.linalg.eigh(within.T @ within / len(within))
+    deviation = variance.clamp(min=0).sqrt()
+    if not float(deviation.max()) > 0:
+        return
+    whiten = (axes / deviation.clamp(min=_FLOOR * float(deviation.max()))).T @ basis
+    seen = (values - means[number.long()]) @ whiten.T
+    whiten = whiten / seen.square().mean().sqrt()
+    weight = first.weight[:, : len(whiten)] @ whiten.to(first.weight)
     first.weight.copy_(weight)
-    first.bias.sub_(weight @ mean.to(weight))
+    first.bias.sub_(weight @ centre.to(weight))

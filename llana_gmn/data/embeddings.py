@@ -69,6 +69,11 @@ class EmbeddingTable:
     def variants(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(variant for row in self.rows.values() for variant in row))
 
+    def row_variants(self) -> list[str]:
+        """The variant of each row of `embeddings`."""
+        by_row = {row: variant for variants in self.rows.values() for variant, row in variants.items()}
+        return [by_row.get(row, "") for row in range(len(self.embeddings))]
+
     def variants_of(self, object_ids: Sequence[str]) -> list[str]:
         """The variants that every one of these objects has."""
         first, *others = (self.rows.get(object_id, {}) for object_id in object_ids)

@@ -28,7 +28,7 @@ from ..data.dataset import ConversationDataset
 from ..data.embeddings import Progress
 from ..data.sources import LanguageData
 from ..processing import LlanaGmnProcessor
-from ..small import small_model, standardize_projector
+from ..small import small_model, whiten_projector
 from .arguments import training_arguments
 from .callbacks import Report, SampleAnswers, Steps
 from .plan import TrainingPlan, make_plan, make_sampler
@@ -123,7 +123,8 @@ class TrainingRun:
             )
             self.train_set = self._load("train")
             if recipe.model == NEW:
-                standardize_projector(self.model, self.train_set.table.embeddings)
+                table = self.train_set.table
+                whiten_projector(self.model, table.embeddings, table.row_variants())
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)

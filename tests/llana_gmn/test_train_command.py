@@ -6,7 +6,7 @@ import torch
 from llana_gmn import LlanaGmnForConditionalGeneration
 from llana_gmn.commands import main
 from llana_gmn.data.sources import LanguageData
-from llana_gmn.small import small_model, standardize_projector
+from llana_gmn.small import small_model, whiten_projector
 
 
 def run(capsys, *arguments):
@@ -94,14 +94,25 @@ def test_small_models_know_the_words(language_data, small_encoder, tmp_path):
     json.loads((tmp_path / "config.json").read_text())
 
 
-def test_a_standardised_start(language_data, small_encoder):
-    """The projector sees x as its untouched twin sees (x - mean) / deviation."""
+def test_a_whitened_start(language_data, small_encoder):
+    """Two families far apart that vary little: the projector's first layer sees neither the distance nor the smallness."""
     sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2}
-    twins = [small_model(["a chair"], encoder=small_encoder, **sizes)[0] for _ in range(2)]
-    embeddings = 5 + 0.1 * torch.randn(50, 24, generator=torch.Generator().manual_seed(0))
-    standardize_projector(twins[0], embeddings)
-    standard = (embeddings - embeddings.mean(dim=0)) / embeddings.std(dim=0)
-    torch.testing.assert_close(twins[0].projector(embeddings), twins[1].projector(standard), rtol=1e-3, atol=1e-4)
+    model = small_model(["a chair"], encoder=small_encoder, **sizes)[0]
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.logspace(-3, -2, 24)
+    families = [mean + scales * torch.randn(200, 24, generator=generator) for mean in (torch.zeros(24), torch.ones(24))]
+    first, embeddings = model.projector[0], torch.cat(families)
+    before = first(embeddings).detach()
+    assert (
+        before.split(200)[0].std(dim=0).max() < 0.05 * (before[:200].mean(dim=0) - before[200:].mean(dim=0)).abs().max()
+    )
+    bias = first.bias.detach().clone()
+    whiten_projector(model, embeddings, ["a"] * 200 + ["b"] * 200)
+    after = first(embeddings).detach().split(200)
+    torch.testing.assert_close(after[0].mean(dim=0), bias, rtol=0, atol=1e-3)
+    torch.testing.assert_close(after[1].mean(dim=0), bias, rtol=0, atol=1e-3)
+    # Uniform in (-1, 1) / sqrt(24), 23 of them on inputs of deviation 1: sqrt(23 / 24 / 3) = 0.57.
+    assert float(torch.cat(after).std(dim=0).mean()) == pytest.approx(0.57, rel=0.1)
 
 
 @pytest.mark.parametrize(
