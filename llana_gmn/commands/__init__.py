@@ -12,7 +12,18 @@ from .. import __version__
 from .base import Command, InputErrors
 
 # In the order in which help lists them; a command's module has the command's name, its class is the only Command in it.
-COMMANDS: tuple[str, ...] = ("inspect", "fit", "render", "embed", "chat", "caption", "convert", "merge", "demo")
+COMMANDS: tuple[str, ...] = (
+    "inspect",
+    "fit",
+    "render",
+    "embed",
+    "chat",
+    "caption",
+    "convert",
+    "merge",
+    "serve",
+    "demo",
+)
 
 
 def load_command(name: str) -> Command:

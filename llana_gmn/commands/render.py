@@ -14,9 +14,6 @@ from .base import Command, progress_bar
 if TYPE_CHECKING:
     import torch
 
-    from gmn_encoder import Nerf
-    from gmn_encoder.rendering.occupancy import OccupancyGrid
-
 _GIF_VIEWS = 24
 _VISIBLE = 0.01  # opacity below which a picture that is all background calls for a word
 
@@ -43,7 +40,7 @@ class RenderCommand(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder import load_nerf
-        from gmn_encoder.rendering import cameras, images, render
+        from gmn_encoder.rendering import cameras, images, occupancy, render
 
         kind = images.image_format(arguments.out)
         background = images.parse_background(arguments.background)
@@ -54,20 +51,12 @@ class RenderCommand(Command):
         poses = cameras.turntable(views, elevation=arguments.elevation, size=arguments.size).to(device)
         nerf = load_nerf(arguments.nerf).to(device)
         with progress_bar() as bar:
-            grid = self._occupancy(nerf, _steps(bar, "looking for the object"))
+            grid = occupancy.find_occupancy(nerf, progress=_steps(bar, "looking for the object"))
             seen = render.render_views(nerf, poses, grid.to(device), progress=_steps(bar, "rendering"))
         images.save_images(images.to_images(seen, background), arguments.out)
         if float(seen.opacity.max()) < _VISIBLE:
             print(f"llana-gmn render: {nerf.name}: nothing in it is dense enough to be seen", file=sys.stderr)
         return 0
-
-    def _occupancy(self, nerf: Nerf, progress: Callable[[int, int], None]) -> OccupancyGrid:
-        """The grid beside the weights where there is one, else what the density shows."""
-        from gmn_encoder.rendering.occupancy import GRID_NAME, nerf_occupancy, read_occupancy
-
-        if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
-            return read_occupancy(beside)
-        return nerf_occupancy(nerf, progress=progress)
 
 
 def _device(name: str | None) -> torch.device:

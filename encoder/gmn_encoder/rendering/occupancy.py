@@ -151,6 +151,13 @@ def nerf_occupancy(nerf: Nerf, *, progress: Callable[[int, int], None] | None = 
     return occupancy_from_density(lambda xyz: nerf.query(xyz)[1], device=device, progress=progress)
 
 
+def find_occupancy(nerf: Nerf, *, progress: Callable[[int, int], None] | None = None) -> OccupancyGrid:
+    """The `grid.pth` beside a NeRF's file where there is one, else what the density shows (`nerf_occupancy`)."""
+    if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
+        return read_occupancy(beside)
+    return nerf_occupancy(nerf, progress=progress)
+
+
 def read_occupancy(path: StrPath) -> OccupancyGrid:
     """Read a released `grid.pth` (nerfacc 0.3's state dict with a sparse `_binary`; a dense one is accepted).
 
