@@ -23,7 +23,7 @@ from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
 from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
 
-FAMILY_NAMES = {"mlp": "MLP", "triplane": "tri-plane", "hash": "hash table"}
+FAMILY_NAMES = {"mlp": "MLP", "triplane": "tri-plane", "hash": "hash"}
 DEFAULT_LIMIT = 60
 
 _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}

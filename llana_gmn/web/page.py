@@ -28,9 +28,9 @@ else:
 TITLE = "Talk to a NeRF"
 INTRODUCTION = (
     f"# {TITLE}\n\nA NeRF keeps a 3D object in the weights of a small neural network. The model on this page reads those weights "
-    "themselves, without rendering them, and answers questions about the object; the pictures are only for you."
+    "themselves, without rendering them, and answers questions; the pictures are only for you."
 )
-QUESTIONS = ("What is this object?", "What colour is it?", "Describe it in one sentence.")
+QUESTIONS = ("What is this object?", "What colour is it?", "Describe it.")
 
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -85,7 +85,7 @@ def _choosing(service: Service) -> tuple[Any, Any, Any, Any]:
     gallery = gr.Gallery(
         show_label=False,
         columns=4,
-        height=400,
+        height=390,
         allow_preview=False,
         object_fit="contain",
         interactive=False,
@@ -141,7 +141,7 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
                 submit_btn=True,
                 elem_id="question",
             )
-            with gr.Row():
+            with gr.Row(elem_classes="turns"):
                 stop = gr.Button("Stop", size="sm", min_width=80)
                 restart = gr.Button("New conversation", size="sm", min_width=80)
     outputs = [session, question, chat]
@@ -161,6 +161,9 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
                 **_MODEL,
             )
         )
+    chat.clear(
+        events.restart, session, [session, chat], cancels=asked, api_visibility="private", show_progress="hidden"
+    )
     stop.click(None, None, None, cancels=asked, api_visibility="private")
     restart.click(events.restart, session, [session, chat], cancels=asked, api_name="restart", show_progress="hidden")
     return picture, facts, chat
@@ -173,15 +176,19 @@ def _comparing(events: Events, session: Any) -> tuple[Any, Any]:
             with gr.Column(min_width=240):
                 chosen.append(gr.Dropdown([], label=label))
                 picture = _picture(label)
-                answers.append(gr.Textbox(label=f"About the {label.lower()}", lines=2, interactive=False))
                 chosen[-1].change(
                     events.look, [session, chosen[-1]], [session, picture], api_visibility="private", **_RENDER
                 )
     question = gr.Textbox(
-        value=QUESTIONS[0], label="One question for both", max_length=MAX_QUESTION, submit_btn=True, elem_id="compared"
+        value=QUESTIONS[0], label="One question", max_length=MAX_QUESTION, submit_btn=True, elem_id="compared"
     )
-    both = gr.Checkbox(value=True, label="Also show both in one prompt (for models trained on several NeRFs)")
+    with gr.Row():
+        for label in ("About the first", "About the second"):
+            answers.append(gr.Textbox(label=label, lines=2, interactive=False, min_width=240))
     answers.append(gr.Textbox(label="About both together", lines=2, interactive=False))
+    both = gr.Checkbox(
+        value=True, label="Ask about both together, too (for models trained on several NeRFs at once)", container=False
+    )
     question.submit(
         events.compare,
         [session, *chosen, question, both],
@@ -198,7 +205,7 @@ def _neighbours() -> Any:
     return gr.Gallery(
         show_label=False,
         columns=4,
-        height=400,
+        height=390,
         allow_preview=False,
         object_fit="contain",
         interactive=False,
@@ -236,7 +243,7 @@ def running(service: Service, *, host: str = "127.0.0.1", port: int = 7860) -> I
             mcp_server=False,
             pwa=False,
             theme=gr.themes.Default(primary_hue="teal", font=_FONTS, font_mono=("monospace",)),
-            css_paths=Path(__file__).with_name("page.css"),
+            head=f"<style>\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}</style>",
             app_kwargs={"middleware": _middleware()},
         )
         yield address

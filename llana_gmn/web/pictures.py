@@ -17,6 +17,7 @@ from gmn_encoder.rendering.occupancy import find_occupancy
 from gmn_encoder.rendering.render import render_views
 
 STILL_SIZE, TURN_SIZE, TURN_VIEWS = 128, 176, 24
+_FIRST_VIEW = 3  # of the turntable's: from obliquely in front, where most objects are recognised
 _STEP = 4 * STEP  # a voxel of the baked grid is six of the released renderer's steps wide
 
 Progress = Callable[[int, int], None]
@@ -34,7 +35,7 @@ class Pictures:
         self._lock = threading.Lock()  # one at a time: a second visitor finds the first one's
 
     def still(self, key: str, nerf: Nerf) -> Path:
-        """A PNG of the default view."""
+        """A PNG of the view that the turntable begins with."""
         return self._picture(self._folder / f"{key}.png", nerf, 1, STILL_SIZE, None)
 
     def turntable(self, key: str, nerf: Nerf, *, progress: Progress | None = None) -> Path:
@@ -49,8 +50,8 @@ class Pictures:
         with self._lock:
             if not file.is_file():
                 grid = find_occupancy(nerf)
-                seen = render_views(
-                    bake_nerf(nerf, grid), turntable(views, size=size), grid, step=_STEP, progress=progress
-                )
+                order = [(_FIRST_VIEW + view) % TURN_VIEWS for view in range(views)]
+                cameras = turntable(TURN_VIEWS, size=size)[order]
+                seen = render_views(bake_nerf(nerf, grid), cameras, grid, step=_STEP, progress=progress)
                 save_images(to_images(seen, torch.ones(3)), file, seconds=6.0)
         return file
