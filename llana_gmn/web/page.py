@@ -56,7 +56,7 @@ def build_page(service: Service) -> gr.Blocks:
                 with gr.Tab("Chat"):
                     picture, facts, chat = _chatting(events, session)
                 with gr.Tab("Compare two"):
-                    first, second = _comparing(events, session)
+                    first, second = _comparing(events, session, service)
                 with gr.Tab("Look-alikes"):
                     near = _neighbours()
         seen = [session, picture, facts, near]
@@ -169,12 +169,13 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
     return picture, facts, chat
 
 
-def _comparing(events: Events, session: Any) -> tuple[Any, Any]:
+def _comparing(events: Events, session: Any, service: Service) -> tuple[Any, Any]:
+    choices = [(exhibit.title, exhibit.key) for exhibit in service.gallery.exhibits]
     chosen, answers = [], []
     with gr.Row():
         for label in ("First", "Second"):
             with gr.Column(min_width=240):
-                chosen.append(gr.Dropdown([], label=label))
+                chosen.append(gr.Dropdown(choices, value=None, label=label))
                 picture = _picture(label)
                 chosen[-1].change(
                     events.look, [session, chosen[-1]], [session, picture], api_visibility="private", **_RENDER

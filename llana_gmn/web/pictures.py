@@ -17,6 +17,7 @@ from gmn_encoder.rendering.occupancy import find_occupancy
 from gmn_encoder.rendering.render import render_views
 
 STILL_SIZE, TURN_SIZE, TURN_VIEWS = 128, 176, 24
+VOXELS = 128
 _FIRST_VIEW = 3  # of the turntable's: from obliquely in front, where most objects are recognised
 _STEP = 4 * STEP  # a voxel of the baked grid is six of the released renderer's steps wide
 
@@ -52,6 +53,8 @@ class Pictures:
                 grid = find_occupancy(nerf)
                 order = [(_FIRST_VIEW + view) % TURN_VIEWS for view in range(views)]
                 cameras = turntable(TURN_VIEWS, size=size)[order]
-                seen = render_views(bake_nerf(nerf, grid), cameras, grid, step=_STEP, progress=progress)
+                seen = render_views(
+                    bake_nerf(nerf, grid, resolution=VOXELS), cameras, grid, step=_STEP, progress=progress
+                )
                 save_images(to_images(seen, torch.ones(3)), file, seconds=6.0)
         return file
