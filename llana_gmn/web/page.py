@@ -145,7 +145,7 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
                 stop = gr.Button("Stop", size="sm", min_width=80)
                 restart = gr.Button("New conversation", size="sm", min_width=80)
     outputs = [session, question, chat]
-    asked = [
+    asked: list[Any] = [
         question.submit(
             events.ask, [session, question, chat], outputs, api_name="ask", show_progress="minimal", **_MODEL
         )

@@ -1,7 +1,7 @@
 """Baking: a NeRF sampled once into a voxel grid, so that many previews of it cost little.
 
 Colour and density do not depend on the direction of view, so a grid of both, interpolated, renders as the NeRF does. On 128
-voxels an axis six 176-pixel views of a nano hash NeRF come out at 60 dB of what its network gives, in a sixth of the time.
+voxels an axis six 176-pixel views of a nano hash NeRF come out at 60 dB of what its network gives, in a fifth of the time.
 For previews only: measurements and training ask the network. Shapes: S samples, G voxels along an axis.
 """
 

@@ -74,7 +74,7 @@ def test_choose_ask_and_upload(page, service, session, sent):
     wait(page, text_in("#chat", expected[-6:]))
     chooser = all_of("input[type=file]")(page)[0]
     chooser.send_keys(str(sent("broken.pth", b"nothing")))
-    wait(page, text_in(".toast-wrap", "broken.pth: is no torch.save file"))
+    wait(page, text_in(".toast-wrap", "broken.pth: refused, a pickle that torch.save did not write"))
     all_of("input[type=file]")(page)[0].send_keys(str(sent("mine.pth", Nerf.random("MLP-nano", seed=9))))
     wait(page, text_in("#facts", "mine"))
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
