@@ -11,7 +11,7 @@ install: $(INSTALLED)
 # torch stands first in the same line as the rest, so that its pin decides which build is taken.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,convert,eval]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,convert,eval,serve]'
 	touch $@
 
 demo: $(INSTALLED)

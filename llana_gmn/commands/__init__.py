@@ -16,7 +16,7 @@ COMMANDS: tuple[str, ...] = (
     *("inspect", "fit", "render", "embed", "train-encoder"),
     *("retrieve", "classify", "plot"),
     *("train", "chat", "caption", "evaluate", "score"),
-    *("convert", "merge", "demo"),
+    *("convert", "merge", "serve", "demo"),
 )
 
 

@@ -1,0 +1,116 @@
+"""``llana-gmn serve``: the web page."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from .base import Command, InputErrors, progress_bar
+from .chat import add_generation_arguments, generation_options
+
+
+class Serve(Command):
+    name = "serve"
+    help = "a web page to look at NeRFs, upload more, and talk about them"
+    example = "llana-gmn serve --model model --nerfs data/nerf --port 7860"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--model", help="directory of a model, or its name on the hub (default: the one that ships)"
+        )
+        parser.add_argument(
+            "--nerfs", metavar="DIR", help="NeRFs of the gallery; searched (default: the ones that ship)"
+        )
+        parser.add_argument(
+            "--limit", type=int, default=60, metavar="N", help="most NeRFs in the gallery (default: 60)"
+        )
+        parser.add_argument(
+            "--host",
+            default="127.0.0.1",
+            help="address to listen on; 0.0.0.0 opens it to the network (default: 127.0.0.1)",
+        )
+        parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: 7860)")
+        parser.add_argument(
+            "--max-upload", type=float, default=64.0, metavar="MIB", help="largest file taken, MiB (default: 64)"
+        )
+        parser.add_argument(
+            "--quality", default="nano", help="of NeRFs fitted to meshes: nano, quick, standard (default: nano)"
+        )
+        add_generation_arguments(parser, max_new_tokens=128)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.extras import require
+
+        require("gradio", "serve")
+        from ..loading import load_model
+        from ..web.page import running
+        from ..web.state import Service
+
+        options = _options(arguments)
+        model_path = arguments.model or _default("default_model_path", "--model with the directory of a model")
+        nerfs = arguments.nerfs or _default("default_nerfs_path", "--nerfs with a directory of NeRFs")
+        errors = InputErrors(self.name, debug=arguments.debug)
+        model, processor = load_model(model_path, dtype=arguments.dtype, bits=arguments.bits)
+        ended = threading.Event()
+        with _Termination(ended), Service(model, processor, options=options) as service:
+            with progress_bar() as bar:
+                task = bar.add_task("preparing the gallery", total=None, note="")
+                service.gallery.fill(
+                    nerfs,
+                    limit=arguments.limit,
+                    on_error=errors.add,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+            with running(service, host=arguments.host, port=arguments.port) as address:
+                print(f"{address} (Ctrl-C ends it)", flush=True)
+                try:
+                    ended.wait()
+                except KeyboardInterrupt:
+                    print("llana-gmn serve: ended; uploads are removed", file=sys.stderr)
+        return errors.status
+
+
+def _options(arguments: argparse.Namespace) -> Any:
+    from gmn_encoder.fitting.presets import PRESETS
+
+    from ..web.state import ServiceOptions
+
+    if arguments.quality not in PRESETS:
+        raise ValueError(f"--quality is {arguments.quality!r}; expected one of {', '.join(PRESETS)}")
+    if arguments.beams > 1:
+        raise ValueError(f"--beams is {arguments.beams}; answers that appear as they are written need 1")
+    return ServiceOptions(
+        max_upload=round(arguments.max_upload * 2**20),
+        fit_quality=arguments.quality,
+        generation=generation_options(arguments),
+    )
+
+
+def _default(name: str, instead: str) -> Path:
+    """A model or NeRFs that ship with the package."""
+    try:
+        from .. import defaults
+
+        return getattr(defaults, name)()
+    except (ImportError, OSError) as error:
+        raise ValueError(f"nothing ships with this installation to start from; pass {instead}") from error
+
+
+class _Termination:
+    """Sets an event on SIGTERM, so that a service manager ends the server as Ctrl-C does."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __enter__(self) -> None:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGTERM, self._before)

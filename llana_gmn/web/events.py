@@ -1,0 +1,195 @@
+"""What happens on the page: from components' values to a visitor's `Session`, and back.
+
+Every handler is a generator, takes the visitor's session first (None at a first visit) and yields it first. What a visitor did
+wrong is shown as one sentence; what this program did wrong is logged, and the visitor is told that it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmn_encoder.extras import require
+
+from .gallery import FAMILY_NAMES, Exhibit
+from .state import Service, Session
+
+if TYPE_CHECKING:
+    import gradio as gr
+else:
+    gr = require("gradio", "serve")
+
+logger = logging.getLogger(__name__)
+
+ALL_FAMILIES = "all"
+FAMILY_CHOICES = [("All", ALL_FAMILIES), *((name[0].upper() + name[1:], key) for key, name in FAMILY_NAMES.items())]
+
+Messages = list[dict[str, Any]]
+
+
+def in_sentences(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """Errors of a handler as sentences on the page, without tracebacks."""
+
+    @functools.wraps(handler)
+    def wrapped(*arguments: Any, **keywords: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*arguments, **keywords)
+        except (ValueError, OSError, ImportError) as error:
+            raise gr.Error(str(error), print_exception=False, title="That did not work") from None
+        except Exception:
+            logger.exception("the web page failed")
+            raise gr.Error(
+                "Something failed on the server; its log says what.", print_exception=False, title="That did not work"
+            ) from None
+
+    return wrapped
+
+
+class Events:
+    """The handlers of one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def session(self, session: Session | None) -> Session:
+        """The visitor's; a new visitor begins with the first NeRF of the gallery."""
+        if session is None:
+            session = self._service.session()
+            if session.exhibits:
+                session.choose(session.exhibits[0].key)
+        return session
+
+    @in_sentences
+    def arrive(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
+        """-> session, gallery, first, second"""
+        session = self.session(session)
+        choices = [(exhibit.title, exhibit.key) for exhibit in session.exhibits]
+        first, second = (choices[min(number, len(choices) - 1)][1] if choices else None for number in (0, 1))
+        yield (
+            session,
+            self._tiles(session, ALL_FAMILIES),
+            gr.update(choices=choices, value=first),
+            gr.update(choices=choices, value=second),
+        )
+
+    @in_sentences
+    def filter(self, session: Session | None, family: str) -> Iterator[tuple[Any, ...]]:
+        """-> session, gallery"""
+        session = self.session(session)
+        yield session, gr.update(value=self._tiles(session, family), selected_index=None)
+
+    @in_sentences
+    def pick(self, session: Session | None, family: str, event: gr.SelectData) -> Iterator[tuple[Any, ...]]:
+        """-> session, chat"""
+        session = self.session(session)
+        shown = self._shown(session, family)
+        if not isinstance(event.index, int) or not 0 <= event.index < len(shown):
+            raise ValueError("no such NeRF in the gallery; choose one of those shown")
+        session.choose(shown[event.index].key)
+        yield session, []
+
+    @in_sentences
+    def show(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
+        """-> session, picture, facts, neighbours; the turning picture follows the still one as soon as it is rendered"""
+        session = self.session(session)
+        if (exhibit := session.chosen) is None:
+            yield session, None, "", []
+            return
+        facts = describe(exhibit)
+        near = [
+            (str(session.still(other)), f"{other.caption} · {cosine:.3f}") for other, cosine in session.neighbours()
+        ]
+        if not session.is_turning(exhibit):
+            yield session, str(session.still(exhibit)), facts, near
+        yield session, str(session.turntable(exhibit)), facts, near
+
+    @in_sentences
+    def ask(self, session: Session | None, question: str, messages: Messages) -> Iterator[tuple[Any, ...]]:
+        """-> session, question, chat"""
+        session = self.session(session)
+        asked = [*(messages or []), {"role": "user", "content": question.strip()}]
+        for answer in session.ask(question):
+            yield session, "", [*asked, {"role": "assistant", "content": answer}]
+
+    @in_sentences
+    def restart(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
+        """-> session, chat"""
+        session = self.session(session)
+        session.restart()
+        yield session, []
+
+    @in_sentences
+    def upload(
+        self,
+        session: Session | None,
+        path: str | None,
+        family: str,
+        first: str | None,
+        progress: Any = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+    ) -> Iterator[tuple[Any, ...]]:
+        """-> session, filter, gallery, chat, first, second"""
+        session = self.session(session)
+        if path is None:
+            raise ValueError("no file came; choose one first")
+
+        def step(done: int, total: int, note: str) -> None:
+            progress((done, total), desc=f"Fitting a NeRF to the mesh, {note}")
+
+        progress(0, desc="Reading the file")
+        exhibit = session.upload(Path(path), family=family, progress=step)
+        choices = [(each.title, each.key) for each in session.exhibits]
+        yield (
+            session,
+            ALL_FAMILIES,
+            gr.update(value=self._tiles(session, ALL_FAMILIES), selected_index=0),
+            [],
+            gr.update(choices=choices, value=exhibit.key),
+            gr.update(choices=choices, value=first),
+        )
+
+    @in_sentences
+    def look(self, session: Session | None, key: str | None) -> Iterator[tuple[Any, ...]]:
+        """-> session, picture of one of the two that are compared"""
+        session = self.session(session)
+        if key is None:
+            yield session, None
+            return
+        exhibit = session.find(key)
+        if not session.is_turning(exhibit):
+            yield session, str(session.still(exhibit))
+        yield session, str(session.turntable(exhibit))
+
+    @in_sentences
+    def compare(
+        self, session: Session | None, first: str | None, second: str | None, question: str, both: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        """-> session, answer about the first, about the second, about both"""
+        session = self.session(session)
+        for answers in session.compare(first, second, question, both=both):
+            yield session, *answers
+
+    def _shown(self, session: Session, family: str) -> list[Exhibit]:
+        return [exhibit for exhibit in session.exhibits if family in (ALL_FAMILIES, exhibit.family)]
+
+    def _tiles(self, session: Session, family: str) -> list[tuple[str, str]]:
+        return [(str(session.still(exhibit)), exhibit.caption) for exhibit in self._shown(session, family)]
+
+
+def describe(exhibit: Exhibit) -> str:
+    """A line about a NeRF, Markdown."""
+    nerf = exhibit.nerf
+    return (
+        f"**{markdown_text(exhibit.name)}** · {FAMILY_NAMES[nerf.family]} NeRF, {nerf.num_parameters:,} weights, "
+        "read by the model without rendering"
+    )
+
+
+def markdown_text(text: str) -> str:
+    """Text as Markdown that shows it as it is: names of uploads are the visitors'."""
+    return "".join(
+        f"\\{character}" if not character.isalnum() and character.isascii() and character != " " else character
+        for character in text
+    )

@@ -1,0 +1,60 @@
+"""Pictures for the page: a still and a turntable of a NeRF, rendered once each into a folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gmn_encoder.nerf import Nerf
+from gmn_encoder.rendering.baking import bake_nerf
+from gmn_encoder.rendering.cameras import turntable
+from gmn_encoder.rendering.images import save_images, to_images
+from gmn_encoder.rendering.marching import STEP
+from gmn_encoder.rendering.occupancy import find_occupancy
+from gmn_encoder.rendering.render import render_views
+
+STILL_SIZE, TURN_SIZE, TURN_VIEWS = 128, 176, 24
+VOXELS = 128
+_FIRST_VIEW = 3  # of the turntable's: from obliquely in front, where most objects are recognised
+_STEP = 4 * STEP  # a voxel of the baked grid is six of the released renderer's steps wide
+
+Progress = Callable[[int, int], None]
+
+
+class Pictures:
+    """Pictures of NeRFs by key, made when they are first asked for.
+
+    Args:
+        folder: where they are written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()  # one at a time: a second visitor finds the first one's
+
+    def still(self, key: str, nerf: Nerf) -> Path:
+        """A PNG of the view that the turntable begins with."""
+        return self._picture(self._folder / f"{key}.png", nerf, 1, STILL_SIZE, None)
+
+    def turntable(self, key: str, nerf: Nerf, *, progress: Progress | None = None) -> Path:
+        """A GIF of the NeRF turning. `progress` is called with rays done and all rays."""
+        return self._picture(self._folder / f"{key}.gif", nerf, TURN_VIEWS, TURN_SIZE, progress)
+
+    def is_turning(self, key: str) -> bool:
+        """Whether the turntable has been made."""
+        return (self._folder / f"{key}.gif").is_file()
+
+    def _picture(self, file: Path, nerf: Nerf, views: int, size: int, progress: Progress | None) -> Path:
+        with self._lock:
+            if not file.is_file():
+                grid = find_occupancy(nerf)
+                order = [(_FIRST_VIEW + view) % TURN_VIEWS for view in range(views)]
+                cameras = turntable(TURN_VIEWS, size=size)[order]
+                seen = render_views(
+                    bake_nerf(nerf, grid, resolution=VOXELS), cameras, grid, step=_STEP, progress=progress
+                )
+                save_images(to_images(seen, torch.ones(3)), file, seconds=6.0)
+        return file

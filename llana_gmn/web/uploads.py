@@ -1,0 +1,111 @@
+"""Files from visitors: checked, read without running anything in them, meshes fitted.
+
+What a visitor sends is a claim: extension, size, what an archive unpacks to and how many weights it holds are checked before
+anything is built from it. Errors name the file as the visitor did, never a path of the server.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gmn_encoder.architectures import NAMED_ARCHITECTURES
+from gmn_encoder.files import read_tensors
+from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerf_io import load_nerf
+from gmn_encoder.objects.meshes import EXTENSIONS as MESH_EXTENSIONS
+
+NERF_EXTENSIONS = (".pth", ".pt", ".safetensors")
+MAX_WEIGHTS = 2_000_000
+"""The largest of the paper's architectures has 78,000."""
+
+FIT_ARCHITECTURES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
+
+FitProgress = Callable[[int, int, str], None]
+
+
+def receive(path: Path, folder: Path, *, max_bytes: int) -> Path:
+    """Move an upload into a folder of its own under `folder`, where no other file stands beside it.
+
+    Raises `ValueError` for an extension that is not read here, an empty file, or one over `max_bytes`; the upload is then gone.
+    """
+    try:
+        extension, size = path.suffix.lower(), path.stat().st_size
+        if extension not in (*NERF_EXTENSIONS, *MESH_EXTENSIONS):
+            raise ValueError(
+                f"{path.name}: unknown extension {path.suffix!r}; expected a NeRF ({', '.join(NERF_EXTENSIONS)}) "
+                f"or a mesh ({', '.join(MESH_EXTENSIONS)})"
+            )
+        if size > max_bytes:
+            raise ValueError(f"{path.name}: has {size / 2**20:.1f} MiB; expected at most {max_bytes / 2**20:g} MiB")
+        folder.mkdir(parents=True)
+        name = re.sub(r"[^\w-]+", "_", path.stem).strip("_")[:60] or "upload"
+        return Path(shutil.copyfile(path, folder / f"{name}{extension}"))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def read_nerf(path: Path, *, max_bytes: int) -> Nerf:
+    """A received NeRF, or the directory of a fit. Raises what `load_nerf` raises, and `ValueError` for a file that is larger
+    than it looks."""
+    if path.is_dir():
+        return load_nerf(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > max_bytes:
+            raise ValueError(
+                f"{path}: unpacks to {unpacked / 2**20:.0f} MiB; expected at most {max_bytes / 2**20:g} MiB"
+            )
+    content, _ = read_tensors(path)
+    weights = sum(value.numel() for value in content.values() if isinstance(value, Tensor))
+    if weights > MAX_WEIGHTS:
+        raise ValueError(f"{path}: has {weights:,} weights; expected at most {MAX_WEIGHTS:,}")
+    return load_nerf(path)
+
+
+def fit_mesh(
+    path: Path, folder: Path, *, family: str, quality: str, device: torch.device, progress: FitProgress | None = None
+) -> Path:
+    """Fit a NeRF to a received mesh; returns its directory under `folder`.
+
+    Args:
+        family: "mlp", "triplane" or "hash".
+        quality: a preset of `gmn_encoder.fitting`; "nano" fits the nano architecture, others the paper's.
+        progress: called with iterations done, all iterations and the PSNR of the rays as text.
+
+    Raises:
+        ValueError: an unknown family or quality, or what `load_mesh` and the fit refuse.
+    """
+    from gmn_encoder.fitting.job import FitJob
+    from gmn_encoder.fitting.output import nerf_directory
+    from gmn_encoder.fitting.presets import preset
+    from gmn_encoder.fitting.sources import Source, from_mesh
+    from gmn_encoder.objects import ViewSettings, load_mesh
+
+    if family not in FIT_ARCHITECTURES:
+        raise ValueError(f"family is {family!r}; expected one of {', '.join(FIT_ARCHITECTURES)}")
+    settings = preset(quality, NAMED_ARCHITECTURES[FIT_ARCHITECTURES[family]].family)
+    architecture = NAMED_ARCHITECTURES[FIT_ARCHITECTURES[family] + ("-nano" if quality == "nano" else "")]
+    mesh, views = load_mesh(path), ViewSettings(n_views=settings.views, size=settings.size)
+    source = Source(
+        str(path), "upload", path.stem, lambda: from_mesh(mesh, "upload", path.stem, source=path.name, settings=views)
+    )
+    errors: list[Exception] = []
+    job = FitJob(
+        out=folder,
+        settings={architecture: settings},
+        device=device,
+        on_error=errors.append,
+        progress=lambda text, done, total, note: progress(done, total, note) if progress else None,
+    )
+    job.run([source])
+    if errors:
+        raise errors[0]
+    return nerf_directory(folder, architecture, "upload", path.stem)

@@ -1,0 +1,187 @@
+"""The server as a client sees it: over HTTP, without a browser."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from gmn_encoder.nerf import Nerf
+from llana_gmn.commands import main
+
+from .test_state import Bomb
+
+gradio_client = pytest.importorskip("gradio_client")
+pytest.importorskip("gradio")
+
+
+@pytest.fixture(scope="module")
+def address(service):
+    from llana_gmn.web.page import running
+
+    with running(service, port=0) as address:
+        yield address
+
+
+@pytest.fixture
+def client(address):
+    return gradio_client.Client(address, verbose=False, analytics_enabled=False)
+
+
+def upload(client, path):
+    return client.predict(gradio_client.handle_file(str(path)), "hash", None, api_name="/upload")
+
+
+def test_answers_are_streamed(client, service, session):
+    job = client.submit("What is it?", [], api_name="/ask")
+    final = job.result(timeout=60)
+    answers = [update[-1][-1]["content"] for update in job.outputs()]
+    session.choose(service.gallery.exhibits[0].key)  # what a visitor begins with
+    expected = list(session.ask("What is it?"))
+    texts = [answer if isinstance(answer, str) else answer[0]["text"] for answer in answers]
+    assert len(texts) > 1 and texts[-1] == expected[-1]
+    assert all(text in expected for text in texts)
+    assert final[0] == ""
+
+
+def test_comparison_and_pictures(client, service):
+    keys = [exhibit.key for exhibit in service.gallery.exhibits[:2]]
+    answers = client.predict(*keys, "What is it?", True, api_name="/compare")
+    assert len(answers) == 3 and all(answers)
+    picture, facts, near = client.predict(api_name="/show")
+    assert str(picture).endswith(".gif") and "weights" in facts and len(near) == 5
+
+
+def test_uploads(client, sent, tmp_path):
+    upload(client, sent("mine.safetensors", Nerf.random("HASH-nano", seed=5)))
+    assert "mine" in client.predict(api_name="/show")[1]
+    cases = {
+        ("bomb.pth", pickle.dumps({"mlp_base.params": Bomb(tmp_path / "ran")})): "refused, .*nothing was executed",
+        ("text.glb", b"hello"): r"is no \.glb mesh",
+        ("page.html", b"<script>"): "unknown extension '.html'",
+    }
+    for (name, content), message in cases.items():
+        with pytest.raises(Exception, match=message) as error:
+            upload(client, sent(name, content))
+        assert "Traceback" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_too_large_an_upload_is_cut_off_on_the_way(address, service):
+    """A client that does not ask first, as Gradio's own do, is refused while it sends."""
+    head = b'--cut\r\nContent-Disposition: form-data; name="files"; filename="big.pth"\r\n\r\n'
+    body = head + bytes(service.options.max_upload + 1) + b"\r\n--cut--\r\n"
+    request = urllib.request.Request(
+        f"{address}gradio_api/upload", data=body, headers={"Content-Type": "multipart/form-data; boundary=cut"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request)
+    assert error.value.code == 413 and b"maximum allowed size" in error.value.read()
+
+
+def test_errors_of_the_program_are_not_shown(client, service, monkeypatch, caplog):
+    def fail(*arguments, **keywords):
+        raise KeyError("a secret of the server")
+
+    monkeypatch.setattr(type(service), "continue_chat", fail)
+    with pytest.raises(Exception, match="Something failed on the server") as error:
+        client.predict("What is it?", [], api_name="/ask")
+    assert "secret" not in str(error.value)
+    assert "a secret of the server" in caplog.text
+
+
+def test_a_visitor_who_leaves_does_not_block_others(address, client, service, monkeypatch):
+    monkeypatch.setitem(service.options.generation, "max_new_tokens", 400)
+    leaving = gradio_client.Client(address, verbose=False, analytics_enabled=False)
+    job = leaving.submit("What is it?", [], api_name="/ask")
+    while not job.outputs():
+        time.sleep(0.05)
+    job.cancel()
+    monkeypatch.setitem(service.options.generation, "max_new_tokens", 4)
+    assert client.submit("What is it?", [], api_name="/ask").result(timeout=60)
+
+
+def test_nothing_comes_from_elsewhere(address):
+    with urllib.request.urlopen(address) as response:
+        html, headers = response.read().decode(), response.headers
+    assert "Talk to a NeRF" in html
+    fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"'](?:https?:)?//([^/\"']+)", html)
+    assert [host for host in fetched if not host.startswith("127.0.0.1")] == []
+    for name in ("googleapis", "gstatic", "cdnjs"):
+        assert name not in html
+    assert "default-src 'self'" in headers["content-security-policy"]
+    with urllib.request.urlopen(f"{address}theme.css") as response:
+        assert "http" not in re.sub(r"http://www\.w3\.org\S*", "", response.read().decode())
+
+
+def test_files_of_the_server_are_not_served(address, service, gallery_path):
+    for path in ("/etc/passwd", str(gallery_path / "hash"), __file__):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"{address}gradio_api/file={path}")
+        assert error.value.code in (403, 404)
+
+
+def test_ports_that_are_taken(service, address):
+    from llana_gmn.web.page import running
+
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match=r"cannot be listened on .*name another --port"):
+            running(service, port=taken.getsockname()[1]).__enter__()
+    with pytest.raises(ValueError, match="port is 70000; expected 0 to 65535"):
+        running(service, port=70000).__enter__()
+    assert port > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quality", "best"], "--quality is 'best'; expected one of nano"),
+        (["--beams", "2"], "--beams is 2"),
+        (["--max-upload", "0"], "uploads are limited to 0 bytes"),
+        (["--max-new-tokens", "0"], "must be at least 1"),
+    ],
+)
+def test_command_refuses(options, message, capsys):
+    assert main(["serve", "--model", "x", "--nerfs", "y", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_command_serves_until_it_is_told_to_end(tiny, gallery_path, tmp_path):
+    for part in tiny:
+        part.save_pretrained(tmp_path / "model")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    arguments = ["--model", str(tmp_path / "model"), "--nerfs", str(gallery_path), "--limit", "2", "--port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llana_gmn", "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        line = process.stdout.readline()
+        assert re.match(r"http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)", line), process.stderr.read()
+        assert list(temporary.glob("llana-gmn-serve-*"))
+        with urllib.request.urlopen(line.split()[0]) as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert not list(temporary.glob("llana-gmn-serve-*"))

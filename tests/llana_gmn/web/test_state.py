@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import threading
+import zipfile
+
+import pytest
+import torch
+from PIL import Image
+
+from gmn_encoder.architectures import MlpArchitecture
+from gmn_encoder.nerf import Nerf
+from llana_gmn import ChatSession
+from llana_gmn.web import uploads
+from llana_gmn.web.state import MAX_UPLOADS, Service, ServiceOptions
+
+CUBE = b"""ply
+format ascii 1.0
+element vertex 4
+property float x
+property float y
+property float z
+element face 4
+property list uchar int vertex_indices
+end_header
+0 0 0
+1 0 0
+0 1 0
+0 0 1
+3 0 2 1
+3 0 1 3
+3 0 3 2
+3 1 2 3
+"""
+
+
+class Bomb:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.marker),))
+
+
+def last(answers):
+    return list(answers)[-1]
+
+
+def test_conversations_are_a_visitors_own(service, tiny):
+    first, second = service.session(), service.session()
+    exhibits = service.gallery.exhibits
+    first.choose(exhibits[0].key)
+    second.choose(exhibits[1].key)
+    said = [last(first.ask("What is it?")), last(second.ask("What is it?")), last(first.ask("Sure?"))]
+    chat = ChatSession(*tiny, max_new_tokens=6)
+    chat.add_nerf(exhibits[0].nerf)
+    assert [chat.ask("What is it?"), chat.ask("Sure?")] == [said[0], said[2]]
+    first.restart()
+    assert last(first.ask("What is it?")) == said[0]
+
+
+def test_answers_grow(service, session):
+    session.choose(service.gallery.exhibits[0].key)
+    pieces = list(session.ask("What is it?"))
+    assert len(pieces) > 1
+    assert all(longer.startswith(shorter) for shorter, longer in itertools.pairwise(pieces))
+
+
+def test_one_answer_at_a_time_and_one_left_early_frees_the_model(service):
+    first, second = service.session(), service.session()
+    for session in (first, second):
+        session.choose(service.gallery.exhibits[0].key)
+    unfinished = first.ask("What is it?")
+    next(unfinished)
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (last(second.ask("What is it?")), done.set()))
+    thread.start()
+    assert not done.wait(0.5)
+    unfinished.close()
+    assert done.wait(30)
+    thread.join()
+
+
+def test_questions_that_cannot_be_answered(service, session):
+    with pytest.raises(ValueError, match="no NeRF is chosen"):
+        last(session.ask("What is it?"))
+    with pytest.raises(ValueError, match="no such NeRF"):
+        session.choose("../../etc/passwd")
+    session.choose(service.gallery.exhibits[0].key)
+    with pytest.raises(ValueError, match="the question is empty"):
+        last(session.ask("  "))
+    with pytest.raises(ValueError, match="has 2001 characters; expected at most 2000"):
+        last(session.ask("x" * 2001))
+    assert last(session.ask("What is it?"))  # the visit goes on
+
+
+def test_comparison_asks_about_each_and_both(service, session, tiny):
+    a, b = service.gallery.exhibits[0], service.gallery.exhibits[4]
+    together = ChatSession(*tiny, max_new_tokens=6)
+    together.add_nerf(a.nerf)
+    together.add_nerf(b.nerf)
+    alone = ChatSession(*tiny, max_new_tokens=6)
+    alone.add_nerf(b.nerf)
+    answers = last(session.compare(a.key, b.key, "What is it?"))
+    assert answers[1:] == [alone.ask("What is it?"), together.ask("What is it?")]
+    assert last(session.compare(a.key, b.key, "What is it?", both=False))[2] == ""
+
+
+def test_an_uploaded_nerf_is_chosen_and_only_its_visitors(service, session, sent):
+    path = sent("my chair.safetensors", Nerf.random("HASH-nano", seed=7))
+    exhibit = session.upload(path)
+    assert session.chosen is exhibit and exhibit.name == "my chair" and not path.exists()
+    assert last(session.ask("What is it?"))
+    assert exhibit.key not in [other.key for other, _ in session.neighbours()]
+    with pytest.raises(ValueError, match="no such NeRF"):
+        service.session().choose(exhibit.key)
+    folder = next(parent for parent in exhibit.nerf.source.parents if parent.parent.name == "uploads")
+    assert folder.is_dir()
+    session.close()
+    assert not folder.exists()
+
+
+def test_old_uploads_make_room(session, sent, monkeypatch):
+    monkeypatch.setattr("llana_gmn.web.state.MAX_UPLOADS", 2)
+    assert MAX_UPLOADS > 2
+    made = [session.upload(sent(f"{seed}.pth", Nerf.random("MLP-nano", seed=seed))) for seed in range(3)]
+    assert session.uploads == [made[2], made[1]]
+    assert not made[0].nerf.source.exists() and made[1].nerf.source.exists()
+
+
+def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
+    from gmn_encoder.fitting import presets
+
+    quick = {**presets._BY_PRESET["nano"], "iterations": 20, "views": 6, "size": 32}
+    monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
+    steps = []
+    exhibit = session.upload(sent("thing.ply", CUBE), family="triplane", progress=lambda *step: steps.append(step))
+    assert exhibit.family == "triplane" and exhibit.name == "thing"
+    assert steps[-1][:2] == (20, 20) and steps[-1][2].endswith("dB")
+    assert last(session.ask("What is it?"))
+    gif = Image.open(session.turntable(exhibit))
+    assert gif.n_frames > 8 and session.is_turning(exhibit)
+
+
+def test_refused_uploads_say_why_run_nothing_and_leave_nothing(service, session, sent, tmp_path):
+    before = session.uploads
+    cases = {
+        ("notes.docx", b"PK"): r"notes\.docx: unknown extension '\.docx'; expected a NeRF \(.*\) or a mesh \(.*\)",
+        ("text.glb", b"hello"): r"text\.glb: is no \.glb mesh, or cut short",
+        ("big.pth", bytes((1 << 20) + 1)): r"big\.pth: has 1\.0 MiB; expected at most 1 MiB",
+        ("empty.safetensors", b""): r"empty\.safetensors: is empty",
+        (
+            "bomb.pth",
+            pickle.dumps({"mlp_base.params": Bomb(tmp_path / "ran")}),
+        ): r"bomb\.pth: refused, .*nothing was executed",
+        ("noise.pth", b"\x00" * 100): r"noise\.pth: ",
+    }
+    for (name, content), message in cases.items():
+        with pytest.raises(ValueError, match=message) as error:
+            session.upload(sent(name, content))
+        assert str(service.folder) not in str(error.value) and str(tmp_path) not in str(error.value)
+        assert not (tmp_path / name).exists()
+    assert not (tmp_path / "ran").exists()
+    assert session.uploads == before
+    assert not list((service.folder / "uploads").rglob("bomb.pth"))
+
+
+def test_uploads_that_are_larger_than_they_look(session, sent, tmp_path):
+    packed = tmp_path / "zip.pth"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(8 << 20))
+    assert packed.stat().st_size < 1 << 16
+    with pytest.raises(ValueError, match=r"zip\.pth: unpacks to 8 MiB; expected at most 1 MiB"):
+        session.upload(packed)
+    one = torch.zeros(1).expand(3, 4000, 4000, 16)  # a storage of four bytes
+    torch.save({"mlp_base.params": torch.zeros(4), "encoding.params": one}, tmp_path / "strides.pth")
+    with pytest.raises(ValueError, match=r"strides\.pth: has 768,000,004 weights; expected at most 2,000,000"):
+        session.upload(tmp_path / "strides.pth")
+
+
+def test_a_mesh_reads_no_file_of_the_server(session, sent, tmp_path):
+    """Buffers of a .gltf may name files; an upload stands alone, and none outside is read."""
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(range(36)))
+    gltf = (
+        '{"asset":{"version":"2.0"},"buffers":[{"uri":"%s","byteLength":36}],'
+        '"bufferViews":[{"buffer":0,"byteOffset":0,"byteLength":36}],'
+        '"accessors":[{"bufferView":0,"componentType":5126,"count":3,"type":"VEC3"}],'
+        '"meshes":[{"primitives":[{"attributes":{"POSITION":0}}]}],"nodes":[{"mesh":0}],"scenes":[{"nodes":[0]}],"scene":0}'
+    )
+    for uri in (str(secret), "../" * 12 + str(secret).lstrip("/")):
+        with pytest.raises(ValueError, match=r"leak\.gltf: .*(secret|escapes|not a|FileNotFound)"):
+            session.upload(sent("leak.gltf", (gltf % uri).encode()))
+
+
+def test_the_folder_goes_with_the_service(tiny):
+    with Service(*tiny) as service:
+        folder = service.folder
+        (folder / "uploads").mkdir()
+        (folder / "uploads" / "x").write_text("x")
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="limited to 0 bytes"):
+        ServiceOptions(max_upload=0)
+
+
+def test_fits_of_unknown_kinds(tmp_path):
+    with pytest.raises(ValueError, match="family is 'cube'; expected one of mlp, triplane, hash"):
+        uploads.fit_mesh(tmp_path / "a.ply", tmp_path, family="cube", quality="nano", device=torch.device("cpu"))
+
+
+def test_weights_of_the_largest_architecture_are_taken():
+    from gmn_encoder import PAPER_ARCHITECTURES
+
+    assert max(each.num_parameters for each in PAPER_ARCHITECTURES.values()) < uploads.MAX_WEIGHTS
+    assert MlpArchitecture().num_parameters < uploads.MAX_WEIGHTS
