@@ -24,7 +24,7 @@ from gmn_encoder.encoder import GmnEncoder
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..loading import ADAPTER_CONFIG, adapter_base
 from ..modeling import FrozenGmnEncoder
-from .recipe import TrainingRecipe
+from .recipe import NEW, TrainingRecipe
 
 _BACKBONE = "language_model"
 
@@ -94,7 +94,11 @@ def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> 
     Raises `ValueError` where `lora_targets` are no layers of the backbone.
     """
     if recipe.trainable == "full":
-        return model.requires_grad_(True)
+        model.requires_grad_(True)
+        if recipe.model == NEW:
+            # Its weights undo a large common mean (`small.whiten_projector`): any step of Adam would bring that back.
+            model.projector[0].requires_grad_(False)
+        return model
     model.projector.float()
     peft = _adapter(model, recipe)
     for parameter in peft.parameters():
