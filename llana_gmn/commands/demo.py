@@ -1,49 +1,42 @@
-"""``llana-gmn demo``: the main job on what the package can make by itself."""
+"""``llana-gmn demo``: the main job on what the package ships."""
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
-from .base import Command
+from .base import Command, progress_bar
 
 
 class DemoCommand(Command):
     name = "demo"
-    help = "make NeRF files of all three families with random weights, read them, and embed them with a random encoder"
+    help = (
+        "embed, describe, question, retrieve and score the NeRFs that ship, with the model that ships; writes a report"
+    )
     example = "llana-gmn demo --out demo"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--out", default="demo", metavar="DIR", help="where files go (default: demo)")
+        parser.add_argument("--model", metavar="DIR", help="another model than the one that ships")
+        parser.add_argument("--nerfs", metavar="DIR", help="other NeRFs, with their objects.json")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        import torch
+        from llana_eval.demo import run_demo
+        from llana_gmn.defaults import default_model_path, default_nerfs_path
+        from llana_gmn.loading import load_model
 
-        from gmn_encoder import PAPER_ARCHITECTURES, GmnEncoder, Nerf, load_nerf, save_nerf
+        model, processor = load_model(arguments.model or default_model_path())
+        nerfs = Path(arguments.nerfs) if arguments.nerfs else default_nerfs_path()
+        with progress_bar() as bar:
+            tasks: dict[str, int] = {}
 
-        from .inspect import describe, format_description
+            def progress(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total, note="")
+                bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
 
-        out = Path(arguments.out)
-        names = ("MLP", "TRI", "HASH")
-        files = [
-            save_nerf(Nerf.random(PAPER_ARCHITECTURES[name], seed=i), out / "nerf" / PAPER_ARCHITECTURES[name].family)
-            for i, name in enumerate(names)
-        ]
-        torch.manual_seed(0)
-        GmnEncoder().save_pretrained(out / "encoder")
-        encoder = GmnEncoder.from_pretrained(out / "encoder")
-        nerfs = [load_nerf(file) for file in files]
-        for nerf in nerfs:
-            print(format_description(describe(nerf)))
-        for nerf in nerfs:
-            start = time.perf_counter()
-            (embedding,) = encoder.encode([nerf])
-            print(
-                f"{nerf.architecture.name}: {embedding.numel()}-dimensional embedding, norm {embedding.norm():.3f}, "
-                f"in {1000 * (time.perf_counter() - start):.0f} ms"
-            )
-        print(
-            f"The weights are random: this shows that files are read and embedded, not what they look like. Files in {out}."
-        )
+            result = run_demo(model, processor, nerfs, arguments.out, progress=progress)
+        for table in result.tables:
+            print(table.text())
+        print(f"The report, with pictures and answers: {result.report}")
         return 0

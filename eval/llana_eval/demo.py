@@ -1,0 +1,165 @@
+"""The main job on what ships: embed NeRFs of three families, describe them, answer questions, retrieve, score, report.
+
+No object of it was trained on. A procedural object has references to score against; a real one has its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmn_encoder.embedding_sets import FAMILY_NAMES, EmbeddingSet, embed_split
+from gmn_encoder.files import StrPath
+from llana_gmn.caption import caption_nerfs
+from llana_gmn.defaults import DefaultObject, default_objects
+
+from .answer_page import write_gallery
+from .benchmark import ANSWER_NAME, answer, load_benchmark, result_records
+from .class_naming import NamedObject, class_words, named_class, naming_accuracy
+from .class_table import class_name
+from .retrieval_benchmark import retrieval_table, run_retrieval
+from .scoring import score_captions
+from .tables import Column, Table
+from .tasks import load_task
+
+QUESTION = "Describe this object briefly."
+METRICS = ("bleu-1", "rouge-l")
+
+Progress = Callable[[str, int, int], Any]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found: the tables of its report, and the path of that."""
+
+    tables: tuple[Table, ...]
+    report: Path
+
+
+def run_demo(
+    model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress: Progress = lambda what, done, total: None
+) -> DemoResult:
+    """Do everything and write ``<out>/report.html``; embeddings stay in `out` and are not made again.
+
+    Args:
+        model, processor: of `load_model`.
+        nerfs: directory with ``objects.json`` and the families' NeRFs, see `llana_gmn.defaults`.
+        out: directory to write to.
+        progress: hears what is done, how much of it, and of how much.
+
+    Raises:
+        FileNotFoundError, ValueError: NeRFs or texts that are missing or broken.
+    """
+    out, objects = Path(out), default_objects(nerfs)
+    kinds = {(each.class_id, each.nerf_id): each for each in objects}
+    sets = _embed(model, nerfs, out, len(objects), progress)
+    rows, page, places = [], [], []
+    for family, members in sets.items():
+        captions = _describe(model, processor, members.values, f"describing {family}", progress)
+        without = _describe(model, processor, torch.zeros(1, members.values.shape[1]), "without a NeRF", progress)
+        answers, records, questioned = _ask(model, processor, nerfs, family, progress)
+        rows.append(_row(family, members, captions, without[0], kinds, answers))
+        for path, object_id, caption in zip(members.paths, members.object_ids, captions, strict=True):
+            about = kinds[object_id]
+            page.append(_record(about, family, caption))
+            places.append(Path(path))
+        page += records
+        places += questioned
+    columns: list[str | Column] = ["Family", *(Column(name, digits=1) for name in _COLUMNS)]
+    note = (
+        "Shares of descriptions that name the class, and scores of answers to questions about the procedural objects."
+    )
+    tables = (
+        Table("Unseen objects", columns, rows, note=note),
+        retrieval_table(run_retrieval(sets), method="this encoder"),
+    )
+    write_gallery(
+        out / "report.html",
+        "Talking to NeRFs",
+        page,
+        places,
+        tables=tables,
+        count=90,
+        progress=lambda done, total: progress("writing the report", done, total),
+    )
+    return DemoResult(tables, out / "report.html")
+
+
+_COLUMNS = (
+    "class named, procedural (%)", "class named, real (%)", "without a NeRF (%)", "answers, BLEU-1", "answers, ROUGE-L",
+)  # fmt: skip
+
+
+def _embed(model: Any, nerfs: Path, out: Path, count: int, progress: Progress) -> dict[str, EmbeddingSet]:
+    sets, done = {}, 0
+    encoder = model.nerf_encoder.encoder if hasattr(model.nerf_encoder, "encoder") else model.nerf_encoder
+    for directory, name in FAMILY_NAMES.items():
+        sets[name], errors = embed_split(
+            nerfs, encoder, family=directory, split=None, out=out / f"{directory}.safetensors", batch_size=16
+        )
+        if errors:
+            raise ValueError(errors[0])
+        done += len(sets[name])
+        progress("embedding", done, count * len(FAMILY_NAMES))
+    return sets
+
+
+def _describe(model: Any, processor: Any, embeddings: Any, what: str, progress: Progress) -> list[str]:
+    captions = []
+    found = caption_nerfs(model, processor, list(embeddings), question=QUESTION, batch_size=32, max_new_tokens=48)
+    for _, caption in found:
+        captions.append(caption)
+        progress(what, len(captions), len(embeddings))
+    return captions
+
+
+def _ask(
+    model: Any, processor: Any, nerfs: Path, family: str, progress: Progress
+) -> tuple[dict[str, float], list[dict[str, Any]], list[Path]]:
+    """Scores, records and NeRFs of the questions about a family's procedural objects."""
+    directory = {name: each for each, name in FAMILY_NAMES.items()}[family]
+    benchmark = load_benchmark(load_task("single_round"), nerfs, family=directory)
+    given = {}
+    for record in answer(model, processor, benchmark.items, batch_size=32, max_new_tokens=48):
+        given[record[ANSWER_NAME]] = record
+        progress(f"answering questions about {family}", len(given), len(benchmark.items))
+    scored = score_captions(result_records(benchmark, given), metrics=METRICS)
+    return scored["overall_scores"], scored["results"], [item.nerf for item in benchmark.items]
+
+
+def _row(
+    family: str,
+    members: EmbeddingSet,
+    captions: Sequence[str],
+    without: str,
+    kinds: dict[tuple[str, str], DefaultObject],
+    scores: dict[str, float],
+) -> list[Any]:
+    words = class_words()
+    shares: list[float | None] = []
+    for kind in ("procedural", "real"):
+        chosen = [i for i, object_id in enumerate(members.object_ids) if kinds[object_id].kind == kind]
+        named = [
+            NamedObject(members.object_ids[i][1], family, class_name(members.object_ids[i][0]), members.values[i])
+            for i in chosen
+        ]
+        said = [captions[i] for i in chosen]
+        shares.append(100 * naming_accuracy(named, said, words)["accuracy"] if chosen else None)
+    guess = named_class(without, words)
+    blind = sum(class_name(class_id) == guess for class_id in members.class_ids) / len(members)
+    return [family, *shares, 100 * blind, *(float(scores[name]) for name in METRICS)]
+
+
+def _record(about: DefaultObject, family: str, caption: str) -> dict[str, Any]:
+    reference = class_name(about.class_id) + (f" ({about.attribution})" if about.attribution else "")
+    return {
+        "object_id": f"{about.nerf_id} as {family}",
+        "question": QUESTION,
+        "ground_truth": reference,
+        "model_output": caption,
+        "scores": {},
+    }
