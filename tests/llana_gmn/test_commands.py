@@ -146,7 +146,14 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
         "--out",
         tmp_path / "o.npz",
     ]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, env=environment(), text=True)
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+        # Where the tests run in the background, their children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "o.npz.partial").exists():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
