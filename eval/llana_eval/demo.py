@@ -96,10 +96,14 @@ _COLUMNS = (
 
 def _embed(model: Any, nerfs: Path, out: Path, count: int, progress: Progress) -> dict[str, EmbeddingSet]:
     sets, done = {}, 0
-    encoder = model.nerf_encoder.encoder if hasattr(model.nerf_encoder, "encoder") else model.nerf_encoder
     for directory, name in FAMILY_NAMES.items():
         sets[name], errors = embed_split(
-            nerfs, encoder, family=directory, split=None, out=out / f"{directory}.safetensors", batch_size=16
+            nerfs,
+            model.nerf_encoder,
+            family=directory,
+            split=None,
+            out=out / f"{directory}.safetensors",
+            batch_size=16,
         )
         if errors:
             raise ValueError(errors[0])
