@@ -6,6 +6,7 @@ while they are built.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 from collections.abc import Iterator
@@ -37,6 +38,13 @@ def start_processes(*, deepspeed: bool = False) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Embedding a data set on the main process may take longer than the usual half hour.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=timedelta(days=1))
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter does: what still runs then can abort a process that is done."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
