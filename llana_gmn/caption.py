@@ -7,14 +7,14 @@ Files are written so that an interrupted run continues where it stopped, with an
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from gmn_encoder.ahead import ahead
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerf import Nerf
 from gmn_encoder.nerf_io import load_nerf
@@ -26,7 +26,6 @@ from .record_file import RecordFile, remove_records
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
 
-_T = TypeVar("_T")
 _Loaded = tuple[int, Any, list[str]]  # place, NeRF, questions
 OnError = Callable[[int, Exception], None]
 
@@ -107,7 +106,7 @@ def _converse(
     def load(places: Sequence[int]) -> list[_Loaded]:
         return [(i, nerf, list(questions[i])) for i in places for nerf in _load(nerfs[i], i, on_error)]
 
-    for number, loaded in enumerate(_ahead(load, windows)):
+    for number, loaded in enumerate(ahead(load, windows)):
         torch.manual_seed(seed + number)
         answers: dict[int, list[str]] = {i: [] for i, _, _ in loaded}
         for turn in range(max((len(asked) for _, _, asked in loaded), default=0)):
@@ -129,7 +128,7 @@ def _answer_turn(
     lengths = {text: len(processor.tokenizer(text)["input_ids"]) for text in set(texts.values())}
     items.sort(key=lambda item: (lengths[texts[item[0]]], _architecture_key(item[1]), item[0]))
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    prepared = _ahead(lambda batch: _inputs(processor, batch, answers), batches)
+    prepared = ahead(lambda batch: _inputs(processor, batch, answers), batches)
     for batch, inputs in zip(batches, prepared, strict=True):
         ids = model.generate(**inputs.to(model.device), **options)
         for (i, _, _), text in zip(batch, processor.post_process(ids, inputs), strict=True):
@@ -172,19 +171,6 @@ def _messages(nerf: Any, questions: Sequence[str], answers: Sequence[str]) -> li
     for answer, question in zip(answers, others, strict=True):
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
     return messages
-
-
-def _ahead(function: Callable[[Any], _T], items: Iterable[Any]) -> Iterator[_T]:
-    """The function of each item, one item ahead of its reader, in a thread of its own."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
-        pending: concurrent.futures.Future[_T] | None = None
-        for item in items:
-            submitted = pool.submit(function, item)
-            if pending is not None:
-                yield pending.result()
-            pending = submitted
-        if pending is not None:
-            yield pending.result()
 
 
 class CaptionFile(RecordFile):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.whitening import whitening_within_groups
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
@@ -94,20 +95,14 @@ def whiten_projector(
     first = model.projector[0]
     if len(embeddings) < 2 or not isinstance(first, nn.Linear):
         return
-    values = embeddings.double()
-    names = sorted(set(groups)) if groups is not None else [""]
-    number = torch.tensor([names.index(group) for group in groups]) if groups is not None else torch.zeros(len(values))
-    means = torch.stack([values[number == i].mean(dim=0) for i in range(len(names))])
-    centre = means.mean(dim=0)
-    # The rows of a full basis beyond the first ones are orthogonal to all differences of means.
-    basis = torch.linalg.svd(means - centre, full_matrices=True)[2][len(names) - 1 :]
-    within = (values - means[number.long()]) @ basis.T
-    variance, axes = torch.linalg.eigh(within.T @ within / len(within))
-    deviation = variance.clamp(min=0).sqrt()
-    if not float(deviation.max()) > 0:
+    names = sorted(set(groups)) if groups is not None else []
+    numbers = [names.index(group) for group in groups] if groups is not None else [0] * len(embeddings)
+    values, number = embeddings.double(), torch.tensor(numbers)
+    centre, whiten = whitening_within_groups(values, number, floor=_FLOOR)
+    if not bool(whiten.any()):
         return
-    whiten = (axes / deviation.clamp(min=_FLOOR * float(deviation.max()))).T @ basis
-    seen = (values - means[number.long()]) @ whiten.T
+    # The deviations that count as more than they are leave less than one on average.
+    seen = (values - centre) @ whiten.T
     whiten = whiten / seen.square().mean().sqrt()
     weight = first.weight[:, : len(whiten)] @ whiten.to(first.weight)
     first.weight.copy_(weight)

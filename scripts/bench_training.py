@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 from gmn_encoder import Nerf, save_nerf
+from gmn_encoder.architectures import FAMILY_NAMES
 from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import released_cameras, sphere
@@ -38,7 +39,6 @@ from gmn_encoder.training.model import TrainedModel
 from gmn_encoder.training.recipe import load_recipe
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
-FAMILIES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
 OBJECTS, PAPER_EPOCHS = 31744, 250
 STAGES = ("teacher", "data", "encoder forward", "decoder forward", "decoder backward", "encoder backward", "optimiser")
 
@@ -49,7 +49,7 @@ def make_set(root: Path, objects: int) -> None:
     names = [f"class/{i:03d}" for i in range(objects)]
     (root / "train.txt").write_text("".join(f"{name}\n" for name in names))
     for i, name in enumerate(names):
-        for family, architecture in FAMILIES.items():
+        for family, architecture in FAMILY_NAMES.items():
             save_nerf(Nerf.random(architecture, seed=i), root / family / name)
             write_occupancy(grid, root / family / name / GRID_NAME)
             write_cameras(cameras, root / family / name / "transforms_train.json")

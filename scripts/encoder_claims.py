@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from gmn_encoder import GmnEncoder, load_nerf
-from gmn_encoder.architectures import NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
+from gmn_encoder.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.datasets import NerfDataset
-from gmn_encoder.embedding_sets import EmbeddingSet, embed_split
-from gmn_encoder.files import write_bytes, write_json
+from gmn_encoder.embedding_sets import EmbeddingSet, embed_split, join_embeddings
+from gmn_encoder.files import read_tensors, write_bytes, write_json, write_safetensors
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import nerf_directory, split_of
 from gmn_encoder.fitting.presets import preset
@@ -37,7 +37,6 @@ from llana_eval.plots import embedding_figure, project, save_figure
 from llana_eval.retrieval_benchmark import retrieval_table, run_retrieval
 from llana_eval.tables import Table, published_table
 
-FAMILIES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
 LOSSES = {"r": "L_R", "rc": "L_R+C", "c": "L_C"}
 CHANGES = {
     "MLP-nano": {"1L": {"hidden_layers": 1}, "16H": {"hidden_dim": 16}},
@@ -82,12 +81,11 @@ def embed_unseen(
     """Name of the architecture -> embeddings of the test objects."""
     sets = {}
     for name, architecture in unseen_architectures().items():
-        file = keep / f"unseen-{name}.pt"
+        file = keep / f"unseen-{name}.safetensors"
         if not file.is_file():
             nerfs = [load_nerf(nerf_directory(out, architecture, *each), architecture) for each in object_ids]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(encoder.encode(nerfs, batch_size=16), file)
-        values = torch.load(file, weights_only=True)
+            write_safetensors({"embeddings": encoder.encode(nerfs, batch_size=16)}, file)
+        values = read_tensors(file)[0]["embeddings"]
         none = ("",) * len(object_ids)
         sets[name] = EmbeddingSet(values, tuple(object_ids), (name,) * len(object_ids), none)
     return sets
@@ -95,7 +93,7 @@ def embed_unseen(
 
 def embed(encoder: GmnEncoder, data: Path, split: str | None, keep: Path) -> dict[str, EmbeddingSet]:
     sets = {}
-    for family, name in FAMILIES.items():
+    for family, name in FAMILY_NAMES.items():
         out = keep / f"{split or data.name}-{family}.safetensors"
         sets[name], errors = embed_split(data, encoder, family=family, split=split, out=out, batch_size=16)
         for message in errors:
@@ -145,8 +143,6 @@ def measure(loss: str, arguments: argparse.Namespace, options: ClassifierOptions
     tables["retrieval"] = [retrieval_table(run_retrieval(test), method=method)]
     if real:
         tables["real objects, retrieval"] = [retrieval_table(run_retrieval(real), method=method)]
-    from gmn_encoder.embedding_sets import join_embeddings
-
     everything = join_embeddings(test.values())
     figure = embedding_figure(project(everything.values, seed=0), everything, title=f"{method}, test objects")
     save_figure(figure, arguments.out / f"tsne_{loss}.png")
@@ -158,12 +154,8 @@ def merged(tables: list[Table]) -> Table:
     first, rows = tables[0], []
     for table in tables:
         rows += [row for row in table.rows if row not in rows]
-    group = (
-        None
-        if first.group_by is None
-        else [c.name if hasattr(c, "name") else c for c in first.columns].index(first.group_by)
-    )
-    if group is not None:
+    if first.group_by is not None:
+        group = [column.name for column in first.columns].index(first.group_by)
         order = list(dict.fromkeys(row[group] for row in rows))
         rows.sort(key=lambda row: order.index(row[group]))
     return Table(first.title, first.columns, rows, note=first.note, group_by=first.group_by)

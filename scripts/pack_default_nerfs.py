@@ -15,13 +15,13 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from gmn_encoder.architectures import FAMILIES
 from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.files import atomic_directory, write_json
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerf_io import WEIGHTS_NAME
 from llana_gmn.defaults import OBJECTS_NAME, DefaultObject
 
-_FAMILIES = ("mlp", "triplane", "hash")
 _VIEW = Path("train", "00.png")
 
 
@@ -47,7 +47,7 @@ def read_manifest(path: Path) -> dict[str, dict]:
 
 
 def copy(root: Path, out: Path, object_id: tuple[str, str]) -> None:
-    for family in _FAMILIES:
+    for family in FAMILIES:
         here, there = root.joinpath(family, *object_id), out.joinpath(family, *object_id)
         there.mkdir(parents=True)
         for name in (WEIGHTS_NAME, FIT_NAME):
@@ -70,11 +70,11 @@ def main() -> None:
     manifest = read_manifest(arguments.manifest)
     objects = []
     with atomic_directory(arguments.out, replace=True) as out:
-        made = choose(PairedDataset(arguments.procedural, _FAMILIES, split="test").object_ids, arguments.per_class)
+        made = choose(PairedDataset(arguments.procedural, FAMILIES, split="test").object_ids, arguments.per_class)
         for object_id in made:
             copy(arguments.procedural, out, object_id)
             objects.append(DefaultObject(*object_id, "procedural"))
-        for object_id in choose(PairedDataset(arguments.real, _FAMILIES).object_ids, arguments.per_class):
+        for object_id in choose(PairedDataset(arguments.real, FAMILIES).object_ids, arguments.per_class):
             copy(arguments.real, out, object_id)
             words = attribution(arguments.real.joinpath("hash", *object_id), manifest)
             objects.append(DefaultObject(*object_id, "real", words))

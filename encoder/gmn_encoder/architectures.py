@@ -215,6 +215,9 @@ FAMILIES: dict[str, type[NerfArchitecture]] = {
     cls.family: cls for cls in (MlpArchitecture, TriplaneArchitecture, HashArchitecture)
 }
 
+FAMILY_NAMES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
+"""The paper's name of each family, which is also that of the architecture that encoders train on."""
+
 PAPER_ARCHITECTURES: dict[str, NerfArchitecture] = {
     "MLP": MlpArchitecture(),
     "MLP-2L": MlpArchitecture(hidden_layers=2),

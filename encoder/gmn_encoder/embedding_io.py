@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .ahead import ahead
 from .architectures import NerfArchitecture
 from .encoder import GmnEncoder
 from .files import StrPath, read_tensors, write_bytes, write_json, write_safetensors
@@ -151,22 +152,16 @@ class EmbeddingJob:
         missing = [chunk for chunk in self._share(rank, world_size) if not self._chunk_file(chunk).exists()]
         on_chunk(self.share_size(rank, world_size) - sum(len(self._members(chunk)) for chunk in missing))
         with ThreadPoolExecutor(_LOADERS) as pool:
-            for chunk, loaded in zip(missing, self._prefetch(missing, pool), strict=True):
+            # The NeRFs of a chunk, or why they could not be read, are read while the chunk before is embedded.
+            read = ahead(
+                lambda chunk: list(pool.map(self._load, (self.paths[i] for i in self._members(chunk)))), missing
+            )
+            for chunk, loaded in zip(missing, read, strict=True):
                 self._write_chunk(chunk, loaded)
                 on_chunk(len(loaded))
 
     def _members(self, chunk: int) -> range:
         return range(chunk * CHUNK_SIZE, min((chunk + 1) * CHUNK_SIZE, len(self.paths)))
-
-    def _prefetch(self, chunks: Sequence[int], pool: ThreadPoolExecutor) -> Iterator[list[Nerf | str]]:
-        """The NeRFs of each chunk, or why they could not be read, read while the chunk before is embedded."""
-        ahead = None
-        for chunk in chunks:
-            current, ahead = ahead, [pool.submit(self._load, self.paths[i]) for i in self._members(chunk)]
-            if current is not None:
-                yield [future.result() for future in current]
-        if ahead is not None:
-            yield [future.result() for future in ahead]
 
     def _load(self, path: str) -> Nerf | str:
         try:

@@ -19,13 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .architectures import FAMILY_NAMES
 from .datasets import SPLITS, NerfDataset, ObjectId
 from .embedding_io import EMBEDDINGS_KEY, EmbeddingJob
 from .encoder import GmnEncoder
 from .files import StrPath, read_tensors
-
-FAMILY_NAMES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
-"""Directories of the released data and the paper's names for what is in them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,13 @@ import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmn_encoder.files import StrPath, write_bytes
 
 from .gallery import view
 from .report import LABELS, html_page
 from .tables import Table
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _SIDE = 160
 _EMBEDDINGS = (".npy", ".h5")
@@ -77,13 +74,8 @@ def spread(total: int, count: int) -> list[int]:
 
 def view_uri(nerf: StrPath, *, size: int = _SIDE) -> str:
     """A view of a NeRF (`gallery.view`) as a ``data:`` URI of a PNG. Raises what `load_nerf` raises."""
-    return image_uri(view(nerf, size=size))
-
-
-def image_uri(image: Image.Image) -> str:
-    """A picture as a ``data:`` URI of a PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    view(nerf, size=size).save(buffer, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from gmn_encoder.embedding_sets import FAMILY_NAMES, EmbeddingSet, embed_split
+from gmn_encoder.architectures import FAMILY_NAMES
+from gmn_encoder.embedding_sets import EmbeddingSet, embed_split
 from gmn_encoder.files import StrPath
 from llana_gmn.caption import caption_nerfs
 from llana_gmn.defaults import DefaultObject, default_objects
@@ -58,10 +59,11 @@ def run_demo(
     kinds = {(each.class_id, each.nerf_id): each for each in objects}
     sets = _embed(model, nerfs, out, len(objects), progress)
     rows, page, places = [], [], []
-    for family, members in sets.items():
+    for directory, family in FAMILY_NAMES.items():
+        members = sets[family]
         captions = _describe(model, processor, members.values, f"describing {family}", progress)
         without = _describe(model, processor, torch.zeros(1, members.values.shape[1]), "without a NeRF", progress)
-        answers, records, questioned = _ask(model, processor, nerfs, family, progress)
+        answers, records, questioned = _ask(model, processor, nerfs, directory, progress)
         rows.append(_row(family, members, captions, without[0], kinds, answers))
         for path, object_id, caption in zip(members.paths, members.object_ids, captions, strict=True):
             about = kinds[object_id]
@@ -122,15 +124,14 @@ def _describe(model: Any, processor: Any, embeddings: Any, what: str, progress: 
 
 
 def _ask(
-    model: Any, processor: Any, nerfs: Path, family: str, progress: Progress
+    model: Any, processor: Any, nerfs: Path, directory: str, progress: Progress
 ) -> tuple[dict[str, float], list[dict[str, Any]], list[Path]]:
     """Scores, records and NeRFs of the questions about a family's procedural objects."""
-    directory = {name: each for each, name in FAMILY_NAMES.items()}[family]
     benchmark = load_benchmark(load_task("single_round"), nerfs, family=directory)
     given = {}
     for record in answer(model, processor, benchmark.items, batch_size=32, max_new_tokens=48):
         given[record[ANSWER_NAME]] = record
-        progress(f"answering questions about {family}", len(given), len(benchmark.items))
+        progress(f"answering questions about {FAMILY_NAMES[directory]}", len(given), len(benchmark.items))
     scored = score_captions(result_records(benchmark, given), metrics=METRICS)
     return scored["overall_scores"], scored["results"], [item.nerf for item in benchmark.items]
 

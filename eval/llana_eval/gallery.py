@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from gmn_encoder.embedding_sets import FAMILY_NAMES, EmbeddingSet, family_of
+from gmn_encoder.architectures import FAMILY_NAMES
+from gmn_encoder.embedding_sets import EmbeddingSet, family_of
 from gmn_encoder.files import StrPath, atomic_path
 from gmn_encoder.nerf_io import load_nerf
 from gmn_encoder.rendering.cameras import default_view

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .base import Command, progress_bar
+from .base import Command, stage_progress
 
 
 class DemoCommand(Command):
@@ -27,14 +27,7 @@ class DemoCommand(Command):
 
         model, processor = load_model(arguments.model or default_model_path())
         nerfs = Path(arguments.nerfs) if arguments.nerfs else default_nerfs_path()
-        with progress_bar() as bar:
-            tasks: dict[str, int] = {}
-
-            def progress(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total, note="")
-                bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
+        with stage_progress() as progress:
             result = run_demo(model, processor, nerfs, arguments.out, progress=progress)
         for table in result.tables:
             print(table.text())

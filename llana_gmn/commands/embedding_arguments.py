@@ -32,7 +32,8 @@ def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
     """The embeddings of files, by family: the paper's in its order, then others as they come."""
-    from gmn_encoder.embedding_sets import FAMILY_NAMES, join_embeddings, read_embeddings
+    from gmn_encoder.architectures import FAMILY_NAMES
+    from gmn_encoder.embedding_sets import join_embeddings, read_embeddings
 
     sets = []
     for name in names:
@@ -48,8 +49,9 @@ def embed_families(
     arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors
 ) -> list[dict[str, EmbeddingSet]]:
     """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`."""
+    from gmn_encoder.architectures import FAMILY_NAMES
     from gmn_encoder.datasets import NerfDataset
-    from gmn_encoder.embedding_sets import FAMILY_NAMES, embed_split
+    from gmn_encoder.embedding_sets import embed_split
     from gmn_encoder.encoder import GmnEncoder
 
     if arguments.encoder is None:

@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Command, InputErrors, process_state, progress_bar
+from .base import Command, InputErrors, process_state, progress_bar, stage_progress
 from .chat import add_generation_arguments, generation_options
 from .score import (
     add_score_arguments,
     metric_names,
     overall_table,
     scored_records,
-    scoring_progress,
 )
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def _report(
         raise ValueError(f"{stem}.jsonl: holds no answers; nothing to score")
     results = Path(f"{stem}.json")
     write_bytes((json.dumps(records, indent=2, ensure_ascii=False) + "\n").encode(), results)
-    with scoring_progress() as step:
+    with stage_progress() as step:
         scores = scored_records(records, arguments, step)
     write_scores(scores, scores_path(results), extra={"run": {**settings, "batch_size": arguments.batch_size}})
     tables = captioning_tables(

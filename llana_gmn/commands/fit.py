@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from gmn_encoder.fitting.presets import FitSettings
     from gmn_encoder.fitting.sources import Source
 
-_DEFAULT_NAMES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
-
 
 class FitCommand(Command):
     name = "fit"
@@ -94,15 +92,15 @@ class FitCommand(Command):
 
 def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettings]:
     """The settings of each architecture asked for."""
-    from gmn_encoder.architectures import parse_architecture
+    from gmn_encoder.architectures import FAMILY_NAMES, parse_architecture
     from gmn_encoder.fitting.presets import preset
 
     names = []
     for text in arguments.family or ([] if arguments.architecture else ["hash"]):
         for family in text.split(","):
-            if family not in _DEFAULT_NAMES:
-                raise ValueError(f"--family is {family!r}; expected one or more of {', '.join(_DEFAULT_NAMES)}")
-            names.append(_DEFAULT_NAMES[family])
+            if family not in FAMILY_NAMES:
+                raise ValueError(f"--family is {family!r}; expected one or more of {', '.join(FAMILY_NAMES)}")
+            names.append(FAMILY_NAMES[family])
     names += [name for text in arguments.architecture or [] for name in text.split(",")]
     changes: dict[str, Any] = {
         key: value for key in ("views", "size", "iterations") if (value := getattr(arguments, key)) is not None

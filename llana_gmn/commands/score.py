@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, stage_progress
 
 if TYPE_CHECKING:
     from llana_eval.bootstrap import BootstrapSettings, Difference
@@ -42,7 +41,7 @@ class Score(Command):
             read = read_results(file)
             for problem in read.problems:
                 errors.add(problem)
-            with scoring_progress() as progress:
+            with stage_progress() as progress:
                 scored.append(scored_records(read.records, arguments, progress))
         print(overall_table(scored[0], title=str(arguments.results)).text())
         extra: dict[str, Any] = {}
@@ -98,20 +97,6 @@ def scored_records(records: list[dict[str, Any]], arguments: argparse.Namespace,
         bootstrap=bootstrap_settings(arguments),
         progress=progress,
     )
-
-
-@contextmanager
-def scoring_progress() -> Iterator[Any]:
-    """A line on a progress bar for each stage."""
-    with progress_bar() as bar:
-        tasks: dict[str, Any] = {}
-
-        def step(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, note="")
-            bar.update(tasks[stage], completed=done)
-
-        yield step
 
 
 def overall_table(scores: Mapping[str, Any], *, title: str) -> Table:

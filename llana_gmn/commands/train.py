@@ -6,9 +6,12 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import Command, progress_bar
+from .base import Command, stage_progress
+
+if TYPE_CHECKING:
+    from ..data.embeddings import Progress
 
 
 class Train(Command):
@@ -38,11 +41,11 @@ class Train(Command):
         # Of libraries about each other: names that they renamed.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch|transformers|peft|accelerate|deepspeed")
         recipe = read_recipe(arguments.config, arguments.settings, stage=arguments.stage)
-        with progress_bar() as bar:
-            return _train(recipe, arguments, _Bars(bar))
+        with stage_progress() as progress:
+            return _train(recipe, arguments, progress)
 
 
-def _train(recipe: Any, arguments: argparse.Namespace, bars: _Bars) -> int:
+def _train(recipe: Any, arguments: argparse.Namespace, progress: Progress) -> int:
     from ..training.processes import is_main_process
     from ..training.trainer import TrainingRun, finished
 
@@ -51,7 +54,7 @@ def _train(recipe: Any, arguments: argparse.Namespace, bars: _Bars) -> int:
         if main:
             print(f"{recipe.output}: finished before; --no-resume begins anew", file=sys.stderr)
         return 0
-    run = TrainingRun(recipe, resume=arguments.resume, progress=bars.update, report=_print if main else None)
+    run = TrainingRun(recipe, resume=arguments.resume, progress=progress, report=_print if main else None)
     if main:
         print(run.plan.to_text(), flush=True)
     if arguments.dry_run:
@@ -74,17 +77,3 @@ def _print(logs: Mapping[str, Any]) -> None:
             f"step {logs['step']}: " + ", ".join(f"{key} {float(value):.4g}" for key, value in shown.items()),
             flush=True,
         )
-
-
-class _Bars:
-    """One line on the bar for each kind of work."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar, self._tasks = bar, {}
-
-    _tasks: dict[str, Any]
-
-    def update(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what, total=total, note="")
-        self._bar.update(self._tasks[what], completed=done, total=total)

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..processing import PLACEHOLDERS, LlanaGmnProcessor
 from .conversations import Conversation, Problem
@@ -247,8 +246,3 @@ def _fits(
     if not any(mask[:max_length]):
         return dialogue.problem("too many tokens", f"{says}, which would cut every answer; left out")
     return dialogue.problem(CUT, f"{says}; its end is cut")
-
-
-def count_supervised(labels: Tensor) -> Tensor:
-    """How many labels of each sample ``(B, L)`` are learned from: int64 ``(B,)``."""
-    return (labels != IGNORED).sum(dim=1)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from gmn_encoder import embedding_sets
-from gmn_encoder.architectures import PAPER_ARCHITECTURES, NerfArchitecture, parse_architecture
+from gmn_encoder.architectures import NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.datasets import NerfDataset, NerfEntry
 from gmn_encoder.embedding_io import EmbeddingJob
 from gmn_encoder.encoder import GmnEncoder
@@ -41,7 +41,6 @@ VECS = "vecs"
 Progress = Callable[[str, int, int], Any]
 """Hears ``(what, done, total)``."""
 
-FIT_NAME = "fit.json"
 _READERS = 8
 
 
@@ -227,13 +226,15 @@ def embed_nerfs(
 
 
 def _fitted_architecture(directory: Path) -> NerfArchitecture | None:
-    """What ``fit.json`` says of a NeRF of our own making, where it is none of the paper's; None where it says nothing."""
+    """What ``fit.json`` says of a NeRF of our own making; None where it says nothing, or what its tensors tell as well."""
+    from gmn_encoder.fitting.output import FIT_NAME
+
     path = directory / FIT_NAME
     values = read_json(path).get("architecture") if path.is_file() else None
     if not isinstance(values, dict):
         return None
     architecture = parse_architecture(values)
-    return None if architecture in PAPER_ARCHITECTURES.values() else architecture
+    return None if architecture in NAMED_ARCHITECTURES.values() else architecture
 
 
 def _hashes(files: Sequence[Path], progress: Progress | None) -> list[str]:

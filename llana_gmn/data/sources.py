@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gmn_encoder.architectures import FAMILIES
 from gmn_encoder.encoder import GmnEncoder
 
 from ..processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations
 from .dataset import ConversationDataset, Dialogue
 from .embeddings import EmbeddingTable, Progress, embed_nerfs, read_embeddings, read_vecs
-
-FAMILIES = ("mlp", "triplane", "hash")
 
 
 @dataclass(frozen=True)

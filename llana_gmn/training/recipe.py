@@ -12,10 +12,10 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gmn_encoder.files import StrPath
+from gmn_encoder.settings import parse_setting, read_yaml
 
 from ..data.conversations import CONVERSATION_TYPES
 
@@ -183,32 +183,23 @@ def read_recipe(path: StrPath | None, changes: Sequence[str] = (), **fixed: Any)
     Raises:
         FileNotFoundError, ValueError: no such file, no such recipe; what is wrong is named.
     """
-    import yaml
-
     values: Any = {}
     if path is not None:
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            values = read_yaml(path)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such recipe; those that ship stand in scripts/recipes") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: is no YAML file ({' '.join(str(error).split())})") from error
         if values is not None and not isinstance(values, dict):
             raise ValueError(f"{path}: holds a {type(values).__name__}; expected settings, one 'name: value' a line")
     values = dict(values or {})
     for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals:
-            raise ValueError(f"{change!r} is no setting; expected name=value")
-        *groups, last = name.strip().split(".")
+        name, value = parse_setting(change)
+        *groups, last = name.split(".")
         inner = values
         for group in groups:
             inner[group] = dict(inner.get(group) or {})
             inner = inner[group]
-        try:
-            inner[last] = yaml.safe_load(text) if text else None
-        except yaml.YAMLError as error:
-            raise ValueError(f"{change!r}: the value cannot be read ({' '.join(str(error).split())})") from error
+        inner[last] = value
     return TrainingRecipe.from_dict(
         {**values, **{key: value for key, value in fixed.items() if value is not None}},
         source=str(path) if path is not None else "the settings",

@@ -5,14 +5,13 @@ A batch follows from the recipe, the epoch and its number in the epoch alone. Sh
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..ahead import ahead
 from ..datasets import NerfEntry, PairedDataset
 from ..nerf import NerfBatch
 from ..rendering.cameras import Rays
@@ -171,18 +170,7 @@ class BatchMaker:
         if not self.recipe.workers:
             yield from (self.make(epoch, step) for step in steps)
             return
-        with ThreadPoolExecutor(self.recipe.workers, thread_name_prefix="batches") as pool:
-            waiting: deque[Future[TrainingBatch]] = deque()
-            try:
-                for step in steps:
-                    waiting.append(pool.submit(self.make, epoch, step))
-                    if len(waiting) > self.recipe.workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        yield from ahead(lambda step: self.make(epoch, step), steps, workers=self.recipe.workers)
 
     def _entry(self, member: Member) -> NerfEntry:
         family, thing = member

@@ -20,6 +20,7 @@ from ..encoder import GmnEncoder
 from ..graph import parameter_graph
 from ..nerf import Nerf
 from ..seeds import generator_for
+from ..whitening import whitening_within_groups
 
 _MOST_EDGES = 4096  # of a NeRF that are looked at
 _FLOOR = 0.03  # spreads below this share of the largest one count as that much
@@ -41,16 +42,7 @@ def calibrate_readout(encoder: GmnEncoder, nerfs: Sequence[Nerf], *, active: flo
         seed: of the directions.
     """
     features, groups = _edge_features(encoder, nerfs, seed)
-    groups, count = torch.unique(groups, return_inverse=True)[1], int(groups.unique().numel())
-    sums = features.new_zeros(count, features.shape[1]).index_add_(0, groups, features)
-    means = sums / torch.bincount(groups, minlength=count)[:, None]
-    centre = means.mean(dim=0)
-    # Rows of the full basis beyond the first ones are orthogonal to all differences of group means.
-    basis = torch.linalg.svd(means - centre, full_matrices=True)[2][min(count - 1, features.shape[1] // 2) :]
-    within = (features - means[groups]) @ basis.T
-    spread, axes = torch.linalg.eigh(within.T @ within / len(within))
-    spread = spread.clamp(min=0).sqrt()
-    whiten = (axes / spread.clamp(min=_FLOOR * float(spread.max()))).T @ basis
+    centre, whiten = whitening_within_groups(features, torch.unique(groups, return_inverse=True)[1], floor=_FLOOR)
     layer = encoder.gnn_w_readout.readout.mlp[0]
     size = (encoder.config.embedding_dim, len(whiten))
     weight = torch.randn(size, generator=generator_for(seed, "calibration directions")).to(features) @ whiten

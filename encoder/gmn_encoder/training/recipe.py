@@ -17,6 +17,7 @@ from ..decoder import DecoderConfig
 from ..files import StrPath
 from ..graph import GraphLayout
 from ..rendering_loss import LossMode, RenderingLossConfig
+from ..settings import parse_setting, read_yaml
 
 Loss = Literal["r", "c", "rc"]
 Precision = Literal["float32", "bfloat16"]
@@ -191,34 +192,20 @@ def load_recipe(source: StrPath | None = None, overrides: Iterable[str] = ()) ->
         FileNotFoundError: no such file or name.
         ValueError: not YAML, or settings that are unknown or unfit; the message names the file.
     """
-    import yaml
-
     recipe = Recipe()
     if source is not None:
         path = Path(source) if Path(source).is_file() else RECIPES / f"{source}.yaml"
         if not path.is_file():
             names = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yaml")))
             raise FileNotFoundError(f"{source}: no such recipe file; expected a .yaml file or one of {names}")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: is no YAML file ({' '.join(str(error).split())})") from error
+        content = read_yaml(path)
         if not isinstance(content, Mapping):
             raise ValueError(f"{path}: holds a {type(content).__name__}; expected settings, name: value")
         try:
             recipe = recipe.changed(**{str(key): value for key, value in content.items()})
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    changes = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{text!r} is no setting; expected key=value, such as epochs=20")
-        try:
-            changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{text!r}: the value is no YAML; expected a number, word or [list]") from error
-    return recipe.changed(**changes)
+    return recipe.changed(**dict(map(parse_setting, overrides)))
 
 
 def _converted(name: str, value: Any, kind: type) -> Any:

@@ -52,7 +52,7 @@ def test_changes_from_the_command_line(tmp_path):
     [
         (["lr=1"], "unknown setting 'lr'; expected one of"),
         (["new_model.lr=1"], "unknown setting 'lr'"),
-        (["epochs"], "'epochs' is no setting; expected name=value"),
+        (["epochs"], "'epochs' is no setting; expected key=value"),
         (["epochs=many"], "epochs is 'many'; expected a number"),
         (["epochs=0"], "epochs is 0.0; expected a number above 0"),
         (["batch_size=2.5"], "batch_size is 2.5; expected an integer"),
@@ -65,7 +65,7 @@ def test_changes_from_the_command_line(tmp_path):
         (["warmup_ratio=1.5"], "warmup_ratio is 1.5; expected 0 up to 1"),
         (["deepspeed=a", "fsdp=b"], "deepspeed and fsdp are both set"),
         (["model=new"], "a new model has nothing to freeze"),
-        (["data=[1"], "the value cannot be read"),
+        (["data=[1"], "the value is no YAML"),
     ],
 )
 def test_bad_settings(changes, message):

@@ -1,0 +1,37 @@
+"""Whitening within groups: what tells the members of a group apart, without what tells groups apart.
+
+Shapes: N values, D their size, K directions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def whitening_within_groups(values: Tensor, groups: Tensor, *, floor: float) -> tuple[Tensor, Tensor]:
+    """A centre and directions along which the members of a group have, on average over groups, a deviation of one.
+
+    Args:
+        values: ``(N, D)``, float.
+        groups: int64 ``(N,)``, 0 up to the number of groups, each with a member.
+        floor: deviations below this share of the largest one count as that much.
+
+    Returns:
+        the mean of the groups' means ``(D,)`` and directions ``(K, D)``, in the dtype of `values`. Directions are orthogonal to
+        all differences of these means (where there are many groups, to the largest, so that half of the directions are left);
+        they are zero where no member of a group differs from another.
+    """
+    count = int(groups.max()) + 1
+    sums = values.new_zeros(count, values.shape[1]).index_add_(0, groups, values)
+    means = sums / torch.bincount(groups, minlength=count)[:, None]
+    centre = means.mean(dim=0)
+    # Rows of the full basis beyond the first ones are orthogonal to all differences of group means.
+    basis = torch.linalg.svd(means - centre, full_matrices=True)[2][min(count - 1, values.shape[1] // 2) :]
+    within = (values - means[groups]) @ basis.T
+    variance, axes = torch.linalg.eigh(within.T @ within / len(within))
+    deviation = variance.clamp(min=0).sqrt()
+    largest = float(deviation.max())
+    if not largest > 0:
+        return centre, torch.zeros_like(basis)
+    return centre, (axes / deviation.clamp(min=floor * largest)).T @ basis
