@@ -24,6 +24,8 @@ class GmnConfig:
         num_edge_types: rows of the edge type table.
         layer_norm_eps: epsilon of every layer norm.
         layout: positions in the parameter graph that the encoder was trained with, `"released"` or `"geometric"`.
+        readout_dim: units of the readout where a linear head of `embedding_dim` outputs follows; None, as in the released encoder
+            and the paper: the readout is the embedding.
     """
 
     hidden_dim: int = 128
@@ -33,6 +35,7 @@ class GmnConfig:
     num_edge_types: int = 15
     layer_norm_eps: float = 1e-5
     layout: GraphLayout = "released"
+    readout_dim: int | None = None
 
     def __post_init__(self) -> None:
         smallest = {
@@ -46,13 +49,29 @@ class GmnConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"GmnConfig.{name} must be an integer of at least {least}, got {value!r}")
+        if self.readout_dim is not None and (
+            not isinstance(self.readout_dim, int) or self.readout_dim < self.embedding_dim
+        ):
+            raise ValueError(
+                f"GmnConfig.readout_dim must be None or an integer of at least embedding_dim = {self.embedding_dim}, "
+                f"got {self.readout_dim!r}"
+            )
         if not isinstance(self.layer_norm_eps, int | float) or not self.layer_norm_eps > 0:
             raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {self.layer_norm_eps!r}")
         if self.layout not in get_args(GraphLayout):
             raise ValueError(f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {self.layout!r}")
 
+    @property
+    def readout_units(self) -> int:
+        """What the graph network's readout gives: `readout_dim`, or the embedding itself."""
+        return self.readout_dim or self.embedding_dim
+
     def to_dict(self) -> dict[str, Any]:
-        return {"model_type": MODEL_TYPE, **dataclasses.asdict(self)}
+        """Its fields, without a `readout_dim` of None: the form, and so the fingerprint, of encoders without a head."""
+        values = dataclasses.asdict(self)
+        if self.readout_dim is None:
+            del values["readout_dim"]
+        return {"model_type": MODEL_TYPE, **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GmnConfig:

@@ -277,7 +277,7 @@ class DenseEncoder:
     def _prepare(
         self, encoder: GmnEncoder, architecture: NerfArchitecture, graph: ParameterGraph, dtype: torch.dtype
     ) -> tuple[FoldedWeights, GraphConstants]:
-        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.parameters()):
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.body()):
             weights = fold(encoder, dtype)
             return weights, graph_constants(encoder, graph, weights)
         # Buffers too: a model that freezes an encoder may hold its weights as such.

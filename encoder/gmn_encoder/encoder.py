@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ class Readout(nn.Module):
 
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(config.hidden_dim, config.embedding_dim), nn.ReLU())
+        self.mlp = nn.Sequential(nn.Linear(config.hidden_dim, config.readout_units), nn.ReLU())
 
     def forward(self, edge: Tensor, graph: Tensor, num_graphs: int) -> Tensor:
         # Over tens of thousands of edges a float32 running sum loses four digits: short sums are added up in float64.
@@ -160,10 +160,30 @@ class GnnWithReadout(nn.Module):
         self.readout = Readout(config)
 
 
+class Head(nn.Module):
+    """A linear map from readout to embedding, in two factors: one is set before training (`calibrate_head`), one is learnt.
+
+    Not in the paper, whose readout is the embedding. Means of ReLUs have a large part in common, which is what changes in the
+    first thousands of steps. Whitened, they differ from the start.
+    """
+
+    def __init__(self, units: int, size: int) -> None:
+        super().__init__()
+        self.whitening = nn.Linear(units, size)
+        self.mixing = nn.Linear(size, size, bias=False)
+        nn.init.eye_(self.mixing.weight)
+
+    def forward(self, readout: Tensor) -> Tensor:
+        # Whitening takes a large common part away: in float64, so that rounding of it does not show.
+        weight, bias = self.whitening.weight.double(), self.whitening.bias.double()
+        return self.mixing(nn.functional.linear(readout.double(), weight, bias).to(self.mixing.weight.dtype))
+
+
 class GmnEncoder(nn.Module):
     """NeRF weights to an embedding, whatever the architecture of the NeRF.
 
-    State-dict names and shapes are those of the released checkpoints. Embeddings are non-negative: the readout ends in a ReLU.
+    State-dict names and shapes are those of the released checkpoints, whose embeddings are non-negative: the readout ends in a
+    ReLU. A configuration with `readout_dim` adds a `Head`, under ``head``.
     """
 
     def __init__(self, config: GmnConfig | None = None) -> None:
@@ -171,6 +191,9 @@ class GmnEncoder(nn.Module):
         self.config = config or GmnConfig()
         self.pre_encoder = PreEncoder(self.config)
         self.gnn_w_readout = GnnWithReadout(self.config)
+        self.head: Head | None = None
+        if self.config.readout_dim is not None:
+            self.head = Head(self.config.readout_dim, self.config.embedding_dim)
         self._dense = DenseEncoder()
 
     @property
@@ -197,7 +220,15 @@ class GmnEncoder(nn.Module):
             node_graph = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         num_graphs = getattr(graph, "num_graphs", 1)
         edge = self.gnn_w_readout.gnn(self.pre_encoder.nodes(x), edge_index, self.pre_encoder.edges(graph.edge_attr))
-        return self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs)
+        readout = self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs)
+        return readout if self.head is None else self.head(readout)
+
+    def body(self) -> Iterator[nn.Parameter]:
+        """All parameters but the learnt factor of the head."""
+        yield from self.pre_encoder.parameters()
+        yield from self.gnn_w_readout.parameters()
+        if self.head is not None:
+            yield from self.head.whitening.parameters()
 
     def embed(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
         """Embed NeRFs of one architecture along the blocks of their graphs: the numbers of `forward`, without edge lists.
@@ -211,6 +242,11 @@ class GmnEncoder(nn.Module):
         Returns:
             ``(B, D)``, float64 from a float64 encoder, float32 otherwise.
         """
+        readout = self.read_out(nerfs, dtype=dtype)
+        return readout if self.head is None else self.head(readout)
+
+    def read_out(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
+        """What `embed` gives before the head, ``(B, readout_dim)``; the embedding itself where there is no head."""
         return self._dense(self, nerfs, dtype=dtype)
 
     @torch.no_grad()
@@ -226,6 +262,12 @@ class GmnEncoder(nn.Module):
             ``(len(nerfs), D)`` in the order given, on the device of the encoder, without gradient; float64 from a float64
             encoder, float32 otherwise.
         """
+        readouts = self.read_outs(nerfs, batch_size=batch_size, dtype=dtype)
+        return readouts if self.head is None else self.head(readouts)
+
+    @torch.no_grad()
+    def read_outs(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
+        """What `encode` gives before the head, ``(len(nerfs), readout_dim)``; the embeddings where there is none."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         nerfs = [nerfs] if isinstance(nerfs, Nerf) else list(nerfs)
@@ -237,13 +279,13 @@ class GmnEncoder(nn.Module):
                 )
             by_architecture.setdefault(nerf.architecture, []).append(i)
         result_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
-        embeddings = torch.empty(len(nerfs), self.config.embedding_dim, dtype=result_dtype, device=self.device)
+        readouts = torch.empty(len(nerfs), self.config.readout_units, dtype=result_dtype, device=self.device)
         for indices in by_architecture.values():
             for start in range(0, len(indices), batch_size):
                 chunk = indices[start : start + batch_size]
                 batch = NerfBatch.stack(nerfs[i].to(self.device) for i in chunk)
-                embeddings[torch.tensor(chunk, device=self.device)] = self.embed(batch, dtype=dtype)
-        return embeddings
+                readouts[torch.tensor(chunk, device=self.device)] = self.read_out(batch, dtype=dtype)
+        return readouts
 
     def fingerprint(self) -> str:
         """SHA-256 over configuration and weights: equal for encoders that give equal embeddings, on any device."""
@@ -323,10 +365,14 @@ def _read_config(path: Path) -> GmnConfig:
 def _config_of_state(state: Mapping[str, Any]) -> GmnConfig:
     """Sizes read off a state dict; the layout cannot be, and is the released one."""
     try:
-        hidden = state["pre_encoder.x_proj.weight"].shape[0]
+        hidden, units = (
+            state[f"{name}.weight"].shape[0] for name in ("pre_encoder.x_proj", "gnn_w_readout.readout.mlp.0")
+        )
+        head = state.get("head.mixing.weight")
         return GmnConfig(
             hidden_dim=hidden,
-            embedding_dim=state["gnn_w_readout.readout.mlp.0.weight"].shape[0],
+            embedding_dim=units if head is None else head.shape[0],
+            readout_dim=None if head is None else units,
             num_layers=sum(key.endswith(".edge_norm.weight") for key in state),
             num_node_types=state["pre_encoder.node_type_encoder.weight"].shape[0],
             num_edge_types=state["pre_encoder.edge_type_encoder.weight"].shape[0],

@@ -9,18 +9,21 @@ import torch
 from torch import Tensor
 
 
-def whitening_within_groups(values: Tensor, groups: Tensor, *, floor: float) -> tuple[Tensor, Tensor]:
+def whitening_within_groups(
+    values: Tensor, groups: Tensor, *, floor: float, equal_groups: bool = False
+) -> tuple[Tensor, Tensor]:
     """A centre and directions along which the members of a group have, on average over groups, a deviation of one.
 
     Args:
         values: ``(N, D)``, float.
         groups: int64 ``(N,)``, 0 up to the number of groups, each with a member.
         floor: deviations below this share of the largest one count as that much.
+        equal_groups: all groups count as if they had the same spread: one that spreads ten times as far would else decide.
 
     Returns:
-        the mean of the groups' means ``(D,)`` and directions ``(K, D)``, in the dtype of `values`. Directions are orthogonal to
-        all differences of these means (where there are many groups, to the largest, so that half of the directions are left);
-        they are zero where no member of a group differs from another.
+        the mean of the groups' means ``(D,)`` and directions ``(K, D)`` in the dtype of `values`, that of the widest spread last.
+        Directions are orthogonal to all differences of the groups' means (where there are many groups, to the largest, so that
+        half of the directions are left); they are zero where no member of a group differs from another.
     """
     count = int(groups.max()) + 1
     sums = values.new_zeros(count, values.shape[1]).index_add_(0, groups, values)
@@ -29,6 +32,11 @@ def whitening_within_groups(values: Tensor, groups: Tensor, *, floor: float) -> 
     # Rows of the full basis beyond the first ones are orthogonal to all differences of group means.
     basis = torch.linalg.svd(means - centre, full_matrices=True)[2][min(count - 1, values.shape[1] // 2) :]
     within = (values - means[groups]) @ basis.T
+    if equal_groups:
+        squares = values.new_zeros(count).index_add_(0, groups, within.square().sum(dim=1))
+        spread = (squares / torch.bincount(groups, minlength=count)).sqrt()
+        spread = torch.where(spread > 0, spread / spread.mean(), 1.0)
+        within = within / spread[groups, None]
     variance, axes = torch.linalg.eigh(within.T @ within / len(within))
     deviation = variance.clamp(min=0).sqrt()
     largest = float(deviation.max())

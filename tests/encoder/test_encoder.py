@@ -1,6 +1,7 @@
 """The encoder against the golden data, on both paths, and the two paths against each other."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import pickle
@@ -225,6 +226,29 @@ def test_save_and_load(tmp_path, small_encoder):
 def test_checkpoints_of_other_sizes_are_read_off(tmp_path, small_encoder):
     torch.save({"encoder": small_encoder.state_dict(), "epoch": 3}, tmp_path / "best.pt")
     assert GmnEncoder.from_pretrained(tmp_path / "best.pt").config == small_encoder.config
+
+
+def test_encoder_with_a_head(tmp_path, small_encoder):
+    """A linear map behind the readout on both paths; configuration and checkpoint tell that it is there."""
+    torch.manual_seed(3)
+    config = dataclasses.replace(small_encoder.config, embedding_dim=7, readout_dim=small_encoder.config.embedding_dim)
+    encoder = GmnEncoder(config)
+    encoder.load_state_dict({**encoder.state_dict(), **small_encoder.state_dict()})
+    torch.nn.init.normal_(encoder.head.mixing.weight)
+    nerfs = [Nerf.random(architecture, seed=1) for architecture in SMALL_ARCHITECTURES]
+    with torch.no_grad():
+        readouts, head = small_encoder.encode(nerfs), encoder.head
+        expected = (readouts @ head.whitening.weight.T + head.whitening.bias) @ head.mixing.weight.T
+        torch.testing.assert_close(encoder.encode(nerfs), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(encoder(parameter_graph(nerfs[0]))[0], expected[0], rtol=1e-4, atol=1e-4)
+    assert torch.equal(encoder.read_outs(nerfs), readouts)
+    encoder.save_pretrained(tmp_path)
+    assert GmnEncoder.from_pretrained(tmp_path).fingerprint() == encoder.fingerprint()
+    torch.save({"encoder": encoder.state_dict()}, tmp_path / "best.pt")
+    assert GmnEncoder.from_pretrained(tmp_path / "best.pt").config == config
+    assert "readout_dim" not in small_encoder.config.to_dict()
+    with pytest.raises(ValueError, match="readout_dim must be None or an integer of at least embedding_dim = 9"):
+        GmnConfig(embedding_dim=9, readout_dim=8)
 
 
 def test_copies_and_pickles(small_encoder):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..ahead import ahead
 from ..datasets import NerfEntry, PairedDataset
-from ..nerf import NerfBatch
+from ..nerf import Nerf, NerfBatch
 from ..rendering.cameras import Rays
 from ..rendering.marching import Samples
 from ..seeds import generator_for
@@ -151,18 +151,18 @@ class BatchMaker:
 
     def make(self, epoch: int, step: int) -> TrainingBatch:
         """The batch of this process at a step."""
-        return self._batch(self.plan(epoch)[step][self.process], epoch)
-
-    def first(self) -> TrainingBatch:
-        """The first step's batch of the first process, on every process."""
-        return self._batch(self.plan(0)[0][0], 0)
-
-    def _batch(self, members: list[Member], epoch: int) -> TrainingBatch:
+        members = self.plan(epoch)[step][self.process]
         entries = [self._entry(member) for member in members]
         lessons = self.cache.lessons(entries, [self._generation(member, epoch) for member in members])
         nerfs, order = stack_by_architecture(lessons)
         lights = self._lights(lessons, entries, epoch) if self.recipe.renders else None
         return TrainingBatch(nerfs, order, lights).to(self.device)
+
+    def examples(self, count: int) -> list[Nerf]:
+        """The first `count` objects of the list in every family, family by family, the same on every process."""
+        chosen = self.data.object_ids[:count]
+        entries = [nerfs.entry(object_id) for nerfs in self._families for object_id in chosen]
+        return [self.cache.load(entry).to(self.device) for entry in entries]
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[TrainingBatch]:
         """The batches of an epoch from step `first` on, made ahead by the recipe's workers."""

@@ -52,6 +52,11 @@ class LessonCache:
         self._warned: set[str] = set()
         self.nbytes = 0
 
+    def load(self, entry: NerfEntry) -> Nerf:
+        """The NeRF, of the architecture that the recipe says its family has."""
+        known = self._recipe.architectures
+        return entry.load(known.get(_family(entry, known)))
+
     def lessons(self, entries: Sequence[NerfEntry], generations: Sequence[int]) -> list[Lesson]:
         """One for each entry, as refreshed so many times.
 
@@ -64,8 +69,7 @@ class LessonCache:
                 age, lesson = self._kept.get(entry, (-1, None))
                 found.append(lesson if age == generation else None)
         missing = [i for i, lesson in enumerate(found) if lesson is None]
-        known = self._recipe.architectures
-        nerfs = {i: entries[i].load(known.get(_family(entries[i], known))) for i in missing}
+        nerfs = {i: self.load(entries[i]) for i in missing}
         # On a GPU NeRFs of one architecture are rendered together. On the CPU each on its own, which is as fast and gives the
         # same last bits whoever else is missing.
         groups: dict[object, list[int]] = {}

@@ -1,9 +1,8 @@
-"""A start that depends on the data: what a fresh encoder and decoder make of the first batch is given room to differ.
+"""A start that depends on the data: what a fresh encoder and decoder make of examples is given room to differ.
 
 Embeddings are means over all edges of a NeRF, so those of fresh encoders are nearly the same for all NeRFs (within a family they
 differ by a thousandth of their length), and training takes long to get away from there. Only initial weights change here, after
-the example of Krähenbühl et al., "Data-dependent Initializations of Convolutional Neural Networks" (2016); the encoder's
-architecture, and its state dict, stay what they are.
+the example of Krähenbühl et al., "Data-dependent Initializations of Convolutional Neural Networks" (2016).
 
 Shapes: B NeRFs, E edges, H hidden, D embedding, Q groups of edges.
 """
@@ -24,6 +23,7 @@ from ..whitening import whitening_within_groups
 
 _MOST_EDGES = 4096  # of a NeRF that are looked at
 _FLOOR = 0.03  # spreads below this share of the largest one count as that much
+_HEAD_FLOOR = 0.1
 _MOST_GAIN = 100.0  # of a decoder's weights
 
 
@@ -44,13 +44,42 @@ def calibrate_readout(encoder: GmnEncoder, nerfs: Sequence[Nerf], *, active: flo
     features, groups = _edge_features(encoder, nerfs, seed)
     centre, whiten = whitening_within_groups(features, torch.unique(groups, return_inverse=True)[1], floor=_FLOOR)
     layer = encoder.gnn_w_readout.readout.mlp[0]
-    size = (encoder.config.embedding_dim, len(whiten))
+    size = (encoder.config.readout_units, len(whiten))
     weight = torch.randn(size, generator=generator_for(seed, "calibration directions")).to(features) @ whiten
     seen = (features - centre) @ weight.T
     bias = -torch.stack([column.quantile(1 - active) for column in seen[:: len(seen) // 100_000 + 1].T])
     mean = (seen + bias).relu().mean(dim=0).clamp(min=1e-6)
     layer.get_parameter("weight").copy_(weight / mean[:, None])
     layer.get_parameter("bias").copy_((bias - weight @ centre) / mean)
+
+
+@torch.no_grad()
+def calibrate_head(encoder: GmnEncoder, nerfs: Sequence[Nerf]) -> None:
+    """Make the head whiten what tells NeRFs of one family apart: the widest directions, each with a deviation of one.
+
+    Args:
+        encoder: with a head, which is replaced; its readout is looked at.
+        nerfs: examples of all families that will be trained on; many more than the embedding has units, best.
+
+    Raises:
+        ValueError: an encoder without a head, or one whose readout has too few units beyond what tells families apart.
+    """
+    if encoder.head is None:
+        raise ValueError("the encoder has no head to calibrate; set readout_dim")
+    size = encoder.config.embedding_dim
+    readouts, groups = encoder.read_outs(nerfs).double(), [nerf.family for nerf in nerfs]
+    families = sorted(set(groups))
+    numbers = torch.tensor([families.index(group) for group in groups], device=readouts.device)
+    centre, whiten = whitening_within_groups(readouts, numbers, floor=_HEAD_FLOOR, equal_groups=True)
+    if len(whiten) < size:
+        raise ValueError(
+            f"a readout of {readouts.shape[1]} units has {len(whiten)} directions in which NeRFs of one family differ; "
+            f"expected at least embedding_dim = {size}: set a larger readout_dim"
+        )
+    widest = whiten[-size:]
+    encoder.head.whitening.weight.copy_(widest)
+    encoder.head.whitening.bias.copy_(-widest @ centre)
+    torch.nn.init.eye_(encoder.head.mixing.weight)
 
 
 def _edge_features(encoder: GmnEncoder, nerfs: Sequence[Nerf], seed: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def start_from(model: TrainedModel, source: StrPath) -> list[str]:
     if path.is_dir() and (path / TRAINER_NAME).is_file():
         path = path / TRAINER_NAME
     encoder = GmnEncoder.from_pretrained(path)
-    wanted, found = model.recipe.encoder_config.to_dict(), encoder.config.to_dict()
+    # A recipe has 0 where a configuration has None.
+    configs = (model.recipe.encoder_config, encoder.config)
+    wanted, found = ({key: value or 0 for key, value in asdict(config).items()} for config in configs)
     wrong = [key for key in wanted if wanted[key] != found[key] and key != "layout"]
     if wrong:
         raise ValueError(

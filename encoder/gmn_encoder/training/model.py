@@ -6,6 +6,7 @@ Source: the paper's equations 1 to 4. Shapes: B NeRFs, D embedding, S samples, P
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,10 @@ from ..rendering.compositing import composite
 from ..rendering_loss import RenderingLoss, rendering_loss, target_colour
 from ..siglip import SiglipLoss
 from .batches import Lights, TrainingBatch
-from .calibration import calibrate_decoder, calibrate_readout
+from .calibration import calibrate_decoder, calibrate_head, calibrate_readout
 from .recipe import Recipe
+
+_MOST_LOOKED_AT = 24  # NeRFs whose edges a readout is fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +72,28 @@ class TrainedModel(nn.Module):
             total = total + (self.recipe.contrastive_weight if self.recipe.renders else 1.0) * contrastive
         return Losses(total, rendering, contrastive)
 
-    def calibrate(self, batch: TrainingBatch) -> None:
-        """Start from what a batch looks like, see `calibration`."""
-        nerfs = [
-            Nerf(stack.architecture, {key: tensor[i] for key, tensor in stack.tensors.items()})
-            for stack in batch.nerfs
-            for i in range(len(stack))
-        ]
-        calibrate_readout(self.encoder, nerfs, active=self.recipe.active, seed=self.recipe.seed)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser is given, with the rate of each group; the encoder's body does not ask for gradients at rate 0."""
+        recipe = self.recipe
+        body = list(self.encoder.body())
+        if recipe.body_rate == 1:
+            return [{"params": list(self.parameters()), "lr": recipe.learning_rate}]
+        slow = {id(parameter) for parameter in body}
+        groups = [{"params": [p for p in self.parameters() if id(p) not in slow], "lr": recipe.learning_rate}]
+        if recipe.body_rate:
+            return [*groups, {"params": body, "lr": recipe.body_rate * recipe.learning_rate}]
+        for parameter in body:
+            parameter.requires_grad_(False)
+        return groups
+
+    def calibrate(self, nerfs: Sequence[Nerf]) -> None:
+        """Start from what examples of all families look like, see `calibration`."""
+        some = nerfs[:: -(-len(nerfs) // _MOST_LOOKED_AT)]
+        calibrate_readout(self.encoder, some, active=self.recipe.active, seed=self.recipe.seed)
+        if self.encoder.head is not None:
+            calibrate_head(self.encoder, nerfs)
         if self.decoder is not None:
-            with torch.no_grad():
-                calibrate_decoder(self.decoder, self.embed(batch))
+            calibrate_decoder(self.decoder, self.encoder.encode(nerfs))
 
     def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeddings ``(B, D)`` in the order of the batch."""

@@ -39,15 +39,19 @@ class Recipe:
         architectures: by family, name or sizes of its NeRFs' architecture, where the files leave it open.
         seed: of initial weights, batches, rays and points.
         hidden_dim, embedding_dim, num_layers, layout: of the encoder, see `GmnConfig`.
+        readout_dim: of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         value_gain: the initial weights that read NeRF weights are so many times torch's: NeRF weights are small, and an encoder
             that hardly sees them takes long to tell NeRFs of one family apart.
-        calibrate: fit the readout of a fresh encoder, and the input layers of the decoder, to the first batch (`calibration`).
+        calibrate: fit the readout and head of a fresh encoder, and the input layers of the decoder, to examples (`calibration`).
+        calibration_objects: the first so many objects of the training list are these examples, each in all families.
         active: share of the edges at which a unit of a calibrated embedding is on.
         decoder_dim, decoder_frequencies: of the decoder, see `DecoderConfig`.
         epochs: over the objects.
         batch_size: NeRFs in a step of one process; two of them make a pair.
         accumulation: steps whose gradients are added up for one step of the optimiser.
         learning_rate: the highest of the one-cycle schedule.
+        body_rate: share of it at which the encoder learns, all but the learnt factor of its head; 0: only that factor learns,
+            on what a random graph network sees.
         weight_decay: of AdamW.
         warmup: share of the steps over which the rate rises.
         clip_norm: gradients with a larger norm are shortened to it; 0: never.
@@ -84,8 +88,10 @@ class Recipe:
     embedding_dim: int = 1024
     num_layers: int = 4
     layout: GraphLayout = "released"
+    readout_dim: int = 0
     value_gain: float = 1.0
     calibrate: bool = False
+    calibration_objects: int = 64
     active: float = 0.1
     decoder_dim: int = 1024
     decoder_frequencies: int = 24
@@ -94,6 +100,7 @@ class Recipe:
     batch_size: int = 8
     accumulation: int = 1
     learning_rate: float = 1e-4
+    body_rate: float = 1.0
     weight_decay: float = 1e-2
     warmup: float = 0.3
     clip_norm: float = 0.0
@@ -153,6 +160,7 @@ class Recipe:
             embedding_dim=self.embedding_dim,
             num_layers=self.num_layers,
             layout=self.layout,
+            readout_dim=self.readout_dim or None,
         )
 
     @property
@@ -244,11 +252,14 @@ _LEAST = {
     "samples": 1,
     "steps_per_diagonal": 16,
     "cached_rays": 1,
+    "calibration_objects": 1,
     "candidate_rays": 1,
     "validate_every": 1,
 }
 _NOT_NEGATIVE = [
     "seed",
+    "readout_dim",
+    "body_rate",
     "weight_decay",
     "clip_norm",
     "contrastive_weight",
@@ -280,6 +291,12 @@ def _check(recipe: Recipe) -> None:
             raise ValueError(f"{name} is {getattr(recipe, name)!r}; expected a positive number")
     if not 0 < recipe.active < 1:
         raise ValueError(f"active is {recipe.active!r}; expected a share between 0 and 1")
+    if 0 < recipe.readout_dim < recipe.embedding_dim:
+        raise ValueError(
+            f"readout_dim is {recipe.readout_dim}; expected 0 (no head) or at least embedding_dim = {recipe.embedding_dim}"
+        )
+    if not recipe.body_rate and not (recipe.readout_dim and recipe.calibrate):
+        raise ValueError("body_rate is 0, which trains the encoder's head alone; set readout_dim and calibrate=true")
     if not 0 < recipe.warmup < 1:
         raise ValueError(f"warmup is {recipe.warmup!r}; expected a share of the steps between 0 and 1")
     if not recipe.families or len(set(recipe.families)) != len(recipe.families):

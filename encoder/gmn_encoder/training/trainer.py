@@ -136,18 +136,17 @@ class Trainer:
             self.reports.on_start(f"starting from the {', '.join(start_from(self.model, init))} of {init}")
         self.model.to(device)
         if content is None and init is None and recipe.calibrate:
-            self.model.calibrate(self.batches.first())
+            self.model.calibrate(self.batches.examples(recipe.calibration_objects))
         self._prepare(content)
 
     def _prepare(self, content: Mapping[str, Any] | None) -> None:
         recipe = self.recipe
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        groups = self.model.parameter_groups()
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         # Made before `prepare`: it writes the first rate and momentum into the optimiser.
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            max_lr=recipe.learning_rate,
+            max_lr=[group["lr"] for group in groups],
             total_steps=max(2, -(-self.steps // recipe.accumulation)),
             pct_start=recipe.warmup,
         )

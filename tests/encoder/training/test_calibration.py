@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gmn_encoder import parameter_graph
@@ -9,7 +10,7 @@ from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.decoder import DecoderConfig, NerfDecoder
 from gmn_encoder.nerf import Nerf
 from gmn_encoder.training.batches import BatchMaker
-from gmn_encoder.training.calibration import calibrate_decoder
+from gmn_encoder.training.calibration import calibrate_decoder, calibrate_head
 from gmn_encoder.training.model import TrainedModel
 
 from .conftest import TINY
@@ -31,7 +32,8 @@ def test_calibration_of_the_decoder_centres_and_scales_what_it_reads():
 
 
 def test_calibration_of_the_readout_makes_embeddings_differ(nerf_set):
-    batch = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), TINY).first()
+    maker = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), TINY)
+    batch, nerfs = maker.make(0, 0), maker.examples(2)
     model = TrainedModel(TINY.changed(calibrate=True, active=0.1))
 
     def spread():
@@ -45,10 +47,10 @@ def test_calibration_of_the_readout_makes_embeddings_differ(nerf_set):
         )
 
     before = spread()
-    model.calibrate(batch)
+    model.calibrate(nerfs)
     assert spread() > 3 * before
     again = TrainedModel(TINY.changed(calibrate=True, active=0.1))
-    again.calibrate(batch)
+    again.calibrate(nerfs)
     weights = (each.encoder.gnn_w_readout.readout.mlp[0].weight for each in (model, again))
     assert torch.equal(*weights)
     with torch.no_grad():
@@ -57,3 +59,33 @@ def test_calibration_of_the_readout_makes_embeddings_differ(nerf_set):
     torch.testing.assert_close(
         model.encoder(parameter_graph(one))[0], model.encoder.embed(nerf)[0], rtol=1e-3, atol=1e-4
     )
+
+
+def test_calibration_of_the_head_whitens_within_families(nerf_set):
+    """Without the families' means, which no direction sees; every direction with the same spread but those under the floor."""
+    recipe = TINY.changed(calibrate=True, embedding_dim=3, readout_dim=32)
+    nerfs = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), recipe).examples(6)
+    model = TrainedModel(recipe)
+    model.calibrate(nerfs)
+    found = model.encoder.encode(nerfs).double().view(3, 6, 3)
+    means = found.mean(dim=1)
+    assert float((means - means.mean(dim=0)).abs().max()) < 1e-3 * float(found.abs().max())
+    within = found - means[:, None]
+    shares = within / within.square().sum(dim=2).mean(dim=1).sqrt()[:, None, None]
+    covariance = torch.einsum("fnd,fne->de", shares, shares)
+    off = covariance - torch.diag(covariance.diagonal())
+    assert float(off.abs().max()) < 0.05 * float(covariance.diagonal().max())
+    assert float(covariance.diagonal().min()) > 0.5 * float(covariance.diagonal().max())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.encoder(parameter_graph(nerfs[7]))[0], found[1, 1].float(), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_a_head_needs_directions_in_which_nerfs_differ(nerf_set):
+    recipe = TINY.changed(calibrate=True, embedding_dim=8, readout_dim=8)
+    nerfs = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), recipe).examples(6)
+    with pytest.raises(ValueError, match="set a larger readout_dim"):
+        TrainedModel(recipe).calibrate(nerfs)
+    with pytest.raises(ValueError, match="has no head"):
+        calibrate_head(TrainedModel(TINY).encoder, nerfs)

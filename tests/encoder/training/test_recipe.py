@@ -55,6 +55,8 @@ def test_overrides(tmp_path):
         ("architectures={hash: HASH-99}", "architectures, hash: unknown architecture"),
         ("architectures={cube: HASH}", "expected families"),
         ("compile=3", "true or false"),
+        ("readout_dim=64", "expected 0 .no head. or at least embedding_dim = 1024"),
+        ("body_rate=0", "trains the encoder's head alone; set readout_dim and calibrate=true"),
         ("epochs={", "no YAML"),
     ],
 )
