@@ -8,9 +8,9 @@ meshes=${2:?directory of meshes}
 architectures=MLP-nano,TRI-nano,HASH-nano
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-llana-gmn fit procedural:468 --architecture "$architectures" --quality nano --batch 13 --out "$work/procedural"
+llana-gmn fit procedural:650 --architecture "$architectures" --quality nano --batch 13 --out "$work/procedural"
 llana-gmn fit "$meshes"/[!o]*/ --architecture "$architectures" --quality nano --batch 13 --out "$work/real"
-llana-gmn train-encoder --data "$work/procedural" --out "$work/encoder" --loss r --config nano
+llana-gmn train-encoder --data "$work/procedural" --out "$work/encoder" --loss rc --config nano
 llana-gmn train --config scripts/recipes/small.yaml encoder="$work/encoder/last" data="$work/procedural" output="$work/model"
 python scripts/pack_default_nerfs.py --procedural "$work/procedural" --real "$work/real" \
     --manifest "$meshes/manifest.json" --out llana_gmn/default/nerfs
