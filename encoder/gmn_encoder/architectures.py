@@ -277,7 +277,8 @@ NAMED_ARCHITECTURES: dict[str, NerfArchitecture] = {**PAPER_ARCHITECTURES, **NAN
 def register_family(cls: type[NerfArchitecture], name: str) -> None:
     """Make a family known: to files, to detection, and by `name`, which stands for the architecture `cls()`, to commands.
 
-    Its field and its graph are registered with `fields.point_features` and `graph.add_blocks`; docs/new-family.md has it all.
+    Its field and its graph are registered with `fields.point_features` and `graph.add_blocks`; docs/new-family.md has it all. A
+    family derives from `NerfArchitecture`: one that derives from another family would inherit what is registered for that.
     Raises `ValueError` where the family, the name or one of its `encoding_keys` is another's.
     """
     others = [known for family, known in FAMILIES.items() if family != cls.family]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from gmn_encoder import HashArchitecture, MlpArchitecture, Nerf, load_nerf, save_nerf
+from gmn_encoder import HashArchitecture, MlpArchitecture, Nerf, NerfBatch, load_nerf, parameter_graph, save_nerf
 from gmn_encoder.architectures import (
     MLP_KEY,
     NerfArchitecture,
@@ -16,6 +16,8 @@ from gmn_encoder.architectures import (
     parse_architecture,
     register_family,
 )
+from gmn_encoder.fields import frequency_features, point_features, unit_coordinates
+from gmn_encoder.fitting.field import TrainedBatch, initial_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +94,40 @@ def test_what_belongs_to_another_family_is_refused():
         register_family(Table, "TABLE")
     with pytest.raises(ValueError, match="'HASH-3N' is the name of another architecture"):
         register_family(Named, "HASH-3N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeArchitecture(NerfArchitecture):
+    """Frequency features, then the cubes of the coordinates."""
+
+    family: ClassVar[str] = "cubes"
+    activation: ClassVar = "relu"
+
+    frequencies: int = 5
+
+    @property
+    def encoding_dim(self):
+        return 6 * self.frequencies + 3
+
+
+def test_a_family_without_a_field_or_a_graph_says_what_to_register():
+    nerf = Nerf.random(LineArchitecture())
+    with pytest.raises(TypeError, match=r"no field is known for LineArchitecture; add it with fields\.point_features"):
+        nerf.query(torch.zeros(1, 3))
+    with pytest.raises(TypeError, match=r"no graph is known for LineArchitecture; add it with graph\.add_blocks"):
+        parameter_graph(nerf)
+
+
+def test_training_reads_the_field_of_a_family_that_has_no_faster_way():
+    @point_features.register(CubeArchitecture)
+    def _(architecture, tensors, xyz):
+        u, _ = unit_coordinates(xyz)
+        return torch.cat([frequency_features(u, architecture.frequencies), u**3], dim=-1)
+
+    architecture = CubeArchitecture(hidden_dim=16)
+    tensors = {key: value[None] for key, value in initial_tensors(architecture, seed=0, frequencies=2).items()}
+    xyz = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0)) * 1.38 - 0.69
+    rgb, density = NerfBatch(architecture, tensors).query(xyz)
+    trained_rgb, trained_density = TrainedBatch(architecture, tensors, frequencies=2).query(xyz)
+    torch.testing.assert_close(trained_rgb, rgb, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trained_density, density, rtol=1e-4, atol=1e-5)
