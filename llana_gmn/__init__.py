@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
     from .caption import caption_nerfs, converse
     from .chat import ChatSession
+    from .defaults import default_model_path, default_nerfs_path
+    from .loading import load_model
 
 _MODULES = {
     "ChatSession": "chat",
@@ -26,6 +28,9 @@ _MODULES = {
     "assemble": "assembly",
     "caption_nerfs": "caption",
     "converse": "caption",
+    "default_model_path": "defaults",
+    "default_nerfs_path": "defaults",
+    "load_model": "loading",
 }
 
 __all__ = [
@@ -36,6 +41,9 @@ __all__ = [
     "assemble",
     "caption_nerfs",
     "converse",
+    "default_model_path",
+    "default_nerfs_path",
+    "load_model",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -3,7 +3,7 @@
 A batch of prompts holds any number of NeRFs each, of any mix of architectures. They become up to three tensors whose first
 dimension is the batch:
 
-* ``nerf_architectures`` ``(B, K, 12)`` int64: one row a NeRF (`COLUMNS`), rows of zeros where a prompt has fewer than K;
+* ``nerf_architectures`` ``(B, K, C)`` int64: one row a NeRF (`columns`), rows of zeros where a prompt has fewer than K;
 * ``nerf_weights`` ``(B, P)`` int32: the tensors of a prompt's NeRFs end to end, as the **bit patterns** of their float32 values;
 * ``nerf_embeddings`` ``(B, K, D)`` float32: the rows of NeRFs that came as embeddings (kind `EMBEDDING`), zeros elsewhere.
 
@@ -12,7 +12,7 @@ the slices of data-parallel wrappers, and the `repeat_interleave` with which `ge
 sequences. Integers stay as they are where trainers cast every floating-point input to half precision (DeepSpeed does), which
 would change the weights of a NeRF before the encoder reads them; an embedding may be cast, the projector casts it anyway.
 
-Shapes: B prompts, K most NeRFs in a prompt, P most weights in a prompt, D embedding (1024).
+Shapes: B prompts, K most NeRFs in a prompt, C columns (12), P most weights in a prompt, D embedding (1024).
 """
 
 from __future__ import annotations
@@ -29,44 +29,36 @@ from gmn_encoder.nerf import Nerf
 
 NERF_INPUTS = ("nerf_weights", "nerf_architectures", "nerf_embeddings")
 
-COLUMNS = (
-    "kind",
-    "hidden_layers",
-    "hidden_dim",
-    "bias",
-    "frequencies",
-    "resolution",
-    "channels",
-    "levels",
-    "log2_table_size",
-    "features_per_entry",
-    "base_resolution",
-    "max_resolution",
-)
-"""What the numbers of an architecture row say; the sizes that a family does not have are 0."""
-
 NOTHING = 0
-KINDS = {"mlp": 1, "triplane": 2, "hash": 3}
-EMBEDDING = 4
-_FAMILY_OF_KIND = {kind: family for family, kind in KINDS.items()}
+EMBEDDING = -1
+"""Kinds of rows; a NeRF's is the number of its family in `FAMILIES`, from 1 on."""
+
+
+def columns() -> tuple[str, ...]:
+    """What the numbers of an architecture row say: the kind, then every size of every family, 0 where a family has it not."""
+    return ("kind", *dict.fromkeys(field.name for cls in FAMILIES.values() for field in dataclasses.fields(cls)))
 
 
 def architecture_row(architecture: NerfArchitecture) -> list[int]:
-    """The numbers of `COLUMNS`. The inverse of `architecture_of_row`."""
+    """The numbers of `columns`. The inverse of `architecture_of_row`."""
     sizes = dataclasses.asdict(architecture)
-    return [KINDS[architecture.family], *(int(sizes.get(column, 0)) for column in COLUMNS[1:])]
+    kind = 1 + list(FAMILIES).index(architecture.family)
+    return [kind, *(int(sizes.get(column, 0)) for column in columns()[1:])]
 
 
 def architecture_of_row(row: Sequence[int]) -> NerfArchitecture:
-    if len(row) != len(COLUMNS) or row[0] not in _FAMILY_OF_KIND:
+    names = columns()
+    if len(row) != len(names) or not 1 <= row[0] <= len(FAMILIES):
         raise ValueError(
-            f"{list(row)} is no architecture of a NeRF; expected {len(COLUMNS)} numbers as the processor writes them: "
-            + ", ".join(COLUMNS)
+            f"{list(row)} is no architecture of a NeRF; expected {len(names)} numbers as the processor writes them: "
+            + ", ".join(names)
         )
-    family = _FAMILY_OF_KIND[row[0]]
-    sizes = dict(zip(COLUMNS, row, strict=True))
-    fields = {field.name for field in dataclasses.fields(FAMILIES[family])}
-    values = {name: bool(sizes[name]) if name == "bias" else sizes[name] for name in fields}
+    family, cls = list(FAMILIES.items())[row[0] - 1]
+    sizes = dict(zip(names, row, strict=True))
+    values = {
+        field.name: bool(sizes[field.name]) if isinstance(field.default, bool) else sizes[field.name]
+        for field in dataclasses.fields(cls)
+    }
     return parse_architecture({"family": family, **values})
 
 
@@ -78,7 +70,7 @@ def pack_nerfs(groups: Sequence[Sequence[Nerf | Tensor]], *, embedding_dim: int)
     most = max((len(group) for group in groups), default=0)
     if most == 0:
         return {}
-    architectures = torch.zeros(len(groups), most, len(COLUMNS), dtype=torch.int64)
+    architectures = torch.zeros(len(groups), most, len(columns()), dtype=torch.int64)
     embeddings = torch.zeros(len(groups), most, embedding_dim)
     flat: list[Tensor] = []
     for b, group in enumerate(groups):
@@ -105,7 +97,7 @@ def unpack_nerfs(weights: Tensor | None, architectures: Tensor) -> list[tuple[in
     """``(prompt, place in the prompt, NeRF)`` of every NeRF that came with its weights, on the device of `weights`."""
     rows = architectures.tolist()
     if weights is None:
-        if any(row[0] in _FAMILY_OF_KIND for rows_of_prompt in rows for row in rows_of_prompt):
+        if any(row[0] not in (NOTHING, EMBEDDING) for rows_of_prompt in rows for row in rows_of_prompt):
             raise ValueError(
                 "nerf_architectures names NeRFs, but nerf_weights is missing; pass all the processor returned"
             )
@@ -137,8 +129,8 @@ def unpack_nerfs(weights: Tensor | None, architectures: Tensor) -> list[tuple[in
 
 
 def embedded_rows(kinds: Tensor) -> Tensor:
-    """Architecture rows ``(B, K, 12)`` that say "an embedding" wherever `kinds` ``(B, K)`` says a NeRF."""
-    rows = kinds.new_zeros(*kinds.shape, len(COLUMNS))
+    """Architecture rows ``(B, K, C)`` that say "an embedding" wherever `kinds` ``(B, K)`` says a NeRF."""
+    rows = kinds.new_zeros(*kinds.shape, len(columns()))
     rows[..., 0] = torch.where(kinds == NOTHING, NOTHING, EMBEDDING)
     return rows
 

@@ -64,3 +64,16 @@ def small_encoder():
         for parameter in encoder.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return encoder
+
+
+@pytest.fixture
+def own_families():
+    """Families that a test registers are forgotten after it."""
+    from gmn_encoder.architectures import FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES
+
+    registries: tuple[dict, ...] = (FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, content in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(content)

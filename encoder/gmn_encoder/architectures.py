@@ -1,4 +1,4 @@
-"""The three families of NeRF architecture: which tensors a NeRF of given sizes holds, and which sizes given tensors mean.
+"""The families of NeRF architecture: which tensors a NeRF of given sizes holds, and which sizes given tensors mean.
 
 Sources: the paper, Table 14 (the 13 architectures) and FORMATS.md section 1.3 (flat tensors, padding). A NeRF stores
 
@@ -21,7 +21,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-Family = Literal["mlp", "triplane", "hash"]
+Family = str
+"""Name of a family, a key of `FAMILIES`: "mlp", "triplane", "hash", or one added by `register_family`."""
 
 MLP_KEY = "mlp_base.params"
 BIAS_KEY = "mlp_base.biases"
@@ -58,6 +59,8 @@ class NerfArchitecture:
 
     family: ClassVar[Family]
     activation: ClassVar[Literal["relu", "sine"]]
+    encoding_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of the tensors beside the network, such as planes or tables; a file that has them is of this family."""
 
     hidden_layers: int = 3
     hidden_dim: int = 64
@@ -69,9 +72,8 @@ class NerfArchitecture:
     @property
     def encoding_dim(self) -> int:
         """Width of what the coordinates are turned into before the first matrix, unpadded."""
-        raise TypeError(
-            f"{type(self).__name__} is not a family; use MlpArchitecture, TriplaneArchitecture or HashArchitecture"
-        )
+        known = ", ".join(cls.__name__ for cls in FAMILIES.values())
+        raise TypeError(f"{type(self).__name__} is not a family, it has no encoding_dim; use {known}")
 
     @property
     def input_dim(self) -> int:
@@ -91,6 +93,11 @@ class NerfArchitecture:
         if self.bias:
             shapes[BIAS_KEY] = (sum(out for out, _ in self.layer_shapes),)
         return shapes
+
+    @classmethod
+    def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+        """The sizes, as keyword arguments, with which the tensors of `encoding_keys` have these shapes; all that fit."""
+        return [{}]
 
     @property
     def num_parameters(self) -> int:
@@ -135,6 +142,7 @@ class TriplaneArchitecture(NerfArchitecture):
 
     family: ClassVar[Family] = "triplane"
     activation: ClassVar[Literal["relu", "sine"]] = "sine"
+    encoding_keys: ClassVar[tuple[str, ...]] = (TRIPLANE_KEY,)
 
     frequencies: int = 48
     resolution: int = 32
@@ -156,6 +164,13 @@ class TriplaneArchitecture(NerfArchitecture):
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         return {**super().tensor_shapes, TRIPLANE_KEY: (3, self.resolution, self.resolution, self.channels)}
 
+    @classmethod
+    def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+        planes = shapes[TRIPLANE_KEY]
+        if len(planes) != 4 or planes[0] != 3 or planes[1] != planes[2] or planes[1] < 2 or planes[3] < 1:
+            return []
+        return [{"resolution": planes[1], "channels": planes[3]}]
+
 
 @dataclass(frozen=True, kw_only=True)
 class HashArchitecture(NerfArchitecture):
@@ -163,6 +178,7 @@ class HashArchitecture(NerfArchitecture):
 
     family: ClassVar[Family] = "hash"
     activation: ClassVar[Literal["relu", "sine"]] = "relu"
+    encoding_keys: ClassVar[tuple[str, ...]] = (HASH_KEY,)
 
     levels: int = 4
     log2_table_size: int = 12
@@ -210,12 +226,22 @@ class HashArchitecture(NerfArchitecture):
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         return {**super().tensor_shapes, HASH_KEY: (sum(self.level_entries) * self.features_per_entry,)}
 
+    @classmethod
+    def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+        found = []
+        for levels in range(1, _MAX_LEVELS + 1):
+            # Past the size at which every level is stored densely, a larger table changes nothing: the first one stands for all.
+            sizes = {cls(levels=levels, log2_table_size=t).level_entries: t for t in reversed(_LOG2_TABLE_SIZES)}
+            found += [
+                {"levels": levels, "log2_table_size": t} for e, t in sizes.items() if (2 * sum(e),) == shapes[HASH_KEY]
+            ]
+        return found
 
-FAMILIES: dict[str, type[NerfArchitecture]] = {
-    cls.family: cls for cls in (MlpArchitecture, TriplaneArchitecture, HashArchitecture)
-}
 
-FAMILY_NAMES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
+FAMILIES: dict[Family, type[NerfArchitecture]] = {}
+"""The class of each family; `register_family` adds one."""
+
+FAMILY_NAMES: dict[Family, str] = {}
 """The paper's name of each family, which is also that of the architecture that encoders train on."""
 
 PAPER_ARCHITECTURES: dict[str, NerfArchitecture] = {
@@ -246,6 +272,31 @@ NANO_ARCHITECTURES: dict[str, NerfArchitecture] = {
 have tensors of these shapes, so files of them are recognised."""
 
 NAMED_ARCHITECTURES: dict[str, NerfArchitecture] = {**PAPER_ARCHITECTURES, **NANO_ARCHITECTURES}
+
+
+def register_family(cls: type[NerfArchitecture], name: str) -> None:
+    """Make a family known: to files, to detection, and by `name`, which stands for the architecture `cls()`, to commands.
+
+    Its field and its graph are registered with `fields.point_features` and `graph.add_blocks`; docs/new-family.md has it all. A
+    family derives from `NerfArchitecture`: one that derives from another family would inherit what is registered for that.
+    Raises `ValueError` where the family, the name or one of its `encoding_keys` is another's.
+    """
+    others = [known for family, known in FAMILIES.items() if family != cls.family]
+    taken = {MLP_KEY, BIAS_KEY, *(key for known in others for key in known.encoding_keys)}
+    if FAMILIES.get(cls.family, cls) is not cls:
+        raise ValueError(f"family {cls.family!r} is {FAMILIES[cls.family].__name__} already; choose another name")
+    if shared := sorted(taken.intersection(cls.encoding_keys)):
+        raise ValueError(f"tensor {shared[0]!r} belongs to another family already; choose another key")
+    if NAMED_ARCHITECTURES.get(name, cls()) != cls():
+        raise ValueError(f"{name!r} is the name of another architecture already; choose another name")
+    FAMILIES[cls.family] = cls
+    FAMILY_NAMES[cls.family] = name
+    NAMED_ARCHITECTURES.setdefault(name, cls())
+
+
+register_family(MlpArchitecture, "MLP")
+register_family(TriplaneArchitecture, "TRI")
+register_family(HashArchitecture, "HASH")
 
 
 def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> NerfArchitecture:
@@ -285,10 +336,11 @@ def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitectu
     encodings (24 or 48 frequencies, 2 features an entry, resolutions 16 to 128), widths 16 to 256 and up to 8 hidden layers.
     Raises `ValueError` that lists what fits when several sizes do, and says what is close when none does.
     """
-    family: Family = (
-        "triplane" if TRIPLANE_KEY in shapes else "hash" if math.prod(shapes.get(HASH_KEY, (0,))) else "mlp"
-    )
     expected = {key: tuple(shape) for key, shape in shapes.items() if not (key == HASH_KEY and math.prod(shape) == 0)}
+    with_encoding = (
+        name for name, cls in FAMILIES.items() if cls.encoding_keys and {*cls.encoding_keys} <= {*expected}
+    )
+    family = next(with_encoding, MlpArchitecture.family)
     for known in NAMED_ARCHITECTURES.values():
         if known.tensor_shapes == expected:
             return known
@@ -296,10 +348,10 @@ def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitectu
     found = ", ".join(f"{key} {list(shape)}" for key, shape in expected.items())
     if not candidates:
         raise ValueError(
-            f"no {family} NeRF has {found}; the paper's {family} architectures have "
+            f"no {family} NeRF has {found}; the {family} architectures with names have "
             + "; ".join(
                 f"{name}: {', '.join(f'{k} {list(s)}' for k, s in known.tensor_shapes.items())}"
-                for name, known in PAPER_ARCHITECTURES.items()
+                for name, known in NAMED_ARCHITECTURES.items()
                 if known.family == family
             )
             + ". For other encodings pass architecture="
@@ -316,28 +368,10 @@ def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitectu
 def _candidates(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> list[NerfArchitecture]:
     """Every architecture in the searched range whose spatial tensors and number of MLP weights agree with `shapes`."""
     bias = BIAS_KEY in shapes
-    spatial: list[dict[str, int]]
-    if family == "triplane":
-        planes = shapes[TRIPLANE_KEY]
-        if len(planes) != 4 or planes[0] != 3 or planes[1] != planes[2] or planes[1] < 2 or planes[3] < 1:
-            return []
-        spatial = [{"resolution": planes[1], "channels": planes[3]}]
-    elif family == "hash":
-        spatial = []
-        for levels in range(1, _MAX_LEVELS + 1):
-            # Past the size at which every level is stored densely, a larger table changes nothing: the first one stands for all.
-            sizes = {
-                HashArchitecture(levels=levels, log2_table_size=t).level_entries: t for t in reversed(_LOG2_TABLE_SIZES)
-            }
-            spatial += [
-                {"levels": levels, "log2_table_size": t} for e, t in sizes.items() if (2 * sum(e),) == shapes[HASH_KEY]
-            ]
-    else:
-        spatial = [{}]
     cls = FAMILIES[family]
     return [
         cls(**sizes, hidden_layers=layers, hidden_dim=width, bias=bias)
-        for sizes in spatial
+        for sizes in cls.encoding_sizes(shapes)
         for width in _WIDTHS
         for layers in range(1, _MAX_HIDDEN_LAYERS + 1)
         if cls(**sizes, hidden_layers=layers, hidden_dim=width, bias=bias).tensor_shapes[MLP_KEY] == shapes.get(MLP_KEY)

@@ -12,6 +12,7 @@ The unit coordinate that the sines take is the float32 one even then: at 2^47 an
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -163,18 +164,46 @@ def split_biases(architecture: NerfArchitecture, biases: Tensor) -> list[Tensor]
     return list(biases.split([out for out, _ in architecture.layer_shapes], dim=-1))
 
 
+@functools.singledispatch
+def point_features(architecture: NerfArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
+    """A family's encoding of points, chosen by the class of the architecture; a family adds its own with `register`.
+
+    Args:
+        architecture: sizes.
+        tensors: stacked tensors, each ``(B, *architecture.tensor_shapes[key])``.
+        xyz: world coordinates ``(B, S, 3)``.
+
+    Returns:
+        ``(B, S, encoding_dim)``. Frequency features, of an architecture with `frequencies`, stand first.
+
+    Raises:
+        TypeError: a class that none was registered for.
+    """
+    raise TypeError(f"no field is known for {type(architecture).__name__}; add it with fields.point_features.register")
+
+
+@point_features.register(MlpArchitecture)
+def _(architecture: MlpArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
+    u, _ = unit_coordinates(xyz)
+    return frequency_features(float32_unit_coordinates(xyz, u), architecture.frequencies)
+
+
+@point_features.register(TriplaneArchitecture)
+def _(architecture: TriplaneArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
+    u, _ = unit_coordinates(xyz)
+    waves = frequency_features(float32_unit_coordinates(xyz, u), architecture.frequencies)
+    return torch.cat([waves, triplane_features(tensors[TRIPLANE_KEY], u)], dim=-1)
+
+
+@point_features.register(HashArchitecture)
+def _(architecture: HashArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
+    u, _ = unit_coordinates(xyz)
+    return hash_features(architecture, tensors[HASH_KEY], u)
+
+
 def input_features(architecture: NerfArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
     """What the network reads ``(B, S, input_dim)``: the family's encoding of points ``(B, S, 3)``, ones as padding (2.5)."""
-    u, _ = unit_coordinates(xyz)
-    if isinstance(architecture, MlpArchitecture):
-        features = frequency_features(float32_unit_coordinates(xyz, u), architecture.frequencies)
-    elif isinstance(architecture, TriplaneArchitecture):
-        waves = frequency_features(float32_unit_coordinates(xyz, u), architecture.frequencies)
-        features = torch.cat([waves, triplane_features(tensors[TRIPLANE_KEY], u)], dim=-1)
-    elif isinstance(architecture, HashArchitecture):
-        features = hash_features(architecture, tensors[HASH_KEY], u)
-    else:
-        raise TypeError(f"no field is known for {type(architecture).__name__}")
+    features = point_features(architecture, tensors, xyz)
     return F.pad(features, (0, architecture.input_dim - features.shape[-1]), value=1.0)
 
 

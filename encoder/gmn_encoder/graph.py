@@ -25,6 +25,7 @@ from .architectures import (
     MLP_KEY,
     TRIPLANE_KEY,
     HashArchitecture,
+    MlpArchitecture,
     NerfArchitecture,
     TriplaneArchitecture,
 )
@@ -39,7 +40,7 @@ GraphLayout = Literal["released", "geometric"]
 
 
 class NodeType(IntEnum):
-    """Rows of the encoder's node type table that NeRFs use."""
+    """Rows of the encoder's node type table that the three families use."""
 
     NEURON = 0
     BIAS = 1
@@ -48,7 +49,7 @@ class NodeType(IntEnum):
 
 
 class EdgeType(IntEnum):
-    """Rows of the encoder's edge type table that NeRFs use."""
+    """Rows of the encoder's edge type table that the three families use."""
 
     WEIGHT = 0
     BIAS = 1
@@ -68,14 +69,14 @@ class NodeGroup:
         start: number of the first node.
         count: how many.
         layer: layer number of all of them.
-        type: node type of all of them.
+        type: node type of all of them, a `NodeType` or another row of the encoder's table.
         first_index: neuron index of the first, counting up; None for hidden nodes, whose index is -1.
     """
 
     start: int
     count: int
     layer: int
-    type: NodeType
+    type: int
     first_index: int | None
 
     @property
@@ -172,21 +173,27 @@ class ParameterGraph:
         return torch.cat([group.features() for group in self.groups])
 
 
-def _attributes(layer: int, type: EdgeType, positions: Tensor | None = None) -> Tensor:
+def edge_attributes(layer: int, type: int, positions: Tensor | None = None) -> Tensor:
     """Constant edge features ``(P, 5)`` for positions ``(P, 3)``, or for the one edge kind without a position."""
     positions = torch.full((1, 3), NO_POSITION) if positions is None else positions.to(torch.float32)
     kind = torch.tensor([[layer, int(type)]], dtype=torch.float32)
     return torch.cat([kind.expand(len(positions), -1), positions], dim=1)
 
 
-class _Builder:
-    """Numbers nodes and collects blocks while a NeRF is walked from input to output."""
+class GraphBuilder:
+    """Numbers nodes and collects blocks while a NeRF is walked from input to output.
+
+    Attributes:
+        groups: the nodes so far; `nodes` adds some.
+        blocks: the blocks so far; each reads nodes whose incoming edges stand in earlier ones.
+    """
 
     def __init__(self) -> None:
         self.groups: list[NodeGroup] = []
         self.blocks: list[Block] = []
 
-    def nodes(self, count: int, layer: int, type: NodeType, *, first_index: int | None = None) -> NodeGroup:
+    def nodes(self, count: int, layer: int, type: int, *, first_index: int | None = None) -> NodeGroup:
+        """Add `count` nodes of a layer; `first_index` as of `NodeGroup`."""
         start = self.groups[-1].stop if self.groups else 0
         self.groups.append(NodeGroup(start, count, layer, type, first_index))
         return self.groups[-1]
@@ -198,10 +205,10 @@ class _Builder:
         for number, (out, width) in enumerate(architecture.layer_shapes):
             layer = first_layer + number
             targets = self.nodes(out, layer + 1, NodeType.NEURON, first_index=0 if number == last else None)
-            attributes, index, bias = _attributes(layer, EdgeType.WEIGHT), None, None
+            attributes, index, bias = edge_attributes(layer, EdgeType.WEIGHT), None, None
             if architecture.bias:
                 sources = (*sources, self.nodes(1, layer + 1, NodeType.BIAS))
-                attributes = torch.cat([attributes, _attributes(layer, EdgeType.BIAS)])
+                attributes = torch.cat([attributes, edge_attributes(layer, EdgeType.BIAS)])
                 index = torch.zeros(sum(group.count for group in sources), dtype=torch.int64)
                 index[-1] = 1
                 index = index.expand(out, -1)
@@ -227,18 +234,29 @@ def build_parameter_graph(architecture: NerfArchitecture, layout: GraphLayout = 
     """
     if layout not in get_args(GraphLayout):
         raise ValueError(f"unknown graph layout {layout!r}; expected one of {', '.join(get_args(GraphLayout))}")
-    builder = _Builder()
-    if isinstance(architecture, TriplaneArchitecture):
-        _triplane(builder, architecture, layout)
-    elif isinstance(architecture, HashArchitecture):
-        _hash(builder, architecture, layout)
-    else:
-        inputs = builder.nodes(architecture.input_dim, 0, NodeType.NEURON, first_index=0)
-        builder.network(architecture, (inputs,), first_layer=0)
+    builder = GraphBuilder()
+    add_blocks(architecture, builder, layout)
     return builder.graph()
 
 
-def _triplane(builder: _Builder, architecture: TriplaneArchitecture, layout: GraphLayout) -> None:
+@functools.singledispatch
+def add_blocks(architecture: NerfArchitecture, builder: GraphBuilder, layout: GraphLayout) -> None:
+    """Put a family's nodes and blocks into a builder, by the class of the architecture; a family adds its own with `register`.
+
+    Raises `TypeError` for a class that none was registered for.
+    """
+    raise TypeError(f"no graph is known for {type(architecture).__name__}; add it with graph.add_blocks.register")
+
+
+@add_blocks.register(MlpArchitecture)
+def _(architecture: MlpArchitecture, builder: GraphBuilder, layout: GraphLayout) -> None:
+    """The network on the coordinates' features (3.2)."""
+    inputs = builder.nodes(architecture.input_dim, 0, NodeType.NEURON, first_index=0)
+    builder.network(architecture, (inputs,), first_layer=0)
+
+
+@add_blocks.register(TriplaneArchitecture)
+def _(architecture: TriplaneArchitecture, builder: GraphBuilder, layout: GraphLayout) -> None:
     """Spatial nodes to channel nodes, then the network on coordinates and channels (3.3)."""
     resolution, channels = architecture.resolution, architecture.channels
     spatial_count = 3 * resolution**2
@@ -251,7 +269,7 @@ def _triplane(builder: _Builder, architecture: TriplaneArchitecture, layout: Gra
             sources=(spatial,),
             targets=channel,
             weights=WeightSlice(TRIPLANE_KEY, 0, 1, channels),
-            attributes=_attributes(0, EdgeType.TRIPLANE, positions),
+            attributes=edge_attributes(0, EdgeType.TRIPLANE, positions),
             attribute_index=index,
             source_major=True,
         )
@@ -291,7 +309,8 @@ def _plane_positions(resolution: int, channels: int) -> tuple[Tensor, Tensor]:
     return positions, torch.arange(3 * area).expand(channels, -1)
 
 
-def _hash(builder: _Builder, architecture: HashArchitecture, layout: GraphLayout) -> None:
+@add_blocks.register(HashArchitecture)
+def _(architecture: HashArchitecture, builder: GraphBuilder, layout: GraphLayout) -> None:
     """Entry nodes to feature nodes level by level, then the network on the feature nodes (3.4)."""
     features = architecture.features_per_entry
     sizes = architecture.level_entries
@@ -312,7 +331,7 @@ def _hash(builder: _Builder, architecture: HashArchitecture, layout: GraphLayout
                 sources=(group,),
                 targets=targets,
                 weights=WeightSlice(HASH_KEY, starts[level] * features, 1, features),
-                attributes=_attributes(0, EdgeType.HASH, positions),
+                attributes=edge_attributes(0, EdgeType.HASH, positions),
                 attribute_index=number.view(group.count, features).T,
                 source_major=True,
             )
@@ -339,7 +358,7 @@ def parameter_graph(nerf: Nerf, *, layout: GraphLayout = "released") -> Data:
     """The parameter graph of a NeRF as the edge list of FORMATS.md section 3.
 
     Args:
-        nerf: any of the three families.
+        nerf: of any family.
         layout: see `build_parameter_graph`.
 
     Returns:

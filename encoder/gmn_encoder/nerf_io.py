@@ -13,9 +13,9 @@ from torch import Tensor
 
 from .architectures import (
     BIAS_KEY,
+    FAMILIES,
     HASH_KEY,
     MLP_KEY,
-    TRIPLANE_KEY,
     NerfArchitecture,
     detect_architecture,
     parse_architecture,
@@ -25,7 +25,6 @@ from .nerf import Nerf
 
 WEIGHTS_NAME = "nerf_weights.pth"
 SAFETENSORS_NAME = "nerf.safetensors"
-_NERF_KEYS = (MLP_KEY, BIAS_KEY, TRIPLANE_KEY, HASH_KEY)
 _METADATA_KEY = "nerf_architecture"
 
 
@@ -155,7 +154,7 @@ def _nerf_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
             f"holds no {MLP_KEY!r}; found {keys}; expected the weights of an MLP, tri-plane or hash NeRF.{hint}"
         )
     tensors = {}
-    for key in _NERF_KEYS:
+    for key in (MLP_KEY, BIAS_KEY, *(key for cls in FAMILIES.values() for key in cls.encoding_keys)):
         if key not in content:
             continue
         tensor = content[key]

@@ -31,7 +31,7 @@ class ConversationCollator:
 
     Returns (when called):
         ``input_ids``, ``attention_mask``, ``labels`` ``(B, L)`` int64, and where there are NeRFs ``nerf_architectures``
-        ``(B, K, 12)`` int64 with ``nerf_embeddings`` ``(B, K, D)`` or ``nerf_weights`` ``(B, P)`` int32.
+        ``(B, K, C)`` int64 with ``nerf_embeddings`` ``(B, K, D)`` or ``nerf_weights`` ``(B, P)`` int32.
 
     Raises (when called):
         ValueError: a sample without a label to learn from, or whose labels do not match its tokens.

@@ -182,7 +182,7 @@ def describe(exhibit: Exhibit) -> str:
     """A line about a NeRF, Markdown."""
     nerf = exhibit.nerf
     return (
-        f"**{markdown_text(exhibit.name)}** · {FAMILY_NAMES[nerf.family]} NeRF, {nerf.num_parameters:,} weights, "
+        f"**{markdown_text(exhibit.name)}** · {exhibit.family_name} NeRF, {nerf.num_parameters:,} weights, "
         "read by the model without rendering"
     )
 

@@ -24,6 +24,7 @@ from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
 
 FAMILY_NAMES = {"mlp": "MLP", "triplane": "tri-plane", "hash": "hash"}
+"""What people read; other families are called what they are."""
 DEFAULT_LIMIT = 60
 
 _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}
@@ -52,13 +53,17 @@ class Exhibit:
         return self.nerf.family
 
     @property
+    def family_name(self) -> str:
+        return FAMILY_NAMES.get(self.family, self.family)
+
+    @property
     def caption(self) -> str:
-        return f"{self.class_name or self.name} · {FAMILY_NAMES[self.family]}"
+        return f"{self.class_name or self.name} · {self.family_name}"
 
     @property
     def title(self) -> str:
         """Names it among all others."""
-        return f"{self.name} · {FAMILY_NAMES[self.family]}"
+        return f"{self.name} · {self.family_name}"
 
 
 class Gallery:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gmn_encoder.architectures import NAMED_ARCHITECTURES
+from gmn_encoder.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES
 from gmn_encoder.files import read_tensors
 from gmn_encoder.nerf import Nerf
 from gmn_encoder.nerf_io import load_nerf
@@ -24,8 +24,6 @@ from gmn_encoder.objects.meshes import EXTENSIONS as MESH_EXTENSIONS
 NERF_EXTENSIONS = (".pth", ".pt", ".safetensors")
 MAX_WEIGHTS = 2_000_000
 """The largest of the paper's architectures has 78,000."""
-
-FIT_ARCHITECTURES = {"mlp": "MLP", "triplane": "TRI", "hash": "HASH"}
 
 FitProgress = Callable[[int, int, str], None]
 
@@ -89,10 +87,10 @@ def fit_mesh(
     from gmn_encoder.fitting.sources import Source, from_mesh
     from gmn_encoder.objects import ViewSettings, load_mesh
 
-    if family not in FIT_ARCHITECTURES:
-        raise ValueError(f"family is {family!r}; expected one of {', '.join(FIT_ARCHITECTURES)}")
-    settings = preset(quality, NAMED_ARCHITECTURES[FIT_ARCHITECTURES[family]].family)
-    architecture = NAMED_ARCHITECTURES[FIT_ARCHITECTURES[family] + ("-nano" if quality == "nano" else "")]
+    if family not in FAMILY_NAMES:
+        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILY_NAMES)}")
+    settings = preset(quality, family)
+    architecture = NAMED_ARCHITECTURES[FAMILY_NAMES[family] + ("-nano" if quality == "nano" else "")]
     mesh, views = load_mesh(path), ViewSettings(n_views=settings.views, size=settings.size)
     source = Source(
         str(path), "upload", path.stem, lambda: from_mesh(mesh, "upload", path.stem, source=path.name, settings=views)

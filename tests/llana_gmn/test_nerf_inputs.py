@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from gmn_encoder.architectures import FAMILIES, PAPER_ARCHITECTURES
+from gmn_encoder.architectures import PAPER_ARCHITECTURES, MlpArchitecture, register_family
 from gmn_encoder.nerf import Nerf
 from llana_gmn.nerf_inputs import (
-    COLUMNS,
     EMBEDDING,
     architecture_of_row,
     architecture_row,
+    columns,
     embedded_rows,
     pack_nerfs,
     unpack_nerfs,
@@ -21,13 +21,29 @@ from llana_gmn.nerf_inputs import (
 @pytest.mark.parametrize("name", PAPER_ARCHITECTURES)
 def test_architecture_rows_round_trip(name):
     row = architecture_row(PAPER_ARCHITECTURES[name])
-    assert len(row) == len(COLUMNS)
+    assert len(row) == len(columns())
     assert architecture_of_row(row) == PAPER_ARCHITECTURES[name]
 
 
-def test_every_size_of_every_family_has_a_column():
-    for cls in FAMILIES.values():
-        assert {field.name for field in dataclasses.fields(cls)} <= set(COLUMNS)
+def test_columns_are_the_kind_and_all_sizes_of_the_families():
+    assert columns()[:5] == ("kind", "hidden_layers", "hidden_dim", "bias", "frequencies")
+    assert len(columns()) == len(set(columns())) == 12
+    assert architecture_row(PAPER_ARCHITECTURES["HASH-3N"]) == [3, 3, 64, 0, 0, 0, 0, 3, 12, 2, 16, 128]
+
+
+def test_a_new_family_travels_too(own_families):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Odd(MlpArchitecture):
+        family = "odd"
+        petals: int = 7
+        wilted: bool = True
+
+    register_family(Odd, "ODD")
+    nerf = Nerf.random(Odd(petals=3, hidden_dim=16, hidden_layers=1, frequencies=2))
+    packed = pack_nerfs([[nerf], [Nerf.random("HASH-nano")]], embedding_dim=8)
+    (_, _, again), (_, _, other) = unpack_nerfs(packed["nerf_weights"], packed["nerf_architectures"])
+    assert again.architecture == nerf.architecture
+    assert other.architecture.name == "HASH-nano"
 
 
 def test_weights_arrive_bit_for_bit_after_a_cast_to_half_precision(nerfs):
@@ -73,7 +89,7 @@ def test_contradictions_are_refused(nerfs):
     with pytest.raises(ValueError, match="of the same processor call"):
         unpack_nerfs(packed["nerf_weights"][:, :-1], packed["nerf_architectures"])
     with pytest.raises(ValueError, match="is no architecture"):
-        architecture_of_row([9] * len(COLUMNS))
+        architecture_of_row([9] * len(columns()))
 
 
 def test_other_integer_types_carry_the_bits(nerfs):

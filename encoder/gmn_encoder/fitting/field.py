@@ -9,6 +9,7 @@ Shapes: B NeRFs, S points, N table rows, C channels, K corners.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,9 +30,12 @@ from ..architectures import (
     TriplaneArchitecture,
 )
 from ..fields import (
+    BOX_MAX,
+    BOX_MIN,
     density_activation,
     frequency_features,
     hash_corner_indices,
+    point_features,
     split_biases,
     split_layers,
     unit_coordinates,
@@ -51,30 +55,17 @@ class TrainedBatch(NerfBatch):
 
     def query(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
         u, inside = unit_coordinates(xyz.detach())
-        raw = self._network(self._features(u.clamp(0, 1)))
+        raw = self._network(training_features(self.architecture, self.tensors, u.clamp(0, 1), self._octaves()))
         return torch.sigmoid(raw[..., :3]), density_activation(raw[..., 3:4]) * inside
 
     def _octaves(self) -> int:
         total = getattr(self.architecture, "frequencies", 0)
         return total if self.frequencies is None else min(self.frequencies, total)
 
-    def _features(self, u: Tensor) -> Tensor:
-        """What the used columns of the first matrix read, without the padding ones."""
-        architecture, parts = self.architecture, []
-        if isinstance(architecture, MlpArchitecture | TriplaneArchitecture):
-            parts.append(frequency_features(u, self._octaves()))
-        if isinstance(architecture, TriplaneArchitecture):
-            parts.append(_triplane_features(self.tensors[TRIPLANE_KEY], u))
-        if isinstance(architecture, HashArchitecture):
-            parts.append(_hash_features(architecture, self.tensors[HASH_KEY], u))
-        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
-
     def _first_matrix(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """The used columns of the first matrix, and the sum of those that read ones: ``(B, W, I)`` and ``(B, W)``."""
-        total = getattr(self.architecture, "frequencies", 0)
         width = self.architecture.encoding_dim
-        waves = matrix[..., : 6 * total].unflatten(-1, (3, 2 * total))[..., : 2 * self._octaves()].flatten(-2)
-        return torch.cat([waves, matrix[..., 6 * total : width]], dim=-1), matrix[..., width:].sum(dim=-1)
+        return _used_columns(self.architecture, matrix[..., :width], self._octaves()), matrix[..., width:].sum(dim=-1)
 
     def _network(self, features: Tensor) -> Tensor:
         architecture = self.architecture
@@ -91,6 +82,46 @@ class TrainedBatch(NerfBatch):
             else:
                 hidden = torch.bmm(hidden, matrix.transpose(1, 2))
         return hidden
+
+
+def _used_columns(architecture: NerfArchitecture, columns: Tensor, octaves: int) -> Tensor:
+    """Of ``(..., encoding_dim)`` columns those that are computed: of the frequency features, which stand first, some octaves."""
+    total = getattr(architecture, "frequencies", 0)
+    if octaves == total:
+        return columns
+    waves = columns[..., : 6 * total].unflatten(-1, (3, 2 * total))[..., : 2 * octaves].flatten(-2)
+    return torch.cat([waves, columns[..., 6 * total :]], dim=-1)
+
+
+@functools.singledispatch
+def training_features(architecture: NerfArchitecture, tensors: Mapping[str, Tensor], u: Tensor, octaves: int) -> Tensor:
+    """What the used columns of the first matrix read, without the padding ones: `fields.point_features`, by a faster way.
+
+    By the class of the architecture. A family that registers none is trained with its `point_features`.
+
+    Args:
+        architecture: sizes.
+        tensors: stacked tensors.
+        u: ``(B, S, 3)`` in the closed unit cube.
+        octaves: of the frequency encoding, that are computed.
+    """
+    xyz = BOX_MIN + (BOX_MAX - BOX_MIN) * u
+    return _used_columns(architecture, point_features(architecture, tensors, xyz), octaves)
+
+
+@training_features.register(MlpArchitecture)
+def _(architecture: MlpArchitecture, tensors: Mapping[str, Tensor], u: Tensor, octaves: int) -> Tensor:
+    return frequency_features(u, octaves)
+
+
+@training_features.register(TriplaneArchitecture)
+def _(architecture: TriplaneArchitecture, tensors: Mapping[str, Tensor], u: Tensor, octaves: int) -> Tensor:
+    return torch.cat([frequency_features(u, octaves), _triplane_features(tensors[TRIPLANE_KEY], u)], dim=-1)
+
+
+@training_features.register(HashArchitecture)
+def _(architecture: HashArchitecture, tensors: Mapping[str, Tensor], u: Tensor, octaves: int) -> Tensor:
+    return _hash_features(architecture, tensors[HASH_KEY], u)
 
 
 def interpolate(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -231,20 +262,21 @@ def initial_tensors(
     """Weights that training starts from, float32 on the CPU, as tiny-cuda-nn draws them.
 
     ReLU networks: Xavier-uniform matrices. Sine networks: uniform with bounds ``30 / fan_in`` in the first matrix, which reads
-    what is left of `frequencies` octaves, and ``sqrt(6 / fan_in)`` in the others, the last one Xavier. Planes N(0, 0.001), hash
-    tables U(-1e-4, 1e-4), biases zero. The columns of octaves from `frequencies` on are zero.
+    what is left of `frequencies` octaves, and ``sqrt(6 / fan_in)`` in the others, the last one Xavier. Hash tables
+    U(-1e-4, 1e-4), planes and what else stands beside a network N(0, 0.001), biases zero. The columns of octaves from
+    `frequencies` on are zero.
     """
     generator = torch.Generator().manual_seed(seed)
     total = getattr(architecture, "frequencies", 0)
     used = total if frequencies is None else min(frequencies, total)
     tensors: dict[str, Tensor] = {}
     for key, shape in architecture.tensor_shapes.items():
-        if key == TRIPLANE_KEY:
-            tensors[key] = torch.randn(shape, generator=generator) * 1e-3
-        elif key == HASH_KEY:
+        if key == HASH_KEY:
             tensors[key] = (torch.rand(shape, generator=generator) * 2 - 1) * 1e-4
         elif key == BIAS_KEY:
             tensors[key] = torch.zeros(shape)
+        elif key != MLP_KEY:
+            tensors[key] = torch.randn(shape, generator=generator) * 1e-3
         else:
             matrices = []
             for number, (out, width) in enumerate(architecture.layer_shapes):

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..architectures import FAMILY_NAMES, NANO_ARCHITECTURES, PAPER_ARCHITECTURES, NerfArchitecture
+from ..architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NANO_ARCHITECTURES, NerfArchitecture
 from ..files import StrPath, atomic_directory, write_bytes, write_json
 from ..nerf import Nerf
 from ..nerf_io import WEIGHTS_NAME, save_nerf
@@ -34,14 +34,14 @@ PREVIEW_NAME = "preview.png"
 CAMERAS_NAME = "transforms_train.json"
 SPLITS = ("train", "val", "test")
 
-_TRAINED_ON = {*(PAPER_ARCHITECTURES[name] for name in FAMILY_NAMES.values()), *NANO_ARCHITECTURES.values()}
 _PREVIEW_SIDE = 112
 _PREVIEW_VIEWS = 4
 
 
 def family_directory(architecture: NerfArchitecture) -> str:
     """Where under the output the NeRFs of an architecture stand."""
-    if architecture in _TRAINED_ON:
+    trained_on = NAMED_ARCHITECTURES[FAMILY_NAMES[architecture.family]]
+    if architecture in (trained_on, *NANO_ARCHITECTURES.values()):
         return architecture.family
     return f"{architecture.family}_unseen/{architecture.name}"
 

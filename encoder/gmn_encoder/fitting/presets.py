@@ -112,7 +112,10 @@ _BY_PRESET: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str, family: Family, **changes: Any) -> FitSettings:
-    """The settings of a preset for a family, with `changes`. Raises `ValueError` for an unknown name."""
+    """The settings of a preset for a family, with `changes`; families without rates of their own have those of `FitSettings`.
+
+    Raises `ValueError` for an unknown name.
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown quality {name!r}; expected one of {', '.join(PRESETS)}")
-    return FitSettings(**{**_BY_FAMILY[family], **_BY_PRESET[name], **changes})
+    return FitSettings(**{**_BY_FAMILY.get(family, {}), **_BY_PRESET[name], **changes})

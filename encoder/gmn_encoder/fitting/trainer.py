@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..architectures import HASH_KEY, TRIPLANE_KEY, NerfArchitecture
+from ..architectures import NerfArchitecture
 from ..fields import BOX_MAX, BOX_MIN
 from ..nerf import Nerf
 from ..rendering.cameras import Cameras, Rays
@@ -99,7 +99,7 @@ class Trainer:
         return self.iteration >= self.settings.iterations
 
     def _rate(self, key: str) -> float:
-        encoding = key in (TRIPLANE_KEY, HASH_KEY)
+        encoding = key in self.architecture.encoding_keys
         return self.settings.encoding_rate if encoding else self.settings.learning_rate
 
     def _load_views(self) -> None:

@@ -3,6 +3,7 @@ import torch
 
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.dataset import IGNORED
+from llana_gmn.nerf_inputs import EMBEDDING
 
 
 def sample(length, supervised=1, nerfs=()):
@@ -28,7 +29,7 @@ def test_weights_stay_integers_where_floats_are_cast(nerfs):
     floats = {key for key, value in batch.items() if value.is_floating_point()}
     assert floats == {"nerf_embeddings"}
     assert batch["nerf_weights"].dtype == torch.int32
-    assert batch["nerf_architectures"][..., 0].tolist() == [[1, 4], [3, 0]]
+    assert batch["nerf_architectures"][..., 0].tolist() == [[1, EMBEDDING], [3, 0]]
 
 
 def test_a_sample_without_an_answer_is_an_error():
