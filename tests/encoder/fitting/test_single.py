@@ -52,23 +52,19 @@ def _shipped(family):
     return json.loads(next((default_nerfs_path() / family).glob("*/*/fit.json")).read_text())
 
 
-def test_mesh_is_fitted_as_the_nerfs_that_ship(tmp_path):
-    (tmp_path / "thing.ply").write_text(CUBE)
-    made = fit_object(tmp_path / "thing.ply", tmp_path / "out", families=["hash"])
-    assert made == {"hash": tmp_path / "out" / "hash" / "own" / "thing"}
-    record, shipped = json.loads((made["hash"] / "fit.json").read_text()), _shipped("hash")
-    assert {key: record[key] for key in shipped if key in ("name", "settings", "seed", "initial_seed")} == {
-        key: shipped[key] for key in ("name", "settings", "seed", "initial_seed")
-    }
-    assert record["psnr"] > 15
-
-
-def test_every_family_starts_from_the_first_weights_of_those_that_ship(tmp_path, quick):
+def test_objects_are_fitted_as_the_nerfs_that_ship(tmp_path, monkeypatch):
+    settings = {family: presets.preset("nano", family).to_dict() for family in ("mlp", "triplane", "hash")}
+    small = {**presets._BY_PRESET["nano"], "iterations": 10, "views": 6, "size": 32}
+    monkeypatch.setitem(presets._BY_PRESET, "nano", small)
     (tmp_path / "thing.ply").write_text(CUBE)
     made = fit_object(tmp_path / "thing.ply", tmp_path / "out")
-    assert list(made) == ["mlp", "triplane", "hash"]
+    assert list(made) == list(settings)
     for family, directory in made.items():
-        assert json.loads((directory / "fit.json").read_text())["initial_seed"] == _shipped(family)["initial_seed"]
+        assert directory == tmp_path / "out" / family / "own" / "thing"
+        record, shipped = json.loads((directory / "fit.json").read_text()), _shipped(family)
+        assert settings[family] == shipped["settings"]
+        for key in ("name", "seed", "initial_seed"):
+            assert record[key] == shipped[key]
 
 
 def test_image_folders_come_the_same_way_and_again_replaces(tmp_path, quick):
