@@ -1,4 +1,4 @@
-"""A page to look at: views of NeRFs beside question, reference, answer and scores.
+"""A page to look at: tables, pictures, and views of NeRFs beside question, reference, answer and scores.
 
 One file: pictures stand in it, nothing is fetched, all text is escaped.
 """
@@ -9,8 +9,11 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from gmn_encoder.files import StrPath, write_bytes
 
@@ -22,6 +25,15 @@ _SIDE = 160
 _EMBEDDINGS = (".npy", ".h5")
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture on a page: what is said over it, the picture, and what it shows in words."""
+
+    title: str
+    image: Image.Image
+    note: str = ""
+
+
 def write_gallery(
     path: StrPath,
     title: str,
@@ -29,6 +41,7 @@ def write_gallery(
     nerfs: Sequence[StrPath | None],
     *,
     tables: Sequence[Table] = (),
+    pictures: Sequence[Picture] = (),
     count: int = 24,
     on_error: Callable[[Exception], Any] | None = None,
     progress: Callable[[int, int], Any] | None = None,
@@ -38,9 +51,9 @@ def write_gallery(
     Args:
         path: of the HTML file.
         title: of the page.
-        results: records with ``scores``, as `score_captions` returns them.
+        results: records with ``scores``, as `score_captions` returns them; without any the page ends with the pictures.
         nerfs: the NeRF of each; None, or a file that is an embedding, has no view.
-        tables: shown above.
+        tables, pictures: shown above.
         count: most records to show, spread evenly over all.
         on_error: called where a view cannot be made, which is then missing; None raises.
         progress: called with how many records are done, and of how many.
@@ -58,10 +71,11 @@ def write_gallery(
         rows.append(_row(results[place], views[key]))
         if progress is not None:
             progress(number, len(chosen))
-    head = "<tr><th>NeRF</th><th>Object</th><th>Question</th><th>Reference</th><th>Answer</th><th>Scores</th></tr>"
-    note = f"<p>{len(chosen)} of {len(results)} records.</p>"
-    body = "\n".join([*(table.html() for table in tables), note, "<table>", head, *rows, "</table>"])
-    write_bytes(html_page(title, body).encode(), path)
+    body = [*(table.html() for table in tables), *(_figure(picture) for picture in pictures)]
+    if rows:
+        head = "<tr><th>NeRF</th><th>Object</th><th>Question</th><th>Reference</th><th>Answer</th><th>Scores</th></tr>"
+        body += [f"<p>{len(chosen)} of {len(results)} records.</p>", "<table>", head, *rows, "</table>"]
+    write_bytes(html_page(title, "\n".join(body)).encode(), path)
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -74,8 +88,13 @@ def spread(total: int, count: int) -> list[int]:
 
 def view_uri(nerf: StrPath, *, size: int = _SIDE) -> str:
     """A view of a NeRF (`gallery.view`) as a ``data:`` URI of a PNG. Raises what `load_nerf` raises."""
+    return image_uri(view(nerf, size=size))
+
+
+def image_uri(image: Image.Image) -> str:
+    """A picture as a ``data:`` URI of a PNG."""
     buffer = io.BytesIO()
-    view(nerf, size=size).save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -89,6 +108,12 @@ def _view(nerf: StrPath | None, on_error: Callable[[Exception], Any] | None) -> 
             raise
         on_error(error)
         return None
+
+
+def _figure(picture: Picture) -> str:
+    title, note = html.escape(picture.title), html.escape(picture.note)
+    caption = f"<figcaption><b>{title}</b><br>{note}</figcaption>"
+    return f'<figure>{caption}<img alt="{title}" src="{image_uri(picture.image)}"></figure>'
 
 
 def _row(result: Mapping[str, Any], view: str | None) -> str:

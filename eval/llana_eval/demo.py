@@ -5,6 +5,7 @@ No object of it was trained on. A procedural object has references to score agai
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,17 @@ from typing import Any
 import torch
 
 from gmn_encoder.architectures import FAMILY_NAMES
-from gmn_encoder.embedding_sets import EmbeddingSet, embed_split
+from gmn_encoder.embedding_sets import EmbeddingSet, embed_split, join_embeddings
 from gmn_encoder.files import StrPath
 from llana_gmn.caption import caption_nerfs
 from llana_gmn.defaults import DefaultObject, default_objects
 
-from .answer_page import write_gallery
+from .answer_page import Picture, write_gallery
 from .benchmark import ANSWER_NAME, answer, load_benchmark, result_records
 from .class_naming import NamedObject, class_words, named_class, naming_accuracy
 from .class_table import class_name
+from .gallery import gallery_picture, gallery_rows
+from .plots import embedding_figure, figure_picture, project
 from .retrieval_benchmark import retrieval_table, run_retrieval
 from .scoring import score_captions
 from .tables import Column, Table
@@ -35,10 +38,11 @@ Progress = Callable[[str, int, int], Any]
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo found: the tables of its report, and the path of that."""
+    """What a demo found: the tables of its report, the path of that, and the seconds that it took."""
 
     tables: tuple[Table, ...]
     report: Path
+    seconds: float
 
 
 def run_demo(
@@ -55,11 +59,12 @@ def run_demo(
     Raises:
         FileNotFoundError, ValueError: NeRFs or texts that are missing or broken.
     """
+    started = time.perf_counter()
     out, objects = Path(out), default_objects(nerfs)
     kinds = {(each.class_id, each.nerf_id): each for each in objects}
-    sets = _embed(model, nerfs, out, len(objects), progress)
+    sets = embed_families(model, nerfs, out, progress)
     rows, page, places = [], [], []
-    for directory, family in FAMILY_NAMES.items():
+    for directory, family in _families(nerfs).items():
         members = sets[family]
         captions = _describe(model, processor, members.values, f"describing {family}", progress)
         without = _describe(model, processor, torch.zeros(1, members.values.shape[1]), "without a NeRF", progress)
@@ -85,10 +90,11 @@ def run_demo(
         page,
         places,
         tables=tables,
+        pictures=[_space(sets, progress), *_galleries(sets, progress)],
         count=90,
         progress=lambda done, total: progress("writing the report", done, total),
     )
-    return DemoResult(tables, out / "report.html")
+    return DemoResult(tables, out / "report.html", time.perf_counter() - started)
 
 
 _COLUMNS = (
@@ -96,9 +102,16 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _embed(model: Any, nerfs: Path, out: Path, count: int, progress: Progress) -> dict[str, EmbeddingSet]:
-    sets, done = {}, 0
-    for directory, name in FAMILY_NAMES.items():
+def embed_families(
+    model: Any, nerfs: Path, out: Path, progress: Progress = lambda what, done, total: None
+) -> dict[str, EmbeddingSet]:
+    """Embeddings of each family's NeRFs, by the paper's name, kept in ``<out>/<family>.safetensors`` and read from there again.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `run_demo`.
+    """
+    sets, families = {}, _families(nerfs)
+    for number, (directory, name) in enumerate(families.items(), 1):
         sets[name], errors = embed_split(
             nerfs,
             model.nerf_encoder,
@@ -109,9 +122,39 @@ def _embed(model: Any, nerfs: Path, out: Path, count: int, progress: Progress) -
         )
         if errors:
             raise ValueError(errors[0])
-        done += len(sets[name])
-        progress("embedding", done, count * len(FAMILY_NAMES))
+        progress("embedding the NeRFs that ship", number, len(families))
     return sets
+
+
+def _families(nerfs: Path) -> dict[str, str]:
+    """Directory -> the paper's name, of the families that are there: a program may know more."""
+    return {directory: name for directory, name in FAMILY_NAMES.items() if (nerfs / directory).is_dir()}
+
+
+def _space(sets: dict[str, EmbeddingSet], progress: Progress) -> Picture:
+    """All embeddings in the plane."""
+    members = join_embeddings(sets.values())
+    figure = embedding_figure(project(members.values), members)
+    note = f"The {len(members)} embeddings: a point a NeRF, a colour a class, a marker a family."
+    progress("drawing the embeddings", 1, 1)
+    return Picture("t-SNE of the embeddings", figure_picture(figure), note)
+
+
+def _galleries(sets: dict[str, EmbeddingSet], progress: Progress) -> list[Picture]:
+    """Some objects of each family and their nearest NeRFs of the next one."""
+    names = list(sets)
+    pictures = []
+    for number, queries in enumerate(names):
+        gallery = names[(number + 1) % len(names)]
+        rows = gallery_rows(sets[queries], sets[gallery], rows=4, neighbours=5, seed=number)
+        found = sum(any(right for _, _, right in row.neighbours) for row in rows)
+        note = (
+            "Left, framed blue: the query. Then the nearest by the cosine of embeddings, the query's own object framed green: "
+            f"it is among the first five of {found} of these {len(rows)} queries."
+        )
+        pictures.append(Picture(f"Retrieval: {queries} looks for {gallery}", gallery_picture(rows)[0], note))
+        progress("drawing retrieval", number + 1, len(names))
+    return pictures
 
 
 def _describe(model: Any, processor: Any, embeddings: Any, what: str, progress: Progress) -> list[str]:

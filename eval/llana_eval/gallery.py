@@ -110,16 +110,21 @@ def view(nerf: StrPath, *, size: int = 112) -> Image.Image:
     """
     beside = Path(nerf) / "train" / "00.png"
     if beside.is_file():
-        try:
-            with Image.open(beside) as file:
-                picture = file.convert("RGBA")
-        except OSError as error:
-            raise ValueError(f"{beside}: is no picture ({error})") from error
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+        return view_file(beside, size=size)
     loaded = load_nerf(nerf)
     seen = render_views(loaded, default_view(size=size), find_occupancy(loaded))
     return to_images(seen, torch.ones(3))[0]
+
+
+def view_file(path: Path, *, size: int) -> Image.Image:
+    """A picture file over white. Raises `ValueError` where it is none."""
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGBA")
+    except OSError as error:
+        raise ValueError(f"{path}: is no picture ({error})") from error
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
 
 
 def draw_gallery(
@@ -140,6 +145,16 @@ def draw_gallery(
     Returns:
         a message for each NeRF that could not be shown; its place is left blank.
     """
+    sheet, errors = gallery_picture(rows, size=size, on_view=on_view)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return errors
+
+
+def gallery_picture(
+    rows: Sequence[GalleryRow], *, size: int = 112, on_view: Callable[[int], Any] = lambda count: None
+) -> tuple[Image.Image, list[str]]:
+    """What `draw_gallery` writes, and what it returns. Raises `ValueError` for no rows."""
     if not rows:
         raise ValueError("no rows for a gallery; expected at least one query")
     columns = 1 + max(len(row.neighbours) for row in rows)
@@ -166,9 +181,7 @@ def draw_gallery(
             if nerf in views:
                 sheet.paste(views[nerf], (left + _FRAME, top + _TEXT + _FRAME))
             on_view(1)
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, format="PNG")
-    return list(errors.values())
+    return sheet, list(errors.values())
 
 
 def num_views(rows: Sequence[GalleryRow]) -> int:

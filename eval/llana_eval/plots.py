@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gmn_encoder.embedding_sets import EmbeddingSet
@@ -143,3 +145,10 @@ def save_figure(figure: Figure, path: StrPath) -> None:
     kind = check_figure_file(path)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=150)
+
+
+def figure_picture(figure: Figure, *, dpi: int = 90) -> Image.Image:
+    """A figure as a picture, for a page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return Image.open(buffer).convert("RGB")

@@ -1,35 +1,91 @@
-"""``llana-gmn demo``: the main job on what the package ships."""
+"""``llana-gmn demo``: the main job on what the package ships, or on what a user brings."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Command, stage_progress
+from .base import Command, InputErrors, add_model_argument, model_path, stage_progress
 
 
 class DemoCommand(Command):
     name = "demo"
     help = (
-        "embed, describe, question, retrieve and score the NeRFs that ship, with the model that ships; writes a report"
+        "embed, describe, question, retrieve and score the NeRFs that ship, with the model that ships; writes a report. "
+        "With --mesh or --images the same for objects of your own: a page each"
     )
-    example = "llana-gmn demo --out demo"
+    example = "llana-gmn demo --mesh chair.glb --images photos --out demo"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--mesh", nargs="+", action="extend", default=[], metavar="FILE", help="fit and describe meshes of your own"
+        )
+        parser.add_argument(
+            "--images",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="DIR",
+            help="the same for folders of posed images (transforms.json), the object within 0.7 of the origin",
+        )
+        parser.add_argument(
+            "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
+        )
         parser.add_argument("--out", default="demo", metavar="DIR", help="where files go (default: demo)")
-        parser.add_argument("--model", metavar="DIR", help="another model than the one that ships")
+        add_model_argument(parser)
         parser.add_argument("--nerfs", metavar="DIR", help="other NeRFs, with their objects.json")
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.rendering.images import parse_background
         from llana_eval.demo import run_demo
-        from llana_gmn.defaults import default_model_path, default_nerfs_path
+        from llana_eval.own_objects import run_on_object
+        from llana_gmn.defaults import default_nerfs_path
         from llana_gmn.loading import load_model
 
-        model, processor = load_model(arguments.model or default_model_path())
+        background = parse_background(arguments.background) if arguments.background else None
+        model, processor = load_model(model_path(arguments))
         nerfs = Path(arguments.nerfs) if arguments.nerfs else default_nerfs_path()
-        with stage_progress() as progress:
-            result = run_demo(model, processor, nerfs, arguments.out, progress=progress)
-        for table in result.tables:
-            print(table.text())
-        print(f"The report, with pictures and answers: {result.report}")
-        return 0
+        if not arguments.mesh and not arguments.images:
+            with stage_progress() as progress:
+                result = run_demo(model, processor, nerfs, arguments.out, progress=progress)
+            for table in result.tables:
+                print(table.text())
+            print(f"The report, with pictures and answers: {result.report}")
+            return 0
+        errors = InputErrors(self.name, debug=arguments.debug)
+        for path in _own_objects(arguments, errors):
+            try:
+                with stage_progress() as progress:
+                    result = run_on_object(
+                        model, processor, path, nerfs, arguments.out, background=background, progress=progress
+                    )
+            except (ValueError, OSError) as error:
+                errors.add(error)
+                continue
+            for table in result.tables:
+                print(table.text())
+            print(f"The page, with views and answers, after {result.seconds:.0f} s: {result.report}\n", flush=True)
+        return errors.status
+
+
+def _own_objects(arguments: argparse.Namespace, errors: InputErrors) -> Iterator[Path]:
+    """Meshes, then image folders; those that cannot be either, or whose page would be written over another, are reported."""
+    from gmn_encoder.fitting.sources import source_ids
+
+    pages = {"report": "the demo's own report"}  # name -> what has it
+    for path, is_folder in [*((each, False) for each in arguments.mesh), *((each, True) for each in arguments.images)]:
+        name = source_ids(Path(path))[1]
+        if not Path(path).exists():
+            errors.add(f"{path}: no such file or directory; expected a {'folder of images' if is_folder else 'mesh'}")
+        elif Path(path).is_dir() != is_folder:
+            errors.add(
+                f"{path}: is a file; expected a directory with images and transforms.json (--mesh takes files)"
+                if is_folder
+                else f"{path}: is a directory; expected a mesh file (--images takes folders)"
+            )
+        elif name in pages:
+            errors.add(f"{path}: its page {name}.html would be written over {pages[name]}; expected another name")
+        else:
+            pages[name] = f"that of {path}"
+            yield Path(path)

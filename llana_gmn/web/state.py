@@ -10,20 +10,24 @@ import itertools
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gmn_encoder.fitting.single import fit_object
+
 from ..chat import ChatSession
 from ..modeling import LlanaGmnForConditionalGeneration
 from ..processing import LlanaGmnProcessor
 from .gallery import Exhibit, Gallery
 from .pictures import Progress
-from .uploads import MESH_EXTENSIONS, FitProgress, fit_mesh, read_nerf, receive
+from .uploads import MESH_EXTENSIONS, read_nerf, receive
 
+FitProgress = Callable[[int, int, str], None]
+"""Hears iterations done, all iterations, and the PSNR of the rays as text."""
 MAX_UPLOADS = 8
 """That a visitor has at a time; the oldest makes room."""
 MAX_QUESTION = 2000
@@ -214,14 +218,14 @@ class Session:
             received = receive(path, folder, max_bytes=options.max_upload)
             if received.suffix in MESH_EXTENSIONS:
                 with self._service.fitting():
-                    source = fit_mesh(
+                    source = fit_object(
                         received,
                         folder / "fit",
-                        family=family,
+                        families=[family],
                         quality=options.fit_quality,
                         device=self._service.model.device,
-                        progress=progress,
-                    )
+                        progress=lambda _, *step: progress(*step) if progress else None,
+                    )[family]
             else:
                 source = received
             exhibit = self._service.gallery.exhibit(

@@ -1,4 +1,4 @@
-"""Files from visitors: checked, read without running anything in them, meshes fitted.
+"""Files from visitors: checked, and read without running anything in them.
 
 What a visitor sends is a claim: extension, size, what an archive unpacks to and how many weights it holds are checked before
 anything is built from it. Errors name the file as the visitor did, never a path of the server.
@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from gmn_encoder.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES
 from gmn_encoder.files import read_tensors
 from gmn_encoder.nerf import Nerf
 from gmn_encoder.nerf_io import load_nerf
@@ -24,8 +21,6 @@ from gmn_encoder.objects.meshes import EXTENSIONS as MESH_EXTENSIONS
 NERF_EXTENSIONS = (".pth", ".pt", ".safetensors")
 MAX_WEIGHTS = 2_000_000
 """The largest of the paper's architectures has 78,000."""
-
-FitProgress = Callable[[int, int, str], None]
 
 
 def receive(path: Path, folder: Path, *, max_bytes: int) -> Path:
@@ -66,44 +61,3 @@ def read_nerf(path: Path, *, max_bytes: int) -> Nerf:
     if weights > MAX_WEIGHTS:
         raise ValueError(f"{path}: has {weights:,} weights; expected at most {MAX_WEIGHTS:,}")
     return load_nerf(path)
-
-
-def fit_mesh(
-    path: Path, folder: Path, *, family: str, quality: str, device: torch.device, progress: FitProgress | None = None
-) -> Path:
-    """Fit a NeRF to a received mesh; returns its directory under `folder`.
-
-    Args:
-        family: "mlp", "triplane" or "hash".
-        quality: a preset of `gmn_encoder.fitting`; "nano" fits the nano architecture, others the paper's.
-        progress: called with iterations done, all iterations and the PSNR of the rays as text.
-
-    Raises:
-        ValueError: an unknown family or quality, or what `load_mesh` and the fit refuse.
-    """
-    from gmn_encoder.fitting.job import FitJob
-    from gmn_encoder.fitting.output import nerf_directory
-    from gmn_encoder.fitting.presets import preset
-    from gmn_encoder.fitting.sources import Source, from_mesh
-    from gmn_encoder.objects import ViewSettings, load_mesh
-
-    if family not in FAMILY_NAMES:
-        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILY_NAMES)}")
-    settings = preset(quality, family)
-    architecture = NAMED_ARCHITECTURES[FAMILY_NAMES[family] + ("-nano" if quality == "nano" else "")]
-    mesh, views = load_mesh(path), ViewSettings(n_views=settings.views, size=settings.size)
-    source = Source(
-        str(path), "upload", path.stem, lambda: from_mesh(mesh, "upload", path.stem, source=path.name, settings=views)
-    )
-    errors: list[Exception] = []
-    job = FitJob(
-        out=folder,
-        settings={architecture: settings},
-        device=device,
-        on_error=errors.append,
-        progress=lambda text, done, total, note: progress(done, total, note) if progress else None,
-    )
-    job.run([source])
-    if errors:
-        raise errors[0]
-    return nerf_directory(folder, architecture, "upload", path.stem)

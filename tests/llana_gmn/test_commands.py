@@ -183,21 +183,3 @@ def test_two_processes_share_the_work(tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("3 embeddings") == 1
     assert (tmp_path / "alone.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
-
-
-def test_demo(capsys, tmp_path):
-    """On what ships: descriptions must name more classes than one that was said without a NeRF."""
-    status, out, _ = run(capsys, "demo", "--out", tmp_path / "demo")
-    assert status == 0
-    rows = {
-        line.split()[0]: [float(x) for x in line.split()[1:]]
-        for line in out.splitlines()
-        if line[:4] in ("MLP ", "TRI ", "HASH")
-    }
-    assert list(rows) == ["MLP", "TRI", "HASH"]
-    for procedural, real, blind, bleu, rouge in rows.values():
-        assert procedural > 30 and procedural > 3 * blind and real > blind
-        assert bleu > 40 and rouge > 40
-    page = (tmp_path / "demo" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") > 80 and "http" not in page.replace("https://github.com", "")
-    assert run(capsys, "demo", "--nerfs", tmp_path / "none", "--out", tmp_path / "x")[0] == 1

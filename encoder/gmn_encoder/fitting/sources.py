@@ -128,17 +128,26 @@ def find_sources(
     found = False
     for each in _walk(path):
         found = True
-        class_name, nerf_id = source_ids(each, class_id)
-        load = (
-            (lambda each=each, ids=(class_name, nerf_id): read_images(each, *ids, background=background))
-            if each.is_dir()
-            else (lambda each=each, ids=(class_name, nerf_id): read_mesh(each, *ids, settings=settings))
-        )
-        yield Source(str(each), class_name, nerf_id, load)
+        yield path_source(each, settings=settings, background=background, class_id=class_id)
     if not found:
         raise ValueError(
             f"{text}: holds neither a camera file (transforms.json) nor a mesh ({', '.join(EXTENSIONS)}); expected a source"
         )
+
+
+def path_source(
+    path: StrPath,
+    *,
+    settings: ViewSettings | None = None,
+    background: Tensor | None = None,
+    class_id: str | None = None,
+) -> Source:
+    """The source that one image folder or mesh file is; arguments as of `find_sources`. What is wrong shows when it is loaded."""
+    path = Path(path)
+    ids = source_ids(path, class_id)
+    if path.is_dir():
+        return Source(str(path), *ids, lambda: read_images(path, *ids, background=background))
+    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
 
 
 def _walk(path: Path) -> Iterator[Path]:

@@ -205,11 +205,6 @@ def test_the_folder_goes_with_the_service(tiny):
         ServiceOptions(max_upload=0)
 
 
-def test_fits_of_unknown_kinds(tmp_path):
-    with pytest.raises(ValueError, match="family is 'cube'; expected one of mlp, triplane, hash"):
-        uploads.fit_mesh(tmp_path / "a.ply", tmp_path, family="cube", quality="nano", device=torch.device("cpu"))
-
-
 def test_weights_of_the_largest_architecture_are_taken():
     from gmn_encoder import PAPER_ARCHITECTURES
 

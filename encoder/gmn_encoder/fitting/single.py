@@ -1,0 +1,71 @@
+"""One object that a user brings, a mesh file or a posed image folder, as NeRFs of some families."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NerfArchitecture
+from ..files import StrPath
+from ..objects import ViewSettings
+from .job import FitJob, Progress
+from .output import nerf_directory
+from .presets import preset
+from .sources import path_source
+
+
+def fit_architecture(family: str, quality: str) -> NerfArchitecture:
+    """What a preset is fitted as: "nano" the nano member of the family, others the paper's. Raises `ValueError` for no family."""
+    if family not in FAMILY_NAMES:
+        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILY_NAMES)}")
+    return NAMED_ARCHITECTURES[FAMILY_NAMES[family] + ("-nano" if quality == "nano" else "")]
+
+
+def fit_object(
+    path: StrPath,
+    out: StrPath,
+    *,
+    families: Sequence[str] = tuple(FAMILY_NAMES),
+    quality: str = "nano",
+    class_id: str = "own",
+    background: Tensor | None = None,
+    device: torch.device | str | None = None,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Path]:
+    """Fit an object in each family, from the same views, whatever stood in `out` before.
+
+    Seed, settings and first weights are those of ``llana-gmn fit --quality QUALITY``: where a preset starts all NeRFs of a family
+    from one initialisation, as "nano" does, it is the one that the NeRFs and the model that ship come from.
+
+    Args:
+        path: a mesh file, or a directory with a camera file and its images.
+        out: directory of the output, in the released layout.
+        families: "mlp", "triplane", "hash".
+        quality: a preset.
+        class_id: directory name in place of a class.
+        background: ``(3,)`` in 0..1 behind the object, of images without opacity.
+        device: where; the default device if left out.
+        progress: as of `FitJob`.
+
+    Returns:
+        family -> directory of the NeRF.
+
+    Raises:
+        ValueError, FileNotFoundError: an unknown family or quality; what reading the mesh or the images refuses; see `Trainer`.
+    """
+    architectures = [fit_architecture(family, quality) for family in families]
+    settings = {each: preset(quality, each.family) for each in architectures}
+    first = next(iter(settings.values()))
+    views = ViewSettings(n_views=first.views, size=first.size)
+    source = path_source(path, settings=views, background=background, class_id=class_id)
+    posed = source.load()
+    errors: list[Exception] = []
+    job = FitJob(out=out, settings=settings, device=device, resume=False, on_error=errors.append, progress=progress)
+    job.run([replace(source, load=lambda: posed)])
+    if errors:
+        raise errors[0]
+    return {each.family: nerf_directory(out, each, source.class_id, source.nerf_id) for each in settings}

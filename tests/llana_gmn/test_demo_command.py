@@ -1,0 +1,100 @@
+"""The demo on what ships, and on objects that a user brings."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gmn_encoder.fitting import presets
+from gmn_encoder.rendering.camera_files import write_cameras
+from gmn_encoder.rendering.cameras import sphere
+from llana_gmn.commands import main
+from tests.encoder.fitting.test_single import CUBE
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("demo")
+
+
+def assert_alone(page):
+    """Nothing that a browser would fetch: the only addresses are those of attributions, as text."""
+    assert not re.search(r"""(src|href)=["'](?!data:)|url\(|@import|<script|<link""", page)
+
+
+def test_demo(capsys, out):
+    """On what ships: descriptions must name more classes than one that was said without a NeRF."""
+    assert main(["demo", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {
+        line.split()[0]: [float(x) for x in line.split()[1:]] for line in lines if line[:4] in ("MLP ", "TRI ", "HASH")
+    }
+    assert list(rows) == ["MLP", "TRI", "HASH"]
+    for procedural, real, blind, bleu, rouge in rows.values():
+        assert procedural > 30 and procedural > 3 * blind and real > blind
+        assert bleu > 40 and rouge > 40
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") > 80 and len(page) < 6 << 20
+    assert_alone(page)
+    pictures = re.findall(r"<figcaption><b>(.*?)</b>", page)
+    assert pictures[0] == "t-SNE of the embeddings" and len(pictures) == 4
+    assert all(title.startswith("Retrieval: ") for title in pictures[1:])
+
+
+def test_demo_without_its_nerfs(capsys, tmp_path):
+    assert main(["demo", "--nerfs", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 1
+    assert "objects.json: no such file" in capsys.readouterr().err
+
+
+def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, out, monkeypatch):
+    quick = {**presets._BY_PRESET["nano"], "iterations": 60, "views": 8, "size": 32}
+    monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
+    (tmp_path / "my cube.ply").write_text(CUBE)
+    (tmp_path / "report.ply").write_text(CUBE)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "my cube.ply").write_text(CUBE)
+    (tmp_path / "notes.txt").write_text("x")
+    folder = tmp_path / "cup"
+    (folder / "train").mkdir(parents=True)
+    write_cameras(sphere(6, size=24), folder / "transforms.json")
+    picture = np.zeros((24, 24, 4), np.uint8)
+    picture[8:16, 8:16] = (200, 10, 10, 255)
+    for view in range(6):
+        Image.fromarray(picture).save(folder / "train" / f"{view:02d}.png")
+    names = ["absent.glb", "notes.txt", "my cube.ply", "other/my cube.ply", "report.ply", "other"]
+    meshes = [str(tmp_path / name) for name in names]
+    images = [str(tmp_path / name) for name in ("other", "notes.txt", "cup")]
+    assert main(["demo", "--mesh", meshes[0], "--images", *images, "--mesh", *meshes[1:], "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    errors = [line for line in said.err.splitlines() if line.startswith("llana-gmn demo: ")]
+    for error, expected in zip(
+        errors,
+        (
+            "absent.glb: no such file or directory; expected a mesh",
+            "notes.txt: unknown extension '.txt' for a mesh; expected one of .glb",
+            "other/my cube.ply: its page my_cube.html would be written over that of",
+            "report.ply: its page report.html would be written over the demo's own report; expected another name",
+            "other: is a directory; expected a mesh file (--images takes folders)",
+            "other: is a directory without a camera file; expected one of",
+            "notes.txt: is a file; expected a directory with images and transforms.json (--mesh takes files)",
+        ),
+        strict=True,
+    ):
+        assert expected in error
+    assert "Traceback" not in said.err
+    for name in ("my_cube", "cup"):
+        page = (out / f"{name}.html").read_text()
+        assert_alone(page)
+        pictures = re.findall(r"<figcaption><b>(.*?)</b>", page)
+        assert pictures == ["As it was given", "As MLP", "As TRI", "As HASH", pictures[-1]]
+        answers = re.search(rf"^{name}: what the model says\n.*\n.*\n((?:.+\n)+)", said.out, re.M)[1].splitlines()
+        assert [line.split()[0] for line in answers] == ["MLP", "TRI", "HASH"]
+        for line in answers:
+            for answer in re.split(r"\s{2,}", line)[2:]:
+                assert answer.endswith(".") and answer in page  # what is printed is what is shown
+        for family in ("mlp", "triplane", "hash"):
+            assert (out / "nerfs" / family / "own" / name / "nerf_weights.pth").is_file()
+    assert said.out.count("Nearest of the NeRFs that ship") == 2
