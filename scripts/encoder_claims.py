@@ -124,7 +124,7 @@ def measure(loss: str, arguments: argparse.Namespace, options: ClassifierOptions
     for name, members in training_sets(train).items():
         runs.append(
             run_classification(
-                members, chosen[name], test, trained_on=name, options=options, out=keep / f"classifier-{name}"
+                members, chosen[name], test, trained_on=name, options=options, out=keep / "classifiers" / name
             )
         )
         print(
@@ -132,9 +132,9 @@ def measure(loss: str, arguments: argparse.Namespace, options: ClassifierOptions
             flush=True,
         )
         if real:
-            elsewhere.append(evaluate_classifier(keep / f"classifier-{name}", known_classes(real, classes)))
+            elsewhere.append(evaluate_classifier(keep / "classifiers" / name, known_classes(real, classes)))
         if unseen:
-            others.append(evaluate_classifier(keep / f"classifier-{name}", unseen))
+            others.append(evaluate_classifier(keep / "classifiers" / name, unseen))
     tables = {"classification": [classification_table(runs, method=method)]}
     if others:
         tables["unseen architectures"] = [classification_table(others, method=method)]

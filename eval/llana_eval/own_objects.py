@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gmn_encoder.architectures import FAMILY_NAMES
-from gmn_encoder.embedding_sets import EmbeddingSet
+from gmn_encoder.embedding_sets import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.fitting.single import fit_object
@@ -76,11 +76,11 @@ def run_on_object(
     own = {FAMILY_NAMES[family]: (directory, load_nerf(directory)) for family, directory in made.items()}
     embeddings = model.encode([nerf for _, nerf in own.values()]).float().cpu()
     answers = _answers(model, processor, embeddings, progress)
-    shipped = embed_families(model, nerfs, out, progress)
+    shipped = join_embeddings(embed_families(model, nerfs, out, progress).values())
     rows = []
     for (family, (directory, _)), embedding in zip(own.items(), embeddings, strict=True):
         query = EmbeddingSet(embedding[None], ((directory.parent.name, name),), (family,), (str(directory),))
-        (row,) = gallery_rows(*_standardised(query, shipped[family]), rows=1, neighbours=NEIGHBOURS)
+        (row,) = gallery_rows(query, shipped, rows=1, neighbours=NEIGHBOURS)
         rows.append(replace(row, label=family))
     psnr = {family: json.loads((directory / FIT_NAME).read_text())["psnr"] for family, (directory, _) in own.items()}
     tables = (
@@ -115,20 +115,11 @@ def _answers(model: Any, processor: Any, embeddings: Tensor, progress: Progress)
     return given
 
 
-def _standardised(query: EmbeddingSet, shipped: EmbeddingSet) -> tuple[EmbeddingSet, EmbeddingSet]:
-    """Both as seen from the middle of the NeRFs that ship, each feature in units of its spread: all embeddings of a small encoder
-    point about the same way (cosines above 0.99)."""
-    mean, deviation = shipped.values.mean(dim=0), shipped.values.std(dim=0, correction=0)
-    scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0)
-    near, far = (replace(each, values=(each.values - mean) * scale) for each in (query, shipped))
-    return near, far
-
-
 def _neighbour_table(rows: Sequence[GalleryRow]) -> Table:
     columns = ["Family", *(str(number) for number in range(1, 1 + max(len(row.neighbours) for row in rows)))]
     cells = [[row.label, *(label for _, label, _ in row.neighbours)] for row in rows]
-    note = "Cosine of the embeddings, standardised over the family's NeRFs, and class."
-    return Table("Nearest of the NeRFs that ship", [*columns], cells, note=note)
+    note = "Cosine of the embeddings, and class."
+    return Table("Nearest of the NeRFs that ship, of whatever family", [*columns], cells, note=note)
 
 
 def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], progress: Progress) -> list[Picture]:
@@ -139,7 +130,7 @@ def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], pro
         progress("rendering", number, len(own))
     sheet, _ = gallery_picture(rows)
     note = "Left, framed blue: your object. No other NeRF shows it: the class is what may be right."
-    return [*pictures, Picture("Nearest of the NeRFs that ship, family by family", sheet, note)]
+    return [*pictures, Picture("Nearest of the NeRFs that ship, of whatever family", sheet, note)]
 
 
 def _given(directory: Path) -> Image.Image:
