@@ -24,8 +24,8 @@ class GmnConfig:
         num_edge_types: rows of the edge type table.
         layer_norm_eps: epsilon of every layer norm.
         layout: positions in the parameter graph that the encoder was trained with, `"released"` or `"geometric"`.
-        readout_dim: units of the readout where a linear head of `embedding_dim` outputs follows; None, as in the released encoder
-            and the paper: the readout is the embedding.
+        readout_dim: units of the readout where a head of `embedding_dim` outputs follows; None, as in the released encoder and
+            the paper: the readout is the embedding.
     """
 
     hidden_dim: int = 128

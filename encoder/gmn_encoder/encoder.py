@@ -161,10 +161,11 @@ class GnnWithReadout(nn.Module):
 
 
 class Head(nn.Module):
-    """A linear map from readout to embedding, in two factors: one is set before training (`calibrate_head`), one is learnt.
+    """Readout to embedding: a linear map in two factors, one set before training (`calibrate_head`), one learnt, and one length.
 
     Not in the paper, whose readout is the embedding. Means of ReLUs have a large part in common, which is what changes in the
-    first thousands of steps. Whitened, they differ from the start.
+    first thousands of steps. Whitened, they differ from the start. Embeddings get the length sqrt(D), else that of hash NeRFs
+    would be several times that of MLPs.
     """
 
     def __init__(self, units: int, size: int) -> None:
@@ -176,7 +177,8 @@ class Head(nn.Module):
     def forward(self, readout: Tensor) -> Tensor:
         # Whitening takes a large common part away: in float64, so that rounding of it does not show.
         weight, bias = self.whitening.weight.double(), self.whitening.bias.double()
-        return self.mixing(nn.functional.linear(readout.double(), weight, bias).to(self.mixing.weight.dtype))
+        mixed = self.mixing(nn.functional.linear(readout.double(), weight, bias).to(self.mixing.weight.dtype))
+        return nn.functional.normalize(mixed, dim=-1) * mixed.shape[-1] ** 0.5
 
 
 class GmnEncoder(nn.Module):

@@ -229,7 +229,7 @@ def test_checkpoints_of_other_sizes_are_read_off(tmp_path, small_encoder):
 
 
 def test_encoder_with_a_head(tmp_path, small_encoder):
-    """A linear map behind the readout on both paths; configuration and checkpoint tell that it is there."""
+    """A linear map behind the readout, and one length, on both paths; configuration and checkpoint tell that it is there."""
     torch.manual_seed(3)
     config = dataclasses.replace(small_encoder.config, embedding_dim=7, readout_dim=small_encoder.config.embedding_dim)
     encoder = GmnEncoder(config)
@@ -239,6 +239,7 @@ def test_encoder_with_a_head(tmp_path, small_encoder):
     with torch.no_grad():
         readouts, head = small_encoder.encode(nerfs), encoder.head
         expected = (readouts @ head.whitening.weight.T + head.whitening.bias) @ head.mixing.weight.T
+        expected = expected / expected.norm(dim=1, keepdim=True) * 7**0.5
         torch.testing.assert_close(encoder.encode(nerfs), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(encoder(parameter_graph(nerfs[0]))[0], expected[0], rtol=1e-4, atol=1e-4)
     assert torch.equal(encoder.read_outs(nerfs), readouts)
