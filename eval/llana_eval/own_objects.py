@@ -25,6 +25,7 @@ from gmn_encoder.nerf import Nerf
 from gmn_encoder.nerf_io import load_nerf
 from gmn_encoder.rendering.cameras import turntable
 from gmn_encoder.rendering.images import contact_sheet, to_images
+from gmn_encoder.rendering.marching import STEP
 from gmn_encoder.rendering.occupancy import find_occupancy
 from gmn_encoder.rendering.render import render_views
 from llana_gmn.caption import caption_nerfs
@@ -37,6 +38,7 @@ from .tables import Column, Table
 QUESTIONS = (QUESTION, "What kind of object is this?")
 NEIGHBOURS = 5
 _SIDES, _SIZE = 4, 160
+_STEP = 8 * STEP  # finer still than the steps that nano NeRFs are fitted with
 
 
 def run_on_object(
@@ -147,5 +149,5 @@ def _given(directory: Path) -> Image.Image:
 
 
 def _sides(nerf: Nerf) -> Image.Image:
-    seen = render_views(nerf, turntable(_SIDES, size=_SIZE), find_occupancy(nerf))
+    seen = render_views(nerf, turntable(_SIDES, size=_SIZE), find_occupancy(nerf), step=_STEP)
     return contact_sheet(to_images(seen, torch.ones(3)), columns=_SIDES)

@@ -50,7 +50,7 @@ def test_demo_without_its_nerfs(capsys, tmp_path):
 
 
 def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, out, monkeypatch):
-    quick = {**presets._BY_PRESET["nano"], "iterations": 20, "views": 8, "size": 32}
+    quick = {**presets._BY_PRESET["nano"], "iterations": 60, "views": 8, "size": 32}
     monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
     (tmp_path / "my cube.ply").write_text(CUBE)
     (tmp_path / "report.ply").write_text(CUBE)
