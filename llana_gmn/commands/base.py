@@ -68,6 +68,18 @@ class InputErrors:
         return 1 if self.messages else 0
 
 
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """``--model``, to be read with `model_path`."""
+    parser.add_argument("--model", help="directory of a model, or its name on the hub (default: the one that ships)")
+
+
+def model_path(arguments: argparse.Namespace) -> str:
+    """The model that a command was given, or the one that ships. Raises `FileNotFoundError` in a copy without it."""
+    from ..defaults import default_model_path
+
+    return arguments.model or str(default_model_path())
+
+
 def progress_bar(*, disable: bool = False) -> Progress:
     """A progress bar on stderr with count, elapsed and remaining time; silent where stderr is no terminal."""
     console = Console(stderr=True)

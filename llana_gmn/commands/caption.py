@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from .base import Command, InputErrors, process_state, progress_bar
+from .base import Command, InputErrors, add_model_argument, model_path, process_state, progress_bar
 from .chat import add_generation_arguments, generation_options
 
 
@@ -18,7 +18,7 @@ class Caption(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("nerfs", nargs="+", help="NeRFs, directories of NeRFs, or embeddings (.npy, .h5)")
-        parser.add_argument("--model", required=True, help="directory of a model, or its name on the hub")
+        add_model_argument(parser)
         parser.add_argument(
             "--out", required=True, help="the JSONL file; the same command continues what was interrupted"
         )
@@ -35,9 +35,9 @@ class Caption(Command):
         from ..loading import load_model
 
         state = process_state()
-        options = generation_options(arguments)
-        nerfs = [path for given in arguments.nerfs for path in find_nerfs(given)]
-        settings = {"model": arguments.model, "dtype": arguments.dtype, "bits": arguments.bits, "seed": arguments.seed}
+        options, path = generation_options(arguments), model_path(arguments)
+        nerfs = [nerf for given in arguments.nerfs for nerf in find_nerfs(given)]
+        settings = {"model": path, "dtype": arguments.dtype, "bits": arguments.bits, "seed": arguments.seed}
         place: dict[str, Any] = {"rank": state.process_index, "world_size": state.num_processes}
         make = {"question": arguments.question, "settings": {**settings, **options}, **place}
         if arguments.overwrite and state.is_main_process:
@@ -47,7 +47,7 @@ class Caption(Command):
         state.wait_for_everyone()
         if state.is_main_process:
             file.start()
-        model, processor = load_model(arguments.model, dtype=arguments.dtype, bits=arguments.bits, device=state.device)
+        model, processor = load_model(path, dtype=arguments.dtype, bits=arguments.bits, device=state.device)
         errors = InputErrors(self.name, debug=arguments.debug)
         started = time.perf_counter()
         written = _write(file, model, processor, arguments, options, errors, hidden=not state.is_main_process)

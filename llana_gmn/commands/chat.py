@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from .base import Command, InputErrors
+from .base import Command, InputErrors, add_model_argument, model_path
 
 _HELP = """/nerf PATH  show a NeRF (or an embedding: .npy, .h5) before the next question
 /history    what was said so far
@@ -17,10 +17,10 @@ _HELP = """/nerf PATH  show a NeRF (or an embedding: .npy, .h5) before the next 
 class Chat(Command):
     name = "chat"
     help = "talk to NeRFs in the terminal"
-    example = "llana-gmn chat --model llana-gmn-7b --nerf data/nerf/02691156/1a04e3ea"
+    example = "llana-gmn chat --nerf data/nerf/02691156/1a04e3ea"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--model", required=True, help="directory of a model, or its name on the hub")
+        add_model_argument(parser)
         parser.add_argument(
             "--nerf", action="append", default=[], help="a NeRF to begin with; several times for several"
         )
@@ -34,7 +34,7 @@ class Chat(Command):
         from ..chat import ChatSession
         from ..loading import load_model
 
-        model, processor = load_model(arguments.model, dtype=arguments.dtype, bits=arguments.bits)
+        model, processor = load_model(model_path(arguments), dtype=arguments.dtype, bits=arguments.bits)
         session = ChatSession(model, processor, system=arguments.system, **generation_options(arguments))
         errors = InputErrors(self.name, debug=arguments.debug)
         for path in arguments.nerf:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Command, InputErrors, stage_progress
+from .base import Command, InputErrors, add_model_argument, model_path, stage_progress
 
 
 class DemoCommand(Command):
@@ -33,18 +33,18 @@ class DemoCommand(Command):
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
         )
         parser.add_argument("--out", default="demo", metavar="DIR", help="where files go (default: demo)")
-        parser.add_argument("--model", metavar="DIR", help="another model than the one that ships")
+        add_model_argument(parser)
         parser.add_argument("--nerfs", metavar="DIR", help="other NeRFs, with their objects.json")
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.rendering.images import parse_background
         from llana_eval.demo import run_demo
         from llana_eval.own_objects import run_on_object
-        from llana_gmn.defaults import default_model_path, default_nerfs_path
+        from llana_gmn.defaults import default_nerfs_path
         from llana_gmn.loading import load_model
 
         background = parse_background(arguments.background) if arguments.background else None
-        model, processor = load_model(arguments.model or default_model_path())
+        model, processor = load_model(model_path(arguments))
         nerfs = Path(arguments.nerfs) if arguments.nerfs else default_nerfs_path()
         if not arguments.mesh and not arguments.images:
             with stage_progress() as progress:

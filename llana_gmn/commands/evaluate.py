@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .base import Command, InputErrors, process_state, progress_bar, stage_progress
+from .base import Command, InputErrors, add_model_argument, model_path, process_state, progress_bar, stage_progress
 from .chat import add_generation_arguments, generation_options
 from .score import (
     add_score_arguments,
@@ -32,7 +32,7 @@ class Evaluate(Command):
     example = "llana-gmn evaluate --model llana-gmn-7b --data data --task brief_description --family hash"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--model", required=True, help="directory of a model, or its name on the hub")
+        add_model_argument(parser)
         parser.add_argument(
             "--data",
             required=True,
@@ -66,6 +66,7 @@ class Evaluate(Command):
         from llana_eval.tasks import load_task
         from llana_gmn.record_file import RecordFile, remove_records
 
+        arguments.model = model_path(arguments)
         task = load_task(arguments.task)
         if arguments.max_new_tokens is None:
             arguments.max_new_tokens = task.max_new_tokens

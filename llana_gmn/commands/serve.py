@@ -6,22 +6,19 @@ import argparse
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, add_model_argument, model_path, progress_bar
 from .chat import add_generation_arguments, generation_options
 
 
 class Serve(Command):
     name = "serve"
     help = "a web page to look at NeRFs, upload more, and talk about them"
-    example = "llana-gmn serve --model model --nerfs data/nerf --port 7860"
+    example = "llana-gmn serve --nerfs data --port 7860"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--model", help="directory of a model, or its name on the hub (default: the one that ships)"
-        )
+        add_model_argument(parser)
         parser.add_argument(
             "--nerfs", metavar="DIR", help="NeRFs of the gallery; searched (default: the ones that ship)"
         )
@@ -46,15 +43,15 @@ class Serve(Command):
         from gmn_encoder.extras import require
 
         require("gradio", "serve")
+        from ..defaults import default_nerfs_path
         from ..loading import load_model
         from ..web.page import running
         from ..web.state import Service
 
         options = _options(arguments)
-        model_path = arguments.model or _default("default_model_path", "--model with the directory of a model")
-        nerfs = arguments.nerfs or _default("default_nerfs_path", "--nerfs with a directory of NeRFs")
+        path, nerfs = model_path(arguments), arguments.nerfs or default_nerfs_path()
         errors = InputErrors(self.name, debug=arguments.debug)
-        model, processor = load_model(model_path, dtype=arguments.dtype, bits=arguments.bits)
+        model, processor = load_model(path, dtype=arguments.dtype, bits=arguments.bits)
         ended = threading.Event()
         with _Termination(ended), Service(model, processor, options=options) as service:
             with progress_bar() as bar:
@@ -88,16 +85,6 @@ def _options(arguments: argparse.Namespace) -> Any:
         fit_quality=arguments.quality,
         generation=generation_options(arguments),
     )
-
-
-def _default(name: str, instead: str) -> Path:
-    """A model or NeRFs that ship with the package."""
-    try:
-        from .. import defaults
-
-        return getattr(defaults, name)()
-    except (ImportError, OSError) as error:
-        raise ValueError(f"nothing ships with this installation to start from; pass {instead}") from error
 
 
 class _Termination:
