@@ -27,7 +27,7 @@ def test_chat_caption_and_evaluate_without_a_model(capsys, tmp_path):
     assert main(["evaluate", *of, "--gallery", "0", "--out", str(tmp_path / "results")]) == 0
     scores = json.loads(scores_path(tmp_path / "results" / "single_round_hash.json").read_text())
     assert scores["run"]["model"] == str(defaults.default_model_path())
-    assert scores["overall_scores"]["bleu-1"] > 10
+    assert float(scores["overall_scores"]["bleu-1"]) > 10
 
 
 @pytest.mark.parametrize(
