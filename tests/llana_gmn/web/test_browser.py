@@ -9,6 +9,7 @@ import time
 import pytest
 
 from gmn_encoder.nerf import Nerf
+from tests.encoder.fitting.test_single import CUBE
 
 selenium = pytest.importorskip("selenium")
 pytestmark = [
@@ -85,6 +86,20 @@ def test_choose_ask_and_upload(page, service, session, sent):
             hosts.add(message["params"]["request"]["url"].split("?")[0])
     assert [url for url in hosts if not url.startswith(("http://127.0.0.1", "data:", "blob:"))] == []
     assert [entry["message"] for entry in page.get_log("browser") if "Content Security" in entry["message"]] == []
+
+
+def test_a_mesh_is_uploaded_fitted_and_asked_about(page, sent, monkeypatch):
+    from gmn_encoder.fitting import presets
+
+    quick = {**presets._BY_PRESET["nano"], "iterations": 60, "views": 8, "size": 32}
+    monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
+    wait(page, all_of("#gallery img"))
+    all_of("input[type=file]")(page)[0].send_keys(str(sent("my cube.ply", CUBE.encode())))
+    wait(page, text_in("#facts", "my cube"))
+    wait(page, lambda driver: any(".gif" in image.get_attribute("src") for image in all_of(".turning img")(driver)))
+    wait(page, all_of("#question textarea"))[0].send_keys("What colour is it?\n")
+    wait(page, lambda driver: all_of("#chat")(driver)[0].text.partition("What colour is it?")[2].strip())
+    assert not text_in(".toast-wrap", "That did not work")(page)
 
 
 def test_compare_and_look_alikes(page):
