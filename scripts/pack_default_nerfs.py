@@ -20,6 +20,7 @@ from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.files import atomic_directory, write_json
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerf_io import WEIGHTS_NAME
+from gmn_encoder.rendering.occupancy import GRID_NAME, read_occupancy, write_occupancy
 from llana_gmn.defaults import OBJECTS_NAME, DefaultObject
 
 _VIEW = Path("train", "00.png")
@@ -55,6 +56,7 @@ def copy(root: Path, out: Path, object_id: tuple[str, str]) -> None:
         record = json.loads((there / FIT_NAME).read_text())
         record["source"] = "/".join(Path(record["source"]).parts[-2:])  # no path of the machine that fitted it
         write_json(record, there / FIT_NAME)
+        write_occupancy(read_occupancy(here / GRID_NAME), there / GRID_NAME)
         (there / "train").mkdir()
         shutil.copyfile(here / _VIEW, there / _VIEW)
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,16 +109,31 @@ def write_safetensors(
     write_bytes(safetensors.torch.save(contiguous, metadata=dict(metadata or {})), path)
 
 
-def write_pth(tensors: Mapping[str, Tensor], path: StrPath) -> None:
+def write_pth(tensors: Mapping[str, Tensor], path: StrPath, *, compress: bool = False) -> None:
     """A flat dict of tensors as `torch.save` writes it. Each tensor is copied: a view would drag its whole storage along."""
-    write_pth_content({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, path)
+    write_pth_content({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, path, compress=compress)
 
 
-def write_pth_content(content: Mapping[str, Any], path: StrPath) -> None:
-    """A dict of tensors, numbers, strings and lists of them, which `read_tensors` reads back."""
+def write_pth_content(content: Mapping[str, Any], path: StrPath, *, compress: bool = False) -> None:
+    """A dict of tensors, numbers, strings and lists of them, which `read_tensors` and `torch.load` read back.
+
+    Args:
+        content: the dict.
+        path: the file.
+        compress: deflate the members of the zip archive that such a file is; only what repeats itself gets smaller.
+    """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    write_bytes(buffer.getvalue(), path)
+    write_bytes(_deflated(buffer) if compress else buffer.getvalue(), path)
+
+
+def _deflated(archive: io.BytesIO) -> bytes:
+    """The same members, names and dates, compressed."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(result, "w") as target:
+        for member in source.infolist():
+            target.writestr(member, source.read(member), zipfile.ZIP_DEFLATED)
+    return result.getvalue()
 
 
 def read_tensors(path: StrPath) -> tuple[dict[str, Any], dict[str, str]]:

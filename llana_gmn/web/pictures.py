@@ -17,7 +17,7 @@ from gmn_encoder.rendering.occupancy import find_occupancy
 from gmn_encoder.rendering.render import render_views
 
 STILL_SIZE, TURN_SIZE, TURN_VIEWS = 128, 176, 24
-VOXELS = 128
+VOXELS, STILL_VOXELS = 128, 64
 _FIRST_VIEW = 3  # of the turntable's: from obliquely in front, where most objects are recognised
 _STEP = 4 * STEP  # a voxel of the baked grid is six of the released renderer's steps wide
 
@@ -50,11 +50,11 @@ class Pictures:
     def _picture(self, file: Path, nerf: Nerf, views: int, size: int, progress: Progress | None) -> Path:
         with self._lock:
             if not file.is_file():
-                grid = find_occupancy(nerf)
+                # Baking pays for many views, a fine grid for what turns in a large picture.
+                grid = find_occupancy(nerf, resolution=VOXELS if views > 1 else STILL_VOXELS)
+                field = bake_nerf(nerf, grid, resolution=VOXELS) if views > 1 else nerf
                 order = [(_FIRST_VIEW + view) % TURN_VIEWS for view in range(views)]
                 cameras = turntable(TURN_VIEWS, size=size)[order]
-                seen = render_views(
-                    bake_nerf(nerf, grid, resolution=VOXELS), cameras, grid, step=_STEP, progress=progress
-                )
+                seen = render_views(field, cameras, grid, step=_STEP, progress=progress)
                 save_images(to_images(seen, torch.ones(3)), file, seconds=6.0)
         return file

@@ -145,17 +145,23 @@ def occupancy_from_density(
     return OccupancyGrid((highest > threshold).unflatten(-1, (resolution,) * 3)).dilated(dilation)
 
 
-def nerf_occupancy(nerf: Nerf, *, progress: Callable[[int, int], None] | None = None) -> OccupancyGrid:
+def nerf_occupancy(
+    nerf: Nerf, *, resolution: int = RESOLUTION, progress: Callable[[int, int], None] | None = None
+) -> OccupancyGrid:
     """The occupied voxels of a NeRF without a `grid.pth`, on its device, with the defaults of `occupancy_from_density`."""
     device = next(iter(nerf.tensors.values())).device
-    return occupancy_from_density(lambda xyz: nerf.query(xyz)[1], device=device, progress=progress)
+    return occupancy_from_density(
+        lambda xyz: nerf.query(xyz)[1], resolution=resolution, device=device, progress=progress
+    )
 
 
-def find_occupancy(nerf: Nerf, *, progress: Callable[[int, int], None] | None = None) -> OccupancyGrid:
-    """The grid beside a NeRF's weights where there is one, else what its density shows (`nerf_occupancy`)."""
+def find_occupancy(
+    nerf: Nerf, *, resolution: int = RESOLUTION, progress: Callable[[int, int], None] | None = None
+) -> OccupancyGrid:
+    """The grid beside a NeRF's weights where there is one, else what its density shows (`nerf_occupancy`, of a resolution)."""
     if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
         return read_occupancy(beside)
-    return nerf_occupancy(nerf, progress=progress)
+    return nerf_occupancy(nerf, resolution=resolution, progress=progress)
 
 
 def read_occupancy(path: StrPath) -> OccupancyGrid:
@@ -189,6 +195,7 @@ def write_occupancy(grid: OccupancyGrid, path: StrPath) -> None:
             "resolution": torch.full((3,), grid.resolution, dtype=torch.int32),
         },
         path,
+        compress=True,  # coordinates of neighbours: a hundredth of megabytes
     )
 
 
