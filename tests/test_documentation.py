@@ -52,7 +52,7 @@ def python_cases() -> Iterator[object]:
             yield pytest.param(page, group, id=f"{page.name}:{group[0][0]}")
 
 
-@pytest.mark.parametrize(("page", "group"), python_cases())
+@pytest.mark.parametrize(("page", "group"), list(python_cases()))
 @pytest.mark.usefixtures("own_families")
 def test_python_blocks_run(page, group, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -86,6 +86,11 @@ def _set_encoder(model: LlanaGmnForConditionalGeneration, encoder: GmnEncoder) -
     model.config.use_encoder = True
 
 
+def is_whitened(model: LlanaGmnForConditionalGeneration) -> bool:
+    """Whether the encoder whitens its embeddings itself, in a head (`gmn_encoder.encoder.Head`)."""
+    return model.config.encoder_config.readout_dim is not None
+
+
 def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> PreTrainedModel | Any:
     """The model with the parameters that a recipe trains, all others frozen; a `PeftModel` but for full fine-tuning.
 
@@ -95,7 +100,7 @@ def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> 
     """
     if recipe.trainable == "full":
         model.requires_grad_(True)
-        if recipe.model == NEW:
+        if recipe.model == NEW and not is_whitened(model):
             # Its weights undo a large common mean (`small.whiten_projector`): any step of Adam would bring that back.
             model.projector[0].requires_grad_(False)
         return model

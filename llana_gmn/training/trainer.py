@@ -34,7 +34,7 @@ from .callbacks import Report, SampleAnswers, Steps
 from .plan import TrainingPlan, make_plan, make_sampler
 from .processes import is_main_process, main_process_first, start_processes, world_size
 from .recipe import NEW, TrainingRecipe
-from .stages import load_for_training, prepare
+from .stages import is_whitened, load_for_training, prepare
 
 RECIPE_NAME = "recipe.json"
 REPORT_NAME = "report.json"
@@ -122,7 +122,7 @@ class TrainingRun:
                 architectures=recipe.architectures,
             )
             self.train_set = self._load("train")
-            if recipe.model == NEW:
+            if recipe.model == NEW and not is_whitened(self.model):
                 table = self.train_set.table
                 whiten_projector(self.model, table.embeddings, table.row_variants())
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None

@@ -1,12 +1,16 @@
+import dataclasses
 import json
 
 import pytest
 import torch
 
+from gmn_encoder import GmnEncoder
 from llana_gmn import LlanaGmnForConditionalGeneration
 from llana_gmn.commands import main
 from llana_gmn.data.sources import LanguageData
 from llana_gmn.small import small_model, whiten_projector
+from llana_gmn.training.recipe import TrainingRecipe
+from llana_gmn.training.stages import prepare
 
 
 def run(capsys, *arguments):
@@ -113,6 +117,18 @@ def test_a_whitened_start(language_data, small_encoder):
     torch.testing.assert_close(after[1].mean(dim=0), bias, rtol=0, atol=1e-3)
     # Uniform in (-1, 1) / sqrt(24), 23 of them on inputs of deviation 1: sqrt(23 / 24 / 3) = 0.57.
     assert float(torch.cat(after).std(dim=0).mean()) == pytest.approx(0.57, rel=0.1)
+
+
+@pytest.mark.parametrize("readout_dim", [None, 32])
+def test_the_first_layer_learns_where_the_encoder_whitens(readout_dim, small_encoder):
+    """Without a head it is set before training and stays; behind a head it is as any other."""
+    encoder = GmnEncoder(dataclasses.replace(small_encoder.config, readout_dim=readout_dim))
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2}
+    model = small_model(["a chair"], encoder=encoder, **sizes)[0]
+    recipe = TrainingRecipe(stage=2, model="new", trainable="full", data="data", output="run", encoder="encoder")
+    prepare(model, recipe)
+    assert model.projector[0].weight.requires_grad == (readout_dim is not None)
+    assert model.projector[-1].weight.requires_grad
 
 
 @pytest.mark.parametrize(
