@@ -26,6 +26,9 @@ def test_released_grid_is_read_and_written_back_the_same(tmp_path):
     for key, tensor in released.items():
         assert (written[key].dtype, written[key].layout) == (tensor.dtype, tensor.layout)
         assert torch.equal(written[key].to_dense(), tensor.to_dense())
+    write_occupancy(grid, tmp_path / "again" / "grid.pth")
+    assert (tmp_path / "again" / "grid.pth").read_bytes() == (tmp_path / "grid.pth").read_bytes()
+    assert 10 * (tmp_path / "grid.pth").stat().st_size < path.stat().st_size
 
 
 def test_dense_grids_are_accepted(tmp_path):
