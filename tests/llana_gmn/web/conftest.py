@@ -21,7 +21,9 @@ def _small_pictures():
 
     search = occupancy.occupancy_from_density
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(occupancy, "occupancy_from_density", lambda density, **k: search(density, **{**k, "resolution": 24}))
+        patch.setattr(
+            occupancy, "occupancy_from_density", lambda density, **k: search(density, **{**k, "resolution": 24})
+        )
         patch.setattr("llana_gmn.web.pictures.VOXELS", 32)
         patch.setattr("llana_gmn.web.pictures.STILL_SIZE", 48)
         patch.setattr("llana_gmn.web.pictures.TURN_SIZE", 48)
