@@ -223,6 +223,10 @@ class GmnEncoder(nn.Module):
         num_graphs = getattr(graph, "num_graphs", 1)
         edge = self.gnn_w_readout.gnn(self.pre_encoder.nodes(x), edge_index, self.pre_encoder.edges(graph.edge_attr))
         readout = self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs)
+        return self.of_readout(readout)
+
+    def of_readout(self, readout: Tensor) -> Tensor:
+        """The embeddings ``(B, D)`` of readouts ``(B, readout_units)``."""
         return readout if self.head is None else self.head(readout)
 
     def body(self) -> Iterator[nn.Parameter]:
@@ -244,8 +248,7 @@ class GmnEncoder(nn.Module):
         Returns:
             ``(B, D)``, float64 from a float64 encoder, float32 otherwise.
         """
-        readout = self.read_out(nerfs, dtype=dtype)
-        return readout if self.head is None else self.head(readout)
+        return self.of_readout(self.read_out(nerfs, dtype=dtype))
 
     def read_out(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
         """What `embed` gives before the head, ``(B, readout_dim)``; the embedding itself where there is no head."""
@@ -264,8 +267,7 @@ class GmnEncoder(nn.Module):
             ``(len(nerfs), D)`` in the order given, on the device of the encoder, without gradient; float64 from a float64
             encoder, float32 otherwise.
         """
-        readouts = self.read_outs(nerfs, batch_size=batch_size, dtype=dtype)
-        return readouts if self.head is None else self.head(readouts)
+        return self.of_readout(self.read_outs(nerfs, batch_size=batch_size, dtype=dtype))
 
     @torch.no_grad()
     def read_outs(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:

@@ -80,9 +80,9 @@ def build_page(service: Service) -> gr.Blocks:
     return page
 
 
-def _choosing(service: Service) -> tuple[Any, Any, Any, Any]:
-    family = gr.Radio(FAMILY_CHOICES, value=ALL_FAMILIES, label="NeRFs", container=False)
-    gallery = gr.Gallery(
+def _tiles(elem_id: str) -> Any:
+    """Pictures to choose from."""
+    return gr.Gallery(
         show_label=False,
         columns=4,
         height=390,
@@ -90,8 +90,13 @@ def _choosing(service: Service) -> tuple[Any, Any, Any, Any]:
         object_fit="contain",
         interactive=False,
         buttons=[],
-        elem_id="gallery",
+        elem_id=elem_id,
     )
+
+
+def _choosing(service: Service) -> tuple[Any, Any, Any, Any]:
+    family = gr.Radio(FAMILY_CHOICES, value=ALL_FAMILIES, label="NeRFs", container=False)
+    gallery = _tiles("gallery")
     upload = gr.UploadButton("Upload a NeRF or a mesh", variant="primary", elem_id="upload")
     fitted = gr.Radio(
         [(name, key) for key, name in FAMILY_NAMES.items()],
@@ -203,16 +208,7 @@ def _comparing(events: Events, session: Any, service: Service) -> tuple[Any, Any
 
 def _neighbours() -> Any:
     gr.Markdown("Nearest to the chosen NeRF among all families, by the cosine of their embeddings.")
-    return gr.Gallery(
-        show_label=False,
-        columns=4,
-        height=390,
-        allow_preview=False,
-        object_fit="contain",
-        interactive=False,
-        buttons=[],
-        elem_id="near",
-    )
+    return _tiles("near")
 
 
 @contextmanager

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from gmn_encoder.fitting import presets
-from gmn_encoder.rendering.camera_files import write_cameras
-from gmn_encoder.rendering.cameras import sphere
 from llana_gmn.commands import main
-from tests.encoder.fitting.test_single import CUBE
+from tests.encoder.fitting.test_single import CUBE, image_folder
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +54,7 @@ def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "my cube.ply").write_text(CUBE)
     (tmp_path / "notes.txt").write_text("x")
-    folder = tmp_path / "cup"
-    (folder / "train").mkdir(parents=True)
-    write_cameras(sphere(6, size=24), folder / "transforms.json")
-    picture = np.zeros((24, 24, 4), np.uint8)
-    picture[8:16, 8:16] = (200, 10, 10, 255)
-    for view in range(6):
-        Image.fromarray(picture).save(folder / "train" / f"{view:02d}.png")
+    image_folder(tmp_path / "cup", size=24)
     names = ["absent.glb", "notes.txt", "my cube.ply", "other/my cube.ply", "report.ply", "other"]
     meshes = [str(tmp_path / name) for name in names]
     images = [str(tmp_path / name) for name in ("other", "notes.txt", "cup")]

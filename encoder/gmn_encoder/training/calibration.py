@@ -54,12 +54,14 @@ def calibrate_readout(encoder: GmnEncoder, nerfs: Sequence[Nerf], *, active: flo
 
 
 @torch.no_grad()
-def calibrate_head(encoder: GmnEncoder, nerfs: Sequence[Nerf]) -> None:
+def calibrate_head(encoder: GmnEncoder, readouts: Tensor, groups: Sequence[str]) -> None:
     """Make the head whiten what tells NeRFs of one family apart: the widest directions, each with a deviation of one.
 
     Args:
-        encoder: with a head, which is replaced; its readout is looked at.
-        nerfs: examples of all families that will be trained on; many more than the embedding has units, best.
+        encoder: with a head, which is replaced.
+        readouts: ``(N, readout_dim)``, the encoder's, of examples of all families that will be trained on; many more than the
+            embedding has units, best.
+        groups: the family of each.
 
     Raises:
         ValueError: an encoder without a head, or one whose readout has too few units beyond what tells families apart.
@@ -67,10 +69,9 @@ def calibrate_head(encoder: GmnEncoder, nerfs: Sequence[Nerf]) -> None:
     if encoder.head is None:
         raise ValueError("the encoder has no head to calibrate; set readout_dim")
     size = encoder.config.embedding_dim
-    readouts, groups = encoder.read_outs(nerfs).double(), [nerf.family for nerf in nerfs]
     families = sorted(set(groups))
     numbers = torch.tensor([families.index(group) for group in groups], device=readouts.device)
-    centre, whiten = whitening_within_groups(readouts, numbers, floor=_HEAD_FLOOR, equal_groups=True)
+    centre, whiten = whitening_within_groups(readouts.double(), numbers, floor=_HEAD_FLOOR, equal_groups=True)
     if len(whiten) < size:
         raise ValueError(
             f"a readout of {readouts.shape[1]} units has {len(whiten)} directions in which NeRFs of one family differ; "

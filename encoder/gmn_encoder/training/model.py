@@ -50,6 +50,9 @@ class TrainedModel(nn.Module):
             self.encoder = GmnEncoder(recipe.encoder_config)
             with torch.no_grad():
                 self.encoder.get_parameter("pre_encoder.weight_encoder.0.weight").mul_(recipe.value_gain)
+            if not recipe.body_rate:
+                for parameter in self.encoder.body():
+                    parameter.requires_grad_(False)
             self.decoder = NerfDecoder(recipe.decoder_config) if recipe.renders else None
         self.siglip = (
             SiglipLoss(temperature=recipe.temperature, shift=recipe.shift, chunk_size=recipe.chunk_size or None)
@@ -73,27 +76,28 @@ class TrainedModel(nn.Module):
         return Losses(total, rendering, contrastive)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser is given, with the rate of each group; the encoder's body does not ask for gradients at rate 0."""
+        """What the optimiser is given, with the rate of each group."""
         recipe = self.recipe
-        body = list(self.encoder.body())
         if recipe.body_rate == 1:
             return [{"params": list(self.parameters()), "lr": recipe.learning_rate}]
+        body = list(self.encoder.body())
         slow = {id(parameter) for parameter in body}
         groups = [{"params": [p for p in self.parameters() if id(p) not in slow], "lr": recipe.learning_rate}]
         if recipe.body_rate:
-            return [*groups, {"params": body, "lr": recipe.body_rate * recipe.learning_rate}]
-        for parameter in body:
-            parameter.requires_grad_(False)
+            groups.append({"params": body, "lr": recipe.body_rate * recipe.learning_rate})
         return groups
 
     def calibrate(self, nerfs: Sequence[Nerf]) -> None:
         """Start from what examples of all families look like, see `calibration`."""
         some = nerfs[:: -(-len(nerfs) // _MOST_LOOKED_AT)]
         calibrate_readout(self.encoder, some, active=self.recipe.active, seed=self.recipe.seed)
+        if self.encoder.head is None and self.decoder is None:
+            return
+        readouts = self.encoder.read_outs(nerfs)
         if self.encoder.head is not None:
-            calibrate_head(self.encoder, nerfs)
+            calibrate_head(self.encoder, readouts, [nerf.family for nerf in nerfs])
         if self.decoder is not None:
-            calibrate_decoder(self.decoder, self.encoder.encode(nerfs))
+            calibrate_decoder(self.decoder, self.encoder.of_readout(readouts))
 
     def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeddings ``(B, D)`` in the order of the batch."""

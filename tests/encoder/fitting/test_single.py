@@ -67,21 +67,25 @@ def test_objects_are_fitted_as_the_nerfs_that_ship(tmp_path, monkeypatch):
             assert record[key] == shipped[key]
 
 
-def test_image_folders_come_the_same_way_and_again_replaces(tmp_path, quick):
-    folder = tmp_path / "cup"
-    (folder / "train").mkdir(parents=True)
-    write_cameras(sphere(6, size=16), folder / "transforms.json")
-    picture = np.zeros((16, 16, 4), np.uint8)
-    picture[4:12, 4:12] = (200, 10, 10, 255)
+def image_folder(folder, *, size, green=10):
+    """Six views of a square, posed."""
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    write_cameras(sphere(6, size=size), folder / "transforms.json")
+    picture = np.zeros((size, size, 4), np.uint8)
+    edge = slice(size // 2 - 4, size // 2 + 4)
+    picture[edge, edge] = (200, green, 10, 255)
     for view in range(6):
         Image.fromarray(picture).save(folder / "train" / f"{view:02d}.png")
+    return folder
+
+
+def test_image_folders_come_the_same_way_and_again_replaces(tmp_path, quick):
+    folder = image_folder(tmp_path / "cup", size=16)
     steps = []
     made = fit_object(folder, tmp_path / "out", families=["hash"], progress=lambda *step: steps.append(step))
     assert made["hash"].name == "cup" and steps[-1][1:3] == (10, 10)
     before = load_nerf(made["hash"]).tensors
-    picture[4:12, 4:12, 1] = 250
-    for view in range(6):
-        Image.fromarray(picture).save(folder / "train" / f"{view:02d}.png")
+    image_folder(folder, size=16, green=250)
     after = load_nerf(fit_object(folder, tmp_path / "out", families=["hash"])["hash"]).tensors
     assert any(not torch.equal(before[key], after[key]) for key in before)
 

@@ -87,4 +87,4 @@ def test_a_head_needs_directions_in_which_nerfs_differ(nerf_set):
     with pytest.raises(ValueError, match="set a larger readout_dim"):
         TrainedModel(recipe).calibrate(nerfs)
     with pytest.raises(ValueError, match="has no head"):
-        calibrate_head(TrainedModel(TINY).encoder, nerfs)
+        calibrate_head(TrainedModel(TINY).encoder, torch.zeros(1, 16), ["mlp"])
