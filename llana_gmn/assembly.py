@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .modeling import FrozenGmnEncoder, NerfProjector

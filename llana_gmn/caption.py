@@ -16,8 +16,8 @@ import torch
 
 from gmn_encoder.ahead import ahead
 from gmn_encoder.files import StrPath
-from gmn_encoder.nerf import Nerf
-from gmn_encoder.nerf_io import load_nerf
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.record import Nerf
 
 from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor, NerfLike, read_embedding

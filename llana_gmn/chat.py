@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
-from gmn_encoder.nerf import Nerf
-from gmn_encoder.nerf_io import load_nerf
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.record import Nerf
 
 from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor, NerfLike

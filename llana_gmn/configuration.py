@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from gmn_encoder.config import GmnConfig
+from gmn_encoder.encoders.gmn.config import GmnConfig
 
 ENCODER_DTYPES = ("float32", "bfloat16")
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from gmn_encoder.encoder import GmnEncoder
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.nerfs.record import Nerf
 
 from .configuration import LlanaGmnConfig
 from .model_card import write_model_card

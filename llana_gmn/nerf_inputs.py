@@ -24,8 +24,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gmn_encoder.architectures import FAMILIES, NerfArchitecture, parse_architecture
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.architectures import FAMILIES, NerfArchitecture, parse_architecture
+from gmn_encoder.nerfs.record import Nerf
 
 NERF_INPUTS = ("nerf_weights", "nerf_architectures", "nerf_embeddings")
 

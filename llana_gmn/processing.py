@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from gmn_encoder.nerf import Nerf
-from gmn_encoder.nerf_io import load_nerf
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import VICUNA_TEMPLATE, flatten_conversation, is_batch
 from .nerf_inputs import NERF_INPUTS, pack_nerfs

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from gmn_encoder.encoder import GmnEncoder
-from gmn_encoder.whitening import whitening_within_groups
+from gmn_encoder.embeddings.whitening import whitening_within_groups
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaTokenizer, PreTrainedConfig
 
-from gmn_encoder.config import GmnConfig
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.encoders.gmn.config import GmnConfig
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor

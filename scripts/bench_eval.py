@@ -24,9 +24,9 @@ import torch
 from gmn_encoder.files import write_bytes
 from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
-from llana_eval.ngrams import BLEU_WEIGHTS, bleu_scores, meteor_scores, rouge_scores
-from llana_eval.similarity import SbertEmbedder
-from llana_eval.wordnet import find_wordnet, load_wordnet
+from llana_eval.captioning.ngrams import BLEU_WEIGHTS, bleu_scores, meteor_scores, rouge_scores
+from llana_eval.captioning.similarity import SbertEmbedder
+from llana_eval.captioning.wordnet import find_wordnet, load_wordnet
 
 KINDS = ("single_round", "brief_description", "detailed_description")
 
@@ -88,7 +88,7 @@ def _wordnet() -> object:
     if find_wordnet() is None:
         return None
     load_wordnet()
-    from llana_eval.wordnet import _english_reader
+    from llana_eval.captioning.wordnet import _english_reader
 
     return _english_reader(find_wordnet())
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmn_encoder.architectures import parse_architecture
 from gmn_encoder.files import write_bytes, write_json
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import find_sources
+from gmn_encoder.nerfs.architectures import parse_architecture
 from gmn_encoder.objects import ViewSettings
 from gmn_encoder.objects.meshes import EXTENSIONS
 

@@ -30,10 +30,10 @@ from typing import Any
 import torch
 import transformers
 
-from gmn_encoder.architectures import PAPER_ARCHITECTURES
-from gmn_encoder.config import GmnConfig
+from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.files import atomic_path, write_json
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES
+from gmn_encoder.nerfs.record import Nerf
 from llana_gmn.caption import caption_nerfs
 from llana_gmn.configuration import LLANA_7B
 from llana_gmn.tiny import tiny_model, tiny_text_config

@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_generate import build, commit, describe
 
-from gmn_encoder.architectures import PAPER_ARCHITECTURES
 from gmn_encoder.files import atomic_path, write_json
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
 from llana_gmn.data.collator import ConversationCollator

@@ -1,4 +1,4 @@
-"""Time and memory of exact retrieval: in blocks (llana_eval.retrieval) against the full matrix of cosines.
+"""Time and memory of exact retrieval: in blocks (llana_eval.representation.retrieval) against the full matrix of cosines.
 
 Each case runs in a process of its own, which reports its time and the peak of its resident memory over what it held before (the
 embeddings and the libraries). Embeddings are a random object plus noise, so that recalls are neither 0 nor 1; both ways must find
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from gmn_encoder.files import write_bytes, write_json
-from llana_eval.retrieval import KS, recall_at_k
+from llana_eval.representation.retrieval import KS, recall_at_k
 from llana_eval.tables import Column, Table
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"

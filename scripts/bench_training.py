@@ -29,14 +29,14 @@ from typing import Any
 import torch
 
 from gmn_encoder import Nerf, save_nerf
-from gmn_encoder.architectures import FAMILY_NAMES
 from gmn_encoder.datasets import PairedDataset
+from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import released_cameras, sphere
 from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, voxel_centers, write_occupancy
-from gmn_encoder.training.batches import BatchMaker
-from gmn_encoder.training.model import TrainedModel
-from gmn_encoder.training.recipe import load_recipe
+from gmn_encoder.training.representation.batches import BatchMaker
+from gmn_encoder.training.representation.model import TrainedModel
+from gmn_encoder.training.representation.recipe import load_recipe
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 OBJECTS, PAPER_EPOCHS = 31744, 250

@@ -22,19 +22,24 @@ from pathlib import Path
 import torch
 
 from gmn_encoder import GmnEncoder, load_nerf
-from gmn_encoder.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.datasets import NerfDataset
-from gmn_encoder.embedding_sets import EmbeddingSet, embed_split, join_embeddings
+from gmn_encoder.embeddings.records import EmbeddingSet, embed_split, join_embeddings
 from gmn_encoder.files import read_tensors, write_bytes, write_json, write_safetensors
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import nerf_directory, split_of
 from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import find_sources
+from gmn_encoder.nerfs.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.objects import ViewSettings
-from llana_eval.classification import classification_table, evaluate_classifier, run_classification, training_sets
-from llana_eval.classifier import ClassifierOptions
-from llana_eval.plots import embedding_figure, project, save_figure
-from llana_eval.retrieval_benchmark import retrieval_table, run_retrieval
+from llana_eval.representation.classification import (
+    classification_table,
+    evaluate_classifier,
+    run_classification,
+    training_sets,
+)
+from llana_eval.representation.classifier import ClassifierOptions
+from llana_eval.representation.plots import embedding_figure, project, save_figure
+from llana_eval.representation.retrieval_benchmark import retrieval_table, run_retrieval
 from llana_eval.tables import Table, published_table
 
 LOSSES = {"r": "L_R", "rc": "L_R+C", "c": "L_C"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from gmn_encoder.files import write_json
-from llana_eval.class_naming import QUESTION, NamedObject, classes_of, compare_with_baselines, to_markdown
+from llana_eval.captioning.class_naming import QUESTION, NamedObject, classes_of, compare_with_baselines, to_markdown
 from llana_gmn.caption import caption_nerfs
 from llana_gmn.checkpoints import read_json
 from llana_gmn.data.embeddings import EmbeddingTable

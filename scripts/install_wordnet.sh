@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
 [ -x "$python" ] || python=python3
-PYTHONPATH="encoder:eval:.${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-$python}" -m llana_eval.wordnet "$@"
+PYTHONPATH="encoder:eval:.${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-$python}" -m llana_eval.captioning.wordnet "$@"

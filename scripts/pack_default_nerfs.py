@@ -15,11 +15,11 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from gmn_encoder.architectures import FAMILIES
 from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.files import atomic_directory, write_json
 from gmn_encoder.fitting.output import FIT_NAME
-from gmn_encoder.nerf_io import WEIGHTS_NAME
+from gmn_encoder.nerfs.architectures import FAMILIES
+from gmn_encoder.nerfs.files import WEIGHTS_NAME
 from gmn_encoder.rendering.occupancy import GRID_NAME, read_occupancy, write_occupancy
 from llana_gmn.defaults import OBJECTS_NAME, DefaultObject
 

@@ -69,7 +69,7 @@ def small_encoder():
 @pytest.fixture
 def own_families():
     """Families that a test registers are forgotten after it."""
-    from gmn_encoder.architectures import FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES
+    from gmn_encoder.nerfs.architectures import FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES
 
     registries: tuple[dict, ...] = (FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES)
     before = [dict(registry) for registry in registries]

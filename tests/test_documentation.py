@@ -148,7 +148,7 @@ def check_settings(arguments: argparse.Namespace) -> None:
         config = ROOT / arguments.config if arguments.config else None
         read_recipe(config, arguments.settings, stage=arguments.stage)
     elif arguments.command == "train-encoder":
-        from gmn_encoder.training.recipe import load_recipe
+        from gmn_encoder.training.representation.recipe import load_recipe
 
         load_recipe(arguments.config, arguments.settings)
 

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .architectures import (
+    from .encoders.decoder import DecoderConfig, NerfDecoder
+    from .encoders.gmn.config import GmnConfig
+    from .encoders.gmn.encoder import GmnEncoder
+    from .encoders.gmn.graph import build_parameter_graph, parameter_graph
+    from .nerfs.architectures import (
         PAPER_ARCHITECTURES,
         HashArchitecture,
         MlpArchitecture,
@@ -18,34 +22,30 @@ if TYPE_CHECKING:
         TriplaneArchitecture,
         parse_architecture,
     )
-    from .config import GmnConfig
-    from .decoder import DecoderConfig, NerfDecoder
-    from .encoder import GmnEncoder
-    from .graph import build_parameter_graph, parameter_graph
-    from .nerf import Nerf, NerfBatch
-    from .nerf_io import find_nerfs, load_nerf, save_nerf
-    from .siglip import SiglipLoss, siglip_loss
+    from .nerfs.files import find_nerfs, load_nerf, save_nerf
+    from .nerfs.record import Nerf, NerfBatch
+    from .training.representation.siglip import SiglipLoss, siglip_loss
 
 _MODULES = {
-    "PAPER_ARCHITECTURES": "architectures",
-    "HashArchitecture": "architectures",
-    "MlpArchitecture": "architectures",
-    "NerfArchitecture": "architectures",
-    "TriplaneArchitecture": "architectures",
-    "parse_architecture": "architectures",
-    "GmnConfig": "config",
-    "DecoderConfig": "decoder",
-    "NerfDecoder": "decoder",
-    "GmnEncoder": "encoder",
-    "build_parameter_graph": "graph",
-    "parameter_graph": "graph",
-    "Nerf": "nerf",
-    "NerfBatch": "nerf",
-    "find_nerfs": "nerf_io",
-    "load_nerf": "nerf_io",
-    "save_nerf": "nerf_io",
-    "SiglipLoss": "siglip",
-    "siglip_loss": "siglip",
+    "PAPER_ARCHITECTURES": "nerfs.architectures",
+    "HashArchitecture": "nerfs.architectures",
+    "MlpArchitecture": "nerfs.architectures",
+    "NerfArchitecture": "nerfs.architectures",
+    "TriplaneArchitecture": "nerfs.architectures",
+    "parse_architecture": "nerfs.architectures",
+    "GmnConfig": "encoders.gmn.config",
+    "DecoderConfig": "encoders.decoder",
+    "NerfDecoder": "encoders.decoder",
+    "GmnEncoder": "encoders.gmn.encoder",
+    "build_parameter_graph": "encoders.gmn.graph",
+    "parameter_graph": "encoders.gmn.graph",
+    "Nerf": "nerfs.record",
+    "NerfBatch": "nerfs.record",
+    "find_nerfs": "nerfs.files",
+    "load_nerf": "nerfs.files",
+    "save_nerf": "nerfs.files",
+    "SiglipLoss": "training.representation.siglip",
+    "siglip_loss": "training.representation.siglip",
 }
 
 __all__ = [

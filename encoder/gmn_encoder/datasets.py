@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .architectures import NerfArchitecture
 from .files import StrPath
-from .nerf import Nerf
-from .nerf_io import WEIGHTS_NAME, load_nerf
+from .nerfs.architectures import NerfArchitecture
+from .nerfs.files import WEIGHTS_NAME, load_nerf
+from .nerfs.record import Nerf
 from .rendering.camera_files import camera_file, read_cameras
 from .rendering.cameras import Cameras
 from .rendering.occupancy import GRID_NAME, OccupancyGrid, read_occupancy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from types import ModuleType
@@ -10,6 +11,12 @@ from types import ModuleType
 def is_installed(name: str) -> bool:
     """Whether the top-level package `name` can be found; nothing is imported."""
     return importlib.util.find_spec(name) is not None
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether Triton kernels can be compiled here at all; without it every operation runs its plain torch form."""
+    return is_installed("triton")
 
 
 def require(name: str, extra: str) -> ModuleType:

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from gmn_encoder.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .results import read_results
-    from .retrieval import recall_at_k
-    from .scoring import compare_scores, score_captions, write_scores
+    from .captioning.results import read_results
+    from .captioning.scoring import compare_scores, score_captions, write_scores
+    from .representation.retrieval import recall_at_k
     from .tables import Column, Table, published_table
 
 _MODULES = {
-    "recall_at_k": "retrieval",
+    "recall_at_k": "representation.retrieval",
     "Column": "tables",
     "Table": "tables",
     "published_table": "tables",
-    "compare_scores": "scoring",
-    "read_results": "results",
-    "score_captions": "scoring",
-    "write_scores": "scoring",
+    "compare_scores": "captioning.scoring",
+    "read_results": "captioning.results",
+    "score_captions": "captioning.scoring",
+    "write_scores": "captioning.scoring",
 }
 
 __all__ = [

@@ -29,7 +29,7 @@ class Caption(Command):
         add_generation_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from gmn_encoder.nerf_io import find_nerfs
+        from gmn_encoder.nerfs.files import find_nerfs
 
         from ..caption import CaptionFile, remove_captions
         from ..loading import load_model

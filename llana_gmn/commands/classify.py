@@ -10,8 +10,8 @@ from .base import Command, InputErrors, progress_bar
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families
 
 if TYPE_CHECKING:
-    from gmn_encoder.embedding_sets import EmbeddingSet
-    from llana_eval.classification import ClassificationRun
+    from gmn_encoder.embeddings.records import EmbeddingSet
+    from llana_eval.representation.classification import ClassificationRun
 
     Families = dict[str, EmbeddingSet]
 
@@ -54,7 +54,7 @@ class ClassifyCommand(Command):
         parser.add_argument("--seed", type=int, default=0, help="of weights, order, mixing and dropout (default: 0)")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from llana_eval.classification import classification_table, evaluate_classifier
+        from llana_eval.representation.classification import classification_table, evaluate_classifier
         from llana_eval.tables import check_table_file, published_table, save_table
 
         errors = InputErrors(self.name, debug=arguments.debug)
@@ -92,8 +92,8 @@ class ClassifyCommand(Command):
     def _train(
         self, arguments: argparse.Namespace, train: Families, val: Families, test: Families
     ) -> list[ClassificationRun]:
-        from llana_eval.classification import run_classification, training_sets
-        from llana_eval.classifier import PAPER_HIDDEN, RELEASED_HIDDEN, ClassifierOptions
+        from llana_eval.representation.classification import run_classification, training_sets
+        from llana_eval.representation.classifier import PAPER_HIDDEN, RELEASED_HIDDEN, ClassifierOptions
 
         options = ClassifierOptions(
             hidden=PAPER_HIDDEN if arguments.blocks == "paper" else RELEASED_HIDDEN,

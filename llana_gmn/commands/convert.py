@@ -29,7 +29,7 @@ class Convert(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         import torch
 
-        from ..convert import convert
+        from ..conversion.convert import convert
 
         out = convert(
             arguments.source,

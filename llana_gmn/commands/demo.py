@@ -38,8 +38,8 @@ class DemoCommand(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.rendering.images import parse_background
-        from llana_eval.demo import run_demo
-        from llana_eval.own_objects import run_on_object
+        from llana_eval.demo.own_objects import run_on_object
+        from llana_eval.demo.shipped import run_demo
         from llana_gmn.defaults import default_nerfs_path
         from llana_gmn.loading import load_model
 

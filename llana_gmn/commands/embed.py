@@ -63,8 +63,8 @@ class EmbedCommand(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         import torch
 
-        from gmn_encoder.embedding_io import EmbeddingJob
-        from gmn_encoder.encoder import GmnEncoder
+        from gmn_encoder.embeddings.job import EmbeddingJob
+        from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .base import InputErrors, process_state, progress_bar
 
 if TYPE_CHECKING:
-    from gmn_encoder.embedding_sets import EmbeddingSet
+    from gmn_encoder.embeddings.records import EmbeddingSet
 
 FILE_HELP = ".safetensors, .npz or directory of .h5 files as llana-gmn embed writes them, or FAMILY=FILE"
 
@@ -32,8 +32,8 @@ def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
     """The embeddings of files, by family: the paper's in its order, then others as they come."""
-    from gmn_encoder.architectures import FAMILY_NAMES
-    from gmn_encoder.embedding_sets import join_embeddings, read_embeddings
+    from gmn_encoder.embeddings.records import join_embeddings, read_embeddings
+    from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
     sets = []
     for name in names:
@@ -49,10 +49,10 @@ def embed_families(
     arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors
 ) -> list[dict[str, EmbeddingSet]]:
     """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`."""
-    from gmn_encoder.architectures import FAMILY_NAMES
     from gmn_encoder.datasets import NerfDataset
-    from gmn_encoder.embedding_sets import embed_split
-    from gmn_encoder.encoder import GmnEncoder
+    from gmn_encoder.embeddings.records import embed_split
+    from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+    from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
     if arguments.encoder is None:
         raise ValueError("--data needs an encoder to embed its NeRFs with; name one with --encoder")

@@ -13,15 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, add_model_argument, model_path, process_state, progress_bar, stage_progress
 from .chat import add_generation_arguments, generation_options
-from .score import (
-    add_score_arguments,
-    metric_names,
-    overall_table,
-    scored_records,
-)
+from .score import add_score_arguments, metric_names, overall_table, scored_records
 
 if TYPE_CHECKING:
-    from llana_eval.benchmark import Benchmark
+    from llana_eval.captioning.benchmark import Benchmark
 
 _TASKS = ("brief_description", "detailed_description", "single_round", "multi_round", "hst")
 
@@ -61,9 +56,9 @@ class Evaluate(Command):
         add_score_arguments(parser)
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from llana_eval.benchmark import ANSWER_NAME, load_benchmark
-        from llana_eval.scoring import ScoreSettings, prepare
-        from llana_eval.tasks import load_task
+        from llana_eval.captioning.benchmark import ANSWER_NAME, load_benchmark
+        from llana_eval.captioning.scoring import ScoreSettings, prepare
+        from llana_eval.captioning.tasks import load_task
         from llana_gmn.record_file import RecordFile, remove_records
 
         arguments.model = model_path(arguments)
@@ -135,7 +130,7 @@ def _stem(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
 
 
 def _answer(file: Any, benchmark: Benchmark, arguments: argparse.Namespace, state: Any, errors: InputErrors) -> None:
-    from llana_eval.benchmark import answer
+    from llana_eval.captioning.benchmark import answer
     from llana_gmn.loading import load_model
 
     missing = set(file.missing())
@@ -165,10 +160,10 @@ def _report(
     """Results, scores, tables and gallery, from the answers."""
     from gmn_encoder.files import write_bytes
     from llana_eval import write_scores
-    from llana_eval.answer_page import write_gallery
-    from llana_eval.benchmark import result_records
-    from llana_eval.report import captioning_tables, write_tables
-    from llana_eval.scoring import scores_path
+    from llana_eval.captioning.answer_page import write_gallery
+    from llana_eval.captioning.benchmark import result_records
+    from llana_eval.captioning.report import captioning_tables, write_tables
+    from llana_eval.captioning.scoring import scores_path
 
     records = result_records(benchmark, answers)
     if not records:

@@ -11,9 +11,9 @@ from rich.progress import Progress, TaskID
 from .base import Command, InputErrors, progress_bar
 
 if TYPE_CHECKING:
-    from gmn_encoder.architectures import NerfArchitecture
     from gmn_encoder.fitting.presets import FitSettings
     from gmn_encoder.fitting.sources import Source
+    from gmn_encoder.nerfs.architectures import NerfArchitecture
 
 
 class FitCommand(Command):
@@ -92,8 +92,8 @@ class FitCommand(Command):
 
 def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettings]:
     """The settings of each architecture asked for."""
-    from gmn_encoder.architectures import FAMILY_NAMES, parse_architecture
     from gmn_encoder.fitting.presets import preset
+    from gmn_encoder.nerfs.architectures import FAMILY_NAMES, parse_architecture
 
     names = []
     for text in arguments.family or ([] if arguments.architecture else ["hash"]):

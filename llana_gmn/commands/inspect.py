@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.record import Nerf
 
 from .base import Command, InputErrors
 

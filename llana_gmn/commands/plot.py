@@ -28,8 +28,15 @@ class PlotCommand(Command):
         parser.add_argument("--seed", type=int, default=0, help="of the projection and of --limit (default: 0)")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from gmn_encoder.embedding_sets import join_embeddings
-        from llana_eval.plots import NAMES, check_figure_file, embedding_figure, project, sample_objects, save_figure
+        from gmn_encoder.embeddings.records import join_embeddings
+        from llana_eval.representation.plots import (
+            NAMES,
+            check_figure_file,
+            embedding_figure,
+            project,
+            sample_objects,
+            save_figure,
+        )
 
         check_figure_file(arguments.out)
         errors = InputErrors(self.name, debug=arguments.debug)

@@ -10,7 +10,7 @@ from .base import Command, InputErrors, progress_bar
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families, whole_numbers
 
 if TYPE_CHECKING:
-    from gmn_encoder.embedding_sets import EmbeddingSet
+    from gmn_encoder.embeddings.records import EmbeddingSet
 
 
 class RetrieveCommand(Command):
@@ -49,7 +49,7 @@ class RetrieveCommand(Command):
         parser.add_argument("--seed", type=int, default=0, help="of the queries drawn for --gallery (default: 0)")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from llana_eval.retrieval_benchmark import num_queries, retrieval_table, run_retrieval
+        from llana_eval.representation.retrieval_benchmark import num_queries, retrieval_table, run_retrieval
         from llana_eval.tables import check_table_file, published_table, save_table
 
         errors = InputErrors(self.name, debug=arguments.debug)
@@ -91,8 +91,8 @@ class RetrieveCommand(Command):
         return embed_families(arguments, [arguments.split], errors)[0]
 
     def _gallery(self, arguments: argparse.Namespace, families: dict[str, EmbeddingSet], errors: InputErrors) -> None:
-        from gmn_encoder.embedding_sets import join_embeddings
-        from llana_eval.gallery import draw_gallery, gallery_rows, num_views
+        from gmn_encoder.embeddings.records import join_embeddings
+        from llana_eval.representation.gallery import draw_gallery, gallery_rows, num_views
 
         if Path(arguments.gallery).suffix.lower() != ".png":
             raise ValueError(f"--gallery is {arguments.gallery!r}; expected a name that ends in .png")

@@ -29,7 +29,7 @@ class Score(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         from llana_eval import compare_scores, read_results, write_scores
-        from llana_eval.scoring import scores_path
+        from llana_eval.captioning.scoring import scores_path
 
         out = Path(arguments.out) if arguments.out else scores_path(arguments.results)
         files = [arguments.results, *([arguments.against] if arguments.against else [])]
@@ -100,7 +100,7 @@ def scored_records(records: list[dict[str, Any]], arguments: argparse.Namespace,
 
 
 def overall_table(scores: Mapping[str, Any], *, title: str) -> Table:
-    from llana_eval.report import LABELS
+    from llana_eval.captioning.report import LABELS
     from llana_eval.tables import Table
 
     settings = scores["settings"]
@@ -113,7 +113,7 @@ def overall_table(scores: Mapping[str, Any], *, title: str) -> Table:
 
 
 def _comparison(differences: Mapping[str, Difference], title: str) -> Table:
-    from llana_eval.report import LABELS
+    from llana_eval.captioning.report import LABELS
     from llana_eval.tables import Table
 
     rows = [

@@ -15,8 +15,8 @@ from rich.progress import Progress
 from .base import Command, process_state, progress_bar
 
 if TYPE_CHECKING:
-    from gmn_encoder.training.recipe import Recipe
-    from gmn_encoder.training.trainer import TrainingResult
+    from gmn_encoder.training.representation.recipe import Recipe
+    from gmn_encoder.training.representation.trainer import TrainingResult
 
 
 class TrainEncoderCommand(Command):
@@ -55,8 +55,8 @@ class TrainEncoderCommand(Command):
         )
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from gmn_encoder.training.recipe import load_recipe
-        from gmn_encoder.training.trainer import Reports, Trainer
+        from gmn_encoder.training.representation.recipe import load_recipe
+        from gmn_encoder.training.representation.trainer import Reports, Trainer
 
         changes = [*arguments.settings, *([f"loss={arguments.loss}"] if arguments.loss else [])]
         recipe = load_recipe(arguments.config, changes)

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmn_encoder import embedding_sets
-from gmn_encoder.architectures import NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.datasets import NerfDataset, NerfEntry
-from gmn_encoder.embedding_io import EmbeddingJob
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.embeddings import records as embedding_sets
+from gmn_encoder.embeddings.job import EmbeddingJob
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import StrPath, read_tensors, write_json
-from gmn_encoder.nerf_io import weights_file
+from gmn_encoder.nerfs.architectures import NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
+from gmn_encoder.nerfs.files import weights_file
 
 from ..checkpoints import read_json
 from ..processing import read_embedding
@@ -167,7 +167,7 @@ def read_vecs(
 def read_embeddings(paths: Mapping[str, StrPath]) -> EmbeddingTable:
     """What ``llana-gmn embed`` wrote: variant -> ``.safetensors``, ``.npz`` or a directory of ``.h5``.
 
-    Raises as `gmn_encoder.embedding_sets.read_embeddings`.
+    Raises as `gmn_encoder.embeddings.records.read_embeddings`.
     """
     builder = _TableBuilder()
     for variant, path in paths.items():

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmn_encoder.architectures import FAMILIES
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.nerfs.architectures import FAMILIES
 
 from ..processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..loading import ADAPTER_CONFIG, adapter_base
@@ -87,7 +87,7 @@ def _set_encoder(model: LlanaGmnForConditionalGeneration, encoder: GmnEncoder) -
 
 
 def is_whitened(model: LlanaGmnForConditionalGeneration) -> bool:
-    """Whether the encoder whitens its embeddings itself, in a head (`gmn_encoder.encoder.Head`)."""
+    """Whether the encoder whitens its embeddings itself, in a head (`gmn_encoder.encoders.gmn.encoder.Head`)."""
     return model.config.encoder_config.readout_dim is not None
 
 

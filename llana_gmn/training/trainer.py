@@ -19,7 +19,7 @@ from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, write_json
 
 from ..checkpoints import read_json

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmn_encoder.files import StrPath
-from gmn_encoder.nerf import Nerf
-from gmn_encoder.nerf_io import find_nerfs, load_nerf, released_ids
+from gmn_encoder.nerfs.files import find_nerfs, load_nerf, released_ids
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
 
 from ..modeling import LlanaGmnForConditionalGeneration

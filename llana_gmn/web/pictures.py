@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.rendering.baking import bake_nerf
 from gmn_encoder.rendering.cameras import turntable
 from gmn_encoder.rendering.images import save_images, to_images

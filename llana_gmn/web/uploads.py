@@ -14,8 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from gmn_encoder.files import read_tensors
-from gmn_encoder.nerf import Nerf
-from gmn_encoder.nerf_io import load_nerf
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects.meshes import EXTENSIONS as MESH_EXTENSIONS
 
 NERF_EXTENSIONS = (".pth", ".pt", ".safetensors")

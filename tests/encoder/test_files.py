@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all (files: tests/encoder/test_nerf_io.py)."""
+"""Directories that appear whole or not at all (files: tests/encoder/nerfs/test_files.py)."""
 
 from __future__ import annotations
 

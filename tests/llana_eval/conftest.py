@@ -7,13 +7,13 @@ import random
 import pytest
 import torch
 
-from gmn_encoder.embedding_io import EmbeddedFiles, write_embeddings
-from llana_eval.class_table import CLASS_IDS
-from llana_eval.wordnet import find_wordnet
+from gmn_encoder.embeddings.job import EmbeddedFiles, write_embeddings
+from llana_eval.captioning.wordnet import find_wordnet
+from llana_eval.classes import CLASS_IDS
 from tests.llana_gmn.conftest import nerfs, tiny  # noqa: F401 (fixtures)
 
 needs_wordnet = pytest.mark.skipif(
-    find_wordnet() is None, reason="WordNet is not installed (python -m llana_eval.wordnet)"
+    find_wordnet() is None, reason="WordNet is not installed (python -m llana_eval.captioning.wordnet)"
 )
 
 WORDS = [

@@ -151,7 +151,7 @@ def test_bad_input_is_one_sentence(capsys, embedding_files, tmp_path, monkeypatc
 
 
 def test_nan_and_width_are_named(capsys, tmp_path, embedding_files):
-    from gmn_encoder.embedding_io import EmbeddedFiles, write_embeddings
+    from gmn_encoder.embeddings.job import EmbeddedFiles, write_embeddings
 
     for name, values in (("nan", torch.tensor([[1.0, float("nan")]])), ("wide", torch.ones(1, 5))):
         made = EmbeddedFiles((f"d/hash/{CHAIR}/a",), torch.tensor([0]), values, ())

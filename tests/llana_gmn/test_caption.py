@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gmn_encoder.nerf_io import save_nerf
+from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import caption_nerfs
 from llana_gmn.caption import CaptionFile, remove_captions
 from llana_gmn.commands import main

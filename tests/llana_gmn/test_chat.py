@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gmn_encoder.nerf_io import save_nerf
+from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import ChatSession
 from llana_gmn.chat import history
 from llana_gmn.commands import main

@@ -7,7 +7,7 @@ import sys
 import pytest
 from transformers import AutoConfig, GPT2Config, LlamaConfig
 
-from gmn_encoder.config import GmnConfig
+from gmn_encoder.encoders.gmn.config import GmnConfig
 from llana_gmn import LlanaGmnConfig
 
 

@@ -17,7 +17,7 @@ import json, sys
 import deepspeed, torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
-from gmn_encoder.nerf_io import load_nerf
+from gmn_encoder.nerfs.files import load_nerf
 from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 
 stage, folder, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -82,7 +82,7 @@ print("RESULT", json.dumps({
 def folder(tiny, nerfs, tmp_path_factory):
     import torch
 
-    from gmn_encoder.nerf_io import save_nerf
+    from gmn_encoder.nerfs.files import save_nerf
 
     path = tmp_path_factory.mktemp("deepspeed")
     for part in tiny:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llana_eval.scoring import scores_path
+from llana_eval.captioning.scoring import scores_path
 from llana_gmn import defaults
 from llana_gmn.commands import main
 

@@ -48,7 +48,7 @@ def test_demo_without_its_nerfs(capsys, tmp_path):
 def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, out, monkeypatch):
     quick = {**presets._BY_PRESET["nano"], "iterations": 60, "views": 8, "size": 32}
     monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
-    monkeypatch.setattr("llana_eval.own_objects._SIZE", 32)  # barely fitted NeRFs are fog, which is slow to render
+    monkeypatch.setattr("llana_eval.demo.own_objects._SIZE", 32)  # barely fitted NeRFs are fog, which is slow to render
     (tmp_path / "my cube.ply").write_text(CUBE)
     (tmp_path / "report.ply").write_text(CUBE)
     (tmp_path / "other").mkdir()

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.quantizers.base import HfQuantizer
 
-from gmn_encoder.encoder import GmnEncoder
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
 from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 

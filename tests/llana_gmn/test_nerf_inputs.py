@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from gmn_encoder.architectures import PAPER_ARCHITECTURES, MlpArchitecture, register_family
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES, MlpArchitecture, register_family
+from gmn_encoder.nerfs.record import Nerf
 from llana_gmn.nerf_inputs import (
     EMBEDDING,
     architecture_of_row,

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 from transformers import AutoProcessor
 
-from gmn_encoder.nerf_io import save_nerf
+from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import LlanaGmnProcessor
 from llana_gmn.chat_template import VICUNA_TEMPLATE
 from llana_gmn.tiny import tiny_tokenizer

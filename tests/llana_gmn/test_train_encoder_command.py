@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from gmn_encoder.files import read_tensors
-from gmn_encoder.training.recipe import load_recipe
+from gmn_encoder.training.representation.recipe import load_recipe
 from llana_gmn.commands import main
-from tests.encoder.training.conftest import TINY, write_set
+from tests.encoder.training.representation.conftest import TINY, write_set
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..architectures import (
+from ..nerfs.architectures import (
     BIAS_KEY,
     HASH_KEY,
     MLP_KEY,
@@ -29,7 +29,7 @@ from ..architectures import (
     NerfArchitecture,
     TriplaneArchitecture,
 )
-from ..fields import (
+from ..nerfs.fields import (
     BOX_MAX,
     BOX_MIN,
     density_activation,
@@ -40,7 +40,7 @@ from ..fields import (
     split_layers,
     unit_coordinates,
 )
-from ..nerf import Nerf, NerfBatch
+from ..nerfs.record import Nerf, NerfBatch
 
 
 @dataclass(frozen=True, eq=False)

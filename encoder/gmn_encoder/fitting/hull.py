@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..fields import BOX_MAX, BOX_MIN
+from ..nerfs.fields import BOX_MAX, BOX_MIN
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import RESOLUTION, OccupancyGrid, voxel_centers
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from ..architectures import NerfArchitecture
 from ..files import StrPath, read_tensors, write_pth_content
+from ..nerfs.architectures import NerfArchitecture
 from ..rendering.marching import STEP
 from ..seeds import derived_seed
 from .output import FIT_NAME, is_complete, nerf_directory, split_of, write_fit, write_language, write_splits

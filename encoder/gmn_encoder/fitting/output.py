@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NANO_ARCHITECTURES, NerfArchitecture
 from ..files import StrPath, atomic_directory, write_bytes, write_json
-from ..nerf import Nerf
-from ..nerf_io import WEIGHTS_NAME, save_nerf
+from ..nerfs.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NANO_ARCHITECTURES, NerfArchitecture
+from ..nerfs.files import WEIGHTS_NAME, save_nerf
+from ..nerfs.record import Nerf
 from ..objects import ProceduralObject, write_texts
 from ..rendering.camera_files import write_cameras
 from ..rendering.images import contact_sheet

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ..architectures import Family
+from ..nerfs.architectures import Family
 
 
 @dataclass(frozen=True, kw_only=True)

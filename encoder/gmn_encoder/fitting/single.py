@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NerfArchitecture
 from ..files import StrPath
+from ..nerfs.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NerfArchitecture
 from ..objects import ViewSettings
 from .job import FitJob, Progress
 from .output import nerf_directory

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..architectures import NerfArchitecture
-from ..fields import BOX_MAX, BOX_MIN
-from ..nerf import Nerf
+from ..nerfs.architectures import NerfArchitecture
+from ..nerfs.fields import BOX_MAX, BOX_MIN
+from ..nerfs.record import Nerf
 from ..rendering.cameras import Cameras, Rays
 from ..rendering.compositing import composite, render_weights
 from ..rendering.marching import march_rays

@@ -6,5 +6,5 @@
 * `compositing`: densities and colours of samples to a `Rendering` of rays
 * `render`: the three together for a callback field; `images`: pictures of the result
 
-Everything is plain torch on any device, with Triton kernels (`gmn_encoder.kernels`) for marching and compositing on CUDA.
+Everything is plain torch on any device; on CUDA `marching_kernel` and `compositing_kernel` are its Triton twins.
 """

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..fields import BOX_MAX
-from ..nerf import Nerf
+from ..nerfs.fields import BOX_MAX
+from ..nerfs.record import Nerf
 from .occupancy import OccupancyGrid, voxel_centers
 from .render import Field
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..kernels import has_triton
+from ..extras import has_triton
 from .marching import Samples
 
 TRANSMITTANCE_THRESHOLD = 1e-4
@@ -82,7 +82,7 @@ def composite(rgb: Tensor, density: Tensor, samples: Samples, *, background: Ten
         raise ValueError(f"rgb has shape {list(rgb.shape)}; expected [{len(samples)}, 3], a colour for each sample")
     rgb = rgb.to(density.dtype)
     if rgb.is_cuda and rgb.dtype == torch.float32 and has_triton():
-        from ..kernels.compositing import composite_kernel
+        from .compositing_kernel import composite_kernel
 
         rendering = Rendering(*composite_kernel(rgb, density, samples.t_starts, samples.t_ends, samples.offsets))
     else:

@@ -22,8 +22,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..fields import BOX_MAX, BOX_MIN
-from ..kernels import has_triton
+from ..extras import has_triton
+from ..nerfs.fields import BOX_MAX, BOX_MIN
 from .cameras import Rays
 from .occupancy import OccupancyGrid
 
@@ -131,7 +131,7 @@ def march_rays(
     if jitter is not None:
         t_near = t_near + jitter * step
     if rays.origins.is_cuda and has_triton():
-        from ..kernels.ray_marching import march_kernel
+        from .marching_kernel import march_kernel
 
         return march_kernel(rays, grid, t_near, t_far, step)
     return march_reference(rays, grid, t_near, t_far, step)

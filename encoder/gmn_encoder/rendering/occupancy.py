@@ -13,9 +13,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..fields import BOX_MAX, BOX_MIN
 from ..files import StrPath, read_tensors, write_pth
-from ..nerf import Nerf
+from ..nerfs.fields import BOX_MAX, BOX_MIN
+from ..nerfs.record import Nerf
 
 GRID_NAME = "grid.pth"
 RESOLUTION = 96

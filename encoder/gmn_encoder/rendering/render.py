@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..nerf import Nerf, NerfBatch
+from ..nerfs.record import Nerf, NerfBatch
 from .cameras import Cameras, Rays
 from .compositing import (
     TRANSMITTANCE_THRESHOLD,

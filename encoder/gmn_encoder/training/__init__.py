@@ -1,1 +1,1 @@
-"""Training of the encoder: pairs, teacher rays, the trainer with exact resume, recipes."""
+"""Training: what every model's training needs, and a folder for each kind of model."""

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from ..decoder import NerfDecoder
-from ..encoder import GmnEncoder
+from ..encoders.decoder import NerfDecoder
+from ..encoders.gmn.encoder import GmnEncoder
 from ..files import StrPath, read_tensors, write_pth_content
-from .model import TrainedModel
-from .recipe import RUN_SETTINGS, Recipe
+from .representation.model import TrainedModel
+from .representation.recipe import RUN_SETTINGS, Recipe
 
 TRAINER_NAME = "trainer.pth"
 LAST, BEST = "last", "best"

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from gmn_encoder import Nerf
-from gmn_encoder.architectures import MLP_KEY, PAPER_ARCHITECTURES, HashArchitecture, TriplaneArchitecture
-from gmn_encoder.fields import query_field
 from gmn_encoder.fitting.field import TrainedBatch, initial_tensors, interpolate, used_frequencies
+from gmn_encoder.nerfs.architectures import MLP_KEY, PAPER_ARCHITECTURES, HashArchitecture, TriplaneArchitecture
+from gmn_encoder.nerfs.fields import query_field
 
 ODD = {
     "triplane with 5 channels": TriplaneArchitecture(channels=5, resolution=9),

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from gmn_encoder import load_nerf
-from gmn_encoder.architectures import NANO_ARCHITECTURES, PAPER_ARCHITECTURES
 from gmn_encoder.datasets import NerfDataset, PairedDataset
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import split_of
 from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import Source, find_sources
 from gmn_encoder.fitting.trainer import over
+from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES, PAPER_ARCHITECTURES
 from gmn_encoder.objects import ViewSettings
 from gmn_encoder.rendering.occupancy import read_occupancy
 

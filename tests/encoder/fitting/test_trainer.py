@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from gmn_encoder.architectures import PAPER_ARCHITECTURES
 from gmn_encoder.fitting.trainer import Trainer, held_out_psnr
+from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES
 
 HASH = PAPER_ARCHITECTURES["HASH"]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.rendering.baking import bake_nerf
 from gmn_encoder.rendering.occupancy import OccupancyGrid, voxel_centers
 

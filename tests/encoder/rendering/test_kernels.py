@@ -28,7 +28,7 @@ def assert_same_march(ours, expected):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take CUDA tensors only")
 @pytest.mark.filterwarnings("ignore:(invalid value|divide by zero) encountered:RuntimeWarning")  # axis-parallel rays
 def test_marching_kernel_in_the_interpreter():
-    from gmn_encoder.kernels.ray_marching import march_kernel
+    from gmn_encoder.rendering.marching_kernel import march_kernel
 
     step = 0.06  # long steps: the interpreter takes its time
     parts = [some_rays(20, seed) for seed in range(3)]
@@ -75,8 +75,8 @@ def composite_both(kernel, device):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="compiled kernels take CUDA tensors only")
 def test_compositing_kernels_in_the_interpreter():
-    from gmn_encoder.kernels.compositing import composite_kernel
     from gmn_encoder.rendering.compositing import Rendering
+    from gmn_encoder.rendering.compositing_kernel import composite_kernel
 
     def kernel(rgb, density, samples):
         return Rendering(*composite_kernel(rgb, density, samples.t_starts, samples.t_ends, samples.offsets))
@@ -89,7 +89,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from gmn_encoder.kernels import compositing, ray_marching
+from gmn_encoder.rendering import compositing_kernel, marching_kernel
 
 INTEGERS = {"offsets": "*i64", "counts": "*i64", "ray_index": "*i64", "nerf_index": "*i64", "clearance": "*u8", "rays": "i32"}
 SCALARS = {"step": "fp32", "low": "fp32", "extent": "fp32"}
@@ -101,9 +101,9 @@ def compile(kernel, **constants):
     source = ASTSource(kernel, signature=types, constexprs=values)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
 
-march = compile(ray_marching._march_kernel, G=96, HAS_NERFS=True, WRITE=True, RAYS=128)
+march = compile(marching_kernel._march_kernel, G=96, HAS_NERFS=True, WRITE=True, RAYS=128)
 assert "div.rn" in march and "div.full" not in march and "fma" not in march
-for kernel in (compositing._forward_kernel, compositing._backward_kernel):
+for kernel in (compositing_kernel._forward_kernel, compositing_kernel._backward_kernel):
     assert "shfl" in compile(kernel, SAMPLES=64, OPAQUE=104.0)
 """
 

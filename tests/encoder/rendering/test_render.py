@@ -2,17 +2,11 @@ import pytest
 import torch
 
 from gmn_encoder import Nerf, load_nerf
-from gmn_encoder.nerf import NerfBatch
+from gmn_encoder.nerfs.record import NerfBatch
 from gmn_encoder.rendering.cameras import turntable
 from gmn_encoder.rendering.marching import march_rays
 from gmn_encoder.rendering.occupancy import OccupancyGrid
-from gmn_encoder.rendering.render import (
-    batch_field,
-    nerf_field,
-    render_rays,
-    render_rays_front_to_back,
-    render_views,
-)
+from gmn_encoder.rendering.render import batch_field, nerf_field, render_rays, render_rays_front_to_back, render_views
 
 from .conftest import ball_field, join, nerf_directory, some_grid, some_rays
 

@@ -5,12 +5,7 @@ import json
 import pytest
 
 from gmn_encoder.objects import generate_dataset, write_texts
-from llana_gmn.data.conversations import (
-    HST,
-    Conversation,
-    conversation_file,
-    read_conversations,
-)
+from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
 
 
 def entry(*values, object_id="a", kind="single_round"):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gmn_encoder.embedding_io import EmbeddedFiles, write_embeddings
-from gmn_encoder.nerf_io import save_nerf
+from gmn_encoder.embeddings.job import EmbeddedFiles, write_embeddings
+from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn.data.conversations import HST
 from llana_gmn.data.embeddings import EmbeddingCache, embed_nerfs, read_embeddings, read_vecs
 from llana_gmn.data.sources import LanguageData

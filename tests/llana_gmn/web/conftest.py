@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gmn_encoder.nerf import Nerf
-from gmn_encoder.nerf_io import save_nerf
+from gmn_encoder.nerfs.files import save_nerf
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.rendering.occupancy import OccupancyGrid, write_occupancy
 from llana_gmn.web.state import Service, ServiceOptions
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.record import Nerf
 from tests.encoder.fitting.test_single import CUBE
 
 selenium = pytest.importorskip("selenium")

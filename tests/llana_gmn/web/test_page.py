@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.record import Nerf
 from llana_gmn.commands import main
 
 from .test_state import Bomb

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gmn_encoder.architectures import MlpArchitecture
-from gmn_encoder.nerf import Nerf
+from gmn_encoder.nerfs.architectures import MlpArchitecture
+from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import ChatSession
 from llana_gmn.web import uploads
 from llana_gmn.web.state import MAX_UPLOADS, Service, ServiceOptions

@@ -1,0 +1,1 @@
+"""Embeddings of NeRF files: made, kept, read back and compared."""

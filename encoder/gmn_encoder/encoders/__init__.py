@@ -1,0 +1,1 @@
+"""Encoders: NeRFs to embeddings. One folder a kind."""

@@ -1,0 +1,1 @@
+"""NeRFs: the record, its architecture and field, and the files they stand in."""

@@ -1,0 +1,1 @@
+"""Training of encoders: pairs, teacher rays, losses, the trainer with exact resume, recipes."""

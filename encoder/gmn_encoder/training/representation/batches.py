@@ -1,0 +1,206 @@
+"""Batches of a training run: NeRFs stacked by architecture, drawn rays and points, made ahead by threads.
+
+A batch follows from the recipe, the epoch and its number in the epoch alone. Shapes: B NeRFs, R rays, S samples, P points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...ahead import ahead
+from ...datasets import NerfEntry, PairedDataset
+from ...nerfs.record import Nerf, NerfBatch
+from ...rendering.cameras import Rays
+from ...rendering.marching import Samples
+from ...seeds import generator_for
+from .cache import Lesson, LessonCache, entry_name
+from .pairs import Member, epoch_batches
+from .rays import Draw, draw, packed_samples
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Lights:
+    """The rendering part of a batch.
+
+    Attributes:
+        rays: R, with the NeRF of each.
+        samples: S on these rays.
+        colour, opacity: the teacher's, ``(R, 3)`` premultiplied and ``(R,)``.
+        background: ``(B, 3)`` behind each NeRF.
+        points, point_nerf: of empty space, ``(P, 3)`` and ``(P,)``.
+    """
+
+    rays: Rays
+    samples: Samples
+    colour: Tensor
+    opacity: Tensor
+    background: Tensor
+    points: Tensor
+    point_nerf: Tensor
+
+    def to(self, device: torch.device | str) -> Lights:
+        s = self.samples
+        moved = [t.to(device, non_blocking=True) for t in (s.ray_index, s.t_starts, s.t_ends, s.counts)]
+        rest = (self.colour, self.opacity, self.background, self.points, self.point_nerf)
+        return Lights(self.rays.to(device), Samples(*moved), *(t.to(device, non_blocking=True) for t in rest))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """B NeRFs, sides A and B of pairs in turn.
+
+    Attributes:
+        nerfs: the NeRFs of each architecture.
+        order: int64 ``(B,)``: where each NeRF of the batch stands among those of `nerfs`, one stack after the other.
+        lights: None where nothing is rendered.
+    """
+
+    nerfs: tuple[NerfBatch, ...]
+    order: Tensor
+    lights: Lights | None
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        nerfs = tuple(
+            NerfBatch(each.architecture, {key: t.to(device, non_blocking=True) for key, t in each.tensors.items()})
+            for each in self.nerfs
+        )
+        return TrainingBatch(nerfs, self.order.to(device), self.lights.to(device) if self.lights else None)
+
+
+def stack_by_architecture(lessons: Sequence[Lesson]) -> tuple[tuple[NerfBatch, ...], Tensor]:
+    """The NeRFs in stacks of one architecture, and where each went ``(B,)``."""
+    groups: dict[object, list[int]] = {}
+    for i, lesson in enumerate(lessons):
+        groups.setdefault(lesson.nerf.architecture, []).append(i)
+    stacks = tuple(NerfBatch.stack(lessons[i].nerf for i in group) for group in groups.values())
+    order = torch.empty(len(lessons), dtype=torch.int64)
+    order[torch.tensor([i for group in groups.values() for i in group])] = torch.arange(len(lessons))
+    return stacks, order
+
+
+def lights_of(lessons: Sequence[Lesson], draws: Sequence[Draw], background: Tensor, step: float) -> Lights:
+    """The rendering part of a batch from what was drawn of each NeRF."""
+    targets = [lesson.targets for lesson in lessons if lesson.targets is not None]
+
+    def gathered(name: str) -> Tensor:
+        return torch.cat([getattr(t, name)[d.rays] for t, d in zip(targets, draws, strict=True)])
+
+    ray_counts = torch.tensor([len(each.rays) for each in draws])
+    point_counts = torch.tensor([len(each.points) for each in draws])
+    nerf = torch.arange(len(draws))
+    rays = Rays(gathered("origins"), gathered("directions"), nerf.repeat_interleave(ray_counts))
+    return Lights(
+        rays,
+        packed_samples(draws, step),
+        gathered("colour"),
+        gathered("opacity"),
+        background,
+        torch.cat([each.points for each in draws]),
+        nerf.repeat_interleave(point_counts),
+    )
+
+
+class BatchMaker:
+    """The batches of a data set under a recipe, for one of several processes.
+
+    Args:
+        data: the objects in the recipe's families.
+        recipe: sizes, seed and loss.
+        device: where teachers are rendered and batches end up.
+        process, processes: whose share of each step to make.
+    """
+
+    def __init__(
+        self,
+        data: PairedDataset,
+        recipe: Recipe,
+        *,
+        device: torch.device | str = "cpu",
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.data, self.recipe, self.device = data, recipe, torch.device(device)
+        self.process, self.processes = process, processes
+        self.cache = LessonCache(recipe, device=device)
+        self._families = list(data.families.values())
+        self._plan: tuple[int, list[list[list[Member]]]] = (-1, [])
+        self.steps_per_epoch = len(self.plan(0))
+
+    def plan(self, epoch: int) -> list[list[list[Member]]]:
+        """For each step of an epoch the members of every process' batch."""
+        kept, plan = self._plan
+        if kept != epoch:
+            plan = epoch_batches(
+                len(self.data),
+                len(self._families),
+                batch_size=self.recipe.batch_size,
+                seed=self.recipe.seed,
+                epoch=epoch,
+                processes=self.processes,
+            )
+            self._plan = epoch, plan
+        return plan
+
+    def make(self, epoch: int, step: int) -> TrainingBatch:
+        """The batch of this process at a step."""
+        members = self.plan(epoch)[step][self.process]
+        entries = [self._entry(member) for member in members]
+        lessons = self.cache.lessons(entries, [self._generation(member, epoch) for member in members])
+        nerfs, order = stack_by_architecture(lessons)
+        lights = self._lights(lessons, entries, epoch) if self.recipe.renders else None
+        return TrainingBatch(nerfs, order, lights).to(self.device)
+
+    def examples(self, count: int) -> list[Nerf]:
+        """The first `count` objects of the list in every family, family by family, the same on every process."""
+        chosen = self.data.object_ids[:count]
+        entries = [nerfs.entry(object_id) for nerfs in self._families for object_id in chosen]
+        return [self.cache.load(entry).to(self.device) for entry in entries]
+
+    def epoch(self, epoch: int, *, first: int = 0) -> Iterator[TrainingBatch]:
+        """The batches of an epoch from step `first` on, made ahead by the recipe's workers."""
+        steps = range(first, len(self.plan(epoch)))
+        if not self.recipe.workers:
+            yield from (self.make(epoch, step) for step in steps)
+            return
+        yield from ahead(lambda step: self.make(epoch, step), steps, workers=self.recipe.workers)
+
+    def _entry(self, member: Member) -> NerfEntry:
+        family, thing = member
+        return self._families[family].entry(self.data.object_ids[thing])
+
+    def _generation(self, member: Member, epoch: int) -> int:
+        """How often the NeRF's rays have been refreshed: not all in the same epoch."""
+        every = self.recipe.refresh_epochs
+        return (epoch + sum(member) % every) // every if every else 0
+
+    def _lights(self, lessons: list[Lesson], entries: list[NerfEntry], epoch: int) -> Lights:
+        recipe = self.recipe
+        released = recipe.rendering == "released"
+        draws, colours = [], []
+        for lesson, entry in zip(lessons, entries, strict=True):
+            generator = generator_for(recipe.seed, "draw", entry_name(entry), epoch)
+            colours.append(torch.rand(3, generator=generator))
+            if lesson.targets is None:
+                raise RuntimeError("a lesson without rays in a run that renders")
+            draws.append(
+                draw(
+                    lesson.targets,
+                    generator,
+                    rays=recipe.rays,
+                    samples=recipe.samples,
+                    points=recipe.points,
+                    step=recipe.step_length,
+                    released=released,
+                )
+            )
+        # The released code puts the first NeRF's background behind all of them.
+        background = torch.stack([colours[0]] * len(colours) if released else colours)
+        return lights_of(lessons, draws, background, recipe.step_length)

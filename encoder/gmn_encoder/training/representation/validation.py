@@ -1,0 +1,158 @@
+"""How good a model is on NeRFs it has not seen: PSNR of the decoder's rays, retrieval across families, contrastive loss.
+
+Source: FORMATS.md 2.9 (PSNR of rays that hit the object, against the teacher), section 8 (retrieval: cosine nearest
+neighbour among another family's embeddings; found if it is the same object). Here every object has fixed rays and a white
+background, and a NeRF's PSNR is its own: the mean is over NeRFs.
+
+Shapes: N objects, D embedding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...datasets import PairedDataset
+from ...rendering.compositing import composite
+from ...seeds import generator_for
+from .batches import TrainingBatch, lights_of, stack_by_architecture
+from .cache import LessonCache, entry_name
+from .model import TrainedModel
+from .pairs import Member, epoch_batches
+from .rays import draw
+from .recipe import Recipe
+from .rendering_loss import psnr, target_colour
+from .siglip import siglip_loss
+
+
+class Validation:
+    """Metrics of a model on some objects.
+
+    Args:
+        data: the objects in the recipe's families.
+        recipe: of the training; its `validation_objects` says how many of them.
+        device: of the model.
+        process, processes: which share of the objects to do; `gather` brings the shares together.
+        gather: takes a list of each process and returns all of them in one, on every process.
+    """
+
+    def __init__(
+        self,
+        data: PairedDataset,
+        recipe: Recipe,
+        *,
+        device: torch.device | str = "cpu",
+        process: int = 0,
+        processes: int = 1,
+        gather: Callable[[list[Any]], list[Any]] = list,
+    ) -> None:
+        self.recipe, self._device, self._gather = recipe, torch.device(device), gather
+        self._families = data.families
+        self._objects = data.object_ids[: recipe.validation_objects or len(data)]
+        self._share = range(process, len(self._objects), processes)
+        self._cache = LessonCache(recipe, purpose="validation", device=device)
+
+    @torch.no_grad()
+    def run(
+        self, model: TrainedModel, *, on_batch: Callable[[int, int], None] = lambda done, total: None
+    ) -> dict[str, float]:
+        """The metrics: ``psnr``, ``recall@1`` and ``siglip`` as far as they are defined, and those of each family or pair.
+
+        Args:
+            model: in any mode; it is left in it.
+            on_batch: called with the number of NeRFs done and of all.
+        """
+        names = list(self._families)
+        members = [(family, thing) for family in range(len(names)) for thing in self._share]
+        rows: list[tuple[Member, list[float], float | None]] = []
+        for start in range(0, len(members), self.recipe.batch_size):
+            chunk = members[start : start + self.recipe.batch_size]
+            batch = self._batch(chunk)
+            embeddings = model.embed(batch)
+            quality = self._psnr(model, embeddings, batch) if batch.lights is not None else [None] * len(chunk)
+            rows += zip(chunk, embeddings.float().cpu().tolist(), quality, strict=True)
+            on_batch(start + len(chunk), len(members))
+        rows = sorted(self._gather(rows), key=lambda row: row[0])
+        table = torch.tensor([row[1] for row in rows]).view(len(names), len(self._objects), -1)
+        metrics: dict[str, float] = {}
+        for family, name in enumerate(names):
+            known = [row[2] for row in rows if row[0][0] == family and row[2] is not None]
+            if known:
+                metrics[f"psnr/{name}"] = statistics.fmean(known)
+        if metrics:
+            metrics = {"psnr": statistics.fmean(metrics.values()), **metrics}
+        return metrics | cross_family_recall(dict(zip(names, table, strict=True))) | self._siglip(model, table)
+
+    def _batch(self, members: list[Member]) -> TrainingBatch:
+        families = list(self._families.values())
+        entries = [families[family].entry(self._objects[thing]) for family, thing in members]
+        lessons = self._cache.lessons(entries, [0] * len(entries))
+        nerfs, order = stack_by_architecture(lessons)
+        if not self.recipe.renders:
+            return TrainingBatch(nerfs, order, None).to(self._device)
+        draws = [
+            draw(
+                lesson.targets,
+                generator_for(self.recipe.seed, "validation", entry_name(entry)),
+                rays=self.recipe.rays,
+                samples=self.recipe.samples,
+                points=0,
+                step=self.recipe.step_length,
+                released=False,
+            )
+            for lesson, entry in zip(lessons, entries, strict=True)
+            if lesson.targets is not None
+        ]
+        lights = lights_of(lessons, draws, torch.ones(len(members), 3), self.recipe.step_length)
+        return TrainingBatch(nerfs, order, lights).to(self._device)
+
+    def _psnr(self, model: TrainedModel, embeddings: Tensor, batch: TrainingBatch) -> list[float | None]:
+        """Of each NeRF; None for one without rays."""
+        lights = batch.lights
+        if lights is None or lights.rays.nerf_index is None:
+            return [None] * len(batch)
+        white = lights.background[0]
+        seen = composite(*model.ask(embeddings, lights), lights.samples, background=white).colour
+        target = target_colour(lights.colour, lights.opacity, white)
+        counts = torch.bincount(lights.rays.nerf_index, minlength=len(batch)).tolist()
+        pairs = zip(seen.split(counts), target.split(counts), strict=True)
+        return [float(psnr(a, b)) if len(a) else None for a, b in pairs]
+
+    def _siglip(self, model: TrainedModel, table: Tensor) -> dict[str, float]:
+        """The contrastive loss over batches of pairs as in training."""
+        if model.siglip is None:
+            return {}
+        epoch = epoch_batches(
+            table.shape[1], len(table), batch_size=self.recipe.batch_size, seed=self.recipe.seed, epoch=0
+        )
+        total = pairs = 0.0
+        for (members,) in epoch:
+            first, second = (torch.stack([table[f, thing] for f, thing in members[side::2]]) for side in (0, 1))
+            scale, shift = model.siglip.scale.detach().cpu(), model.siglip.shift.detach().cpu()
+            total += float(siglip_loss(first, second, scale, shift)) * len(first)
+            pairs += len(first)
+        return {"siglip": total / pairs}
+
+
+def cross_family_recall(embeddings: dict[str, Tensor]) -> dict[str, float]:
+    """How often the nearest neighbour in another family is the same object.
+
+    Args:
+        embeddings: ``(N, D)`` of the same objects in the same order, for each family.
+
+    Returns:
+        ``recall@1/QUERY>GALLERY`` for each ordered pair of families and their mean ``recall@1``, in 0..1; nothing for one
+        family. Of equally near neighbours the first counts.
+    """
+    result = {}
+    for query, gallery in itertools.permutations(embeddings, 2):
+        a, b = F.normalize(embeddings[query], dim=-1), F.normalize(embeddings[gallery], dim=-1)
+        nearest = (a @ b.T).argmax(dim=1)
+        result[f"recall@1/{query}>{gallery}"] = float((nearest == torch.arange(len(a))).float().mean())
+    return {"recall@1": statistics.fmean(result.values()), **result} if result else {}

@@ -1,0 +1,1 @@
+"""The captioning benchmark: tasks, runs, metrics, tables."""

@@ -1,0 +1,1 @@
+"""The demo: the main job on what ships, or on what a user brings."""

@@ -1,0 +1,144 @@
+"""The demo on an object that a user brings: fitted in the three families, described, asked about, shown beside its look-alikes.
+
+There is no reference to score against: the page shows what was fitted and what the model says, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
+from gmn_encoder.files import StrPath
+from gmn_encoder.fitting.output import FIT_NAME
+from gmn_encoder.fitting.single import fit_object
+from gmn_encoder.nerfs.architectures import FAMILY_NAMES
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.record import Nerf
+from gmn_encoder.rendering.cameras import turntable
+from gmn_encoder.rendering.images import contact_sheet, to_images
+from gmn_encoder.rendering.marching import STEP
+from gmn_encoder.rendering.occupancy import find_occupancy
+from gmn_encoder.rendering.render import render_views
+from llana_gmn.caption import caption_nerfs
+
+from ..captioning.answer_page import Picture, spread, write_gallery
+from ..representation.gallery import GalleryRow, gallery_picture, gallery_rows, view_file
+from ..tables import Column, Table
+from .shipped import QUESTION, DemoResult, Progress, embed_families
+
+QUESTIONS = (QUESTION, "What kind of object is this?")
+NEIGHBOURS = 5
+_SIDES, _SIZE = 4, 160
+_STEP = 8 * STEP  # finer still than the steps that nano NeRFs are fitted with
+
+
+def run_on_object(
+    model: Any,
+    processor: Any,
+    path: StrPath,
+    nerfs: Path,
+    out: StrPath,
+    *,
+    background: Tensor | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> DemoResult:
+    """Fit nano NeRFs to an object, let the model talk about them, and write ``<out>/<name>.html``; NeRFs stay in ``<out>/nerfs``.
+
+    Args:
+        model, processor: of `load_model`.
+        path: a mesh file or a posed image folder.
+        nerfs: those among which neighbours are looked for, see `run_demo`; their embeddings stay in `out`.
+        out: directory to write to.
+        background: ``(3,)`` in 0..1 behind the object, of images without opacity.
+        progress: as of `run_demo`.
+
+    Raises:
+        FileNotFoundError, ValueError: what `fit_object` and `run_demo` refuse.
+    """
+    started = time.perf_counter()
+    out = Path(out)
+    made = fit_object(
+        path,
+        out / "nerfs",
+        background=background,
+        progress=lambda text, done, total, _: progress(f"fitting {text}", done, total),
+    )
+    name = next(iter(made.values())).name
+    own = {FAMILY_NAMES[family]: (directory, load_nerf(directory)) for family, directory in made.items()}
+    embeddings = model.encode([nerf for _, nerf in own.values()]).float().cpu()
+    answers = _answers(model, processor, embeddings, progress)
+    shipped = join_embeddings(embed_families(model, nerfs, out, progress).values())
+    rows = []
+    for (family, (directory, _)), embedding in zip(own.items(), embeddings, strict=True):
+        query = EmbeddingSet(embedding[None], ((directory.parent.name, name),), (family,), (str(directory),))
+        (row,) = gallery_rows(query, shipped, rows=1, neighbours=NEIGHBOURS)
+        rows.append(replace(row, label=family))
+    psnr = {family: json.loads((directory / FIT_NAME).read_text())["psnr"] for family, (directory, _) in own.items()}
+    tables = (
+        Table(
+            f"{name}: what the model says",
+            ["Family", Column("PSNR of the fit (dB)", digits=1), *QUESTIONS],
+            [[family, psnr[family], *(text for _, text in given)] for family, given in zip(own, answers, strict=True)],
+        ),
+        _neighbour_table(rows),
+    )
+    page = out / f"{name}.html"
+    write_gallery(page, f"Talking to {name}", (), (), tables=tables, pictures=_pictures(own, rows, progress))
+    seconds = time.perf_counter() - started
+    return DemoResult(tables, page, seconds)
+
+
+def _answers(model: Any, processor: Any, embeddings: Tensor, progress: Progress) -> list[list[tuple[str, str]]]:
+    """For each embedding, question and answer."""
+    asked = [(row, question) for row in range(len(embeddings)) for question in QUESTIONS]
+    found = caption_nerfs(
+        model,
+        processor,
+        [embeddings[row] for row, _ in asked],
+        question=[question for _, question in asked],
+        max_new_tokens=48,
+    )
+    given: list[list[tuple[str, str]]] = [[] for _ in range(len(embeddings))]
+    for place, text in found:
+        row, question = asked[place]
+        given[row].append((question, text))
+        progress("asking", place + 1, len(asked))
+    return given
+
+
+def _neighbour_table(rows: Sequence[GalleryRow]) -> Table:
+    columns = ["Family", *(str(number) for number in range(1, 1 + max(len(row.neighbours) for row in rows)))]
+    cells = [[row.label, *(label for _, label, _ in row.neighbours)] for row in rows]
+    note = "Cosine of the embeddings, and class."
+    return Table("Nearest of the NeRFs that ship, of whatever family", [*columns], cells, note=note)
+
+
+def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], progress: Progress) -> list[Picture]:
+    pictures = [Picture("As it was given", _given(next(iter(own.values()))[0]))]
+    for number, (family, (_, nerf)) in enumerate(own.items(), 1):
+        note = f"{nerf.num_parameters:,} weights, rendered from {_SIDES} sides for you; the model reads the weights."
+        pictures.append(Picture(f"As {family}", _sides(nerf), note))
+        progress("rendering", number, len(own))
+    sheet, _ = gallery_picture(rows)
+    note = "Left, framed blue: your object. No other NeRF shows it: the class is what may be right."
+    return [*pictures, Picture("Nearest of the NeRFs that ship, of whatever family", sheet, note)]
+
+
+def _given(directory: Path) -> Image.Image:
+    """Some of the views that a NeRF was fitted to."""
+    views = sorted((directory / "train").glob("*.png"))
+    return contact_sheet([view_file(views[place], size=_SIZE) for place in spread(len(views), _SIDES)], columns=_SIDES)
+
+
+def _sides(nerf: Nerf) -> Image.Image:
+    seen = render_views(nerf, turntable(_SIDES, size=_SIZE), find_occupancy(nerf), step=_STEP)
+    return contact_sheet(to_images(seen, torch.ones(3)), columns=_SIDES)

@@ -1,0 +1,1 @@
+"""The encoder's benchmarks: retrieval, classification, pictures of the embedding space."""

@@ -1,0 +1,189 @@
+"""Retrieval as a picture: a row is a query and its nearest gallery items, its own object framed (paper figures 4, 6 to 9).
+
+A view is the first training image of a NeRF where it stands beside the weights, else a rendering of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from gmn_encoder.embeddings.records import EmbeddingSet, family_of
+from gmn_encoder.files import StrPath, atomic_path
+from gmn_encoder.nerfs.architectures import FAMILY_NAMES
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.rendering.cameras import default_view
+from gmn_encoder.rendering.images import to_images
+from gmn_encoder.rendering.occupancy import find_occupancy
+from gmn_encoder.rendering.render import render_views
+
+from ..classes import class_name
+from .retrieval import nearest
+
+FOUND = (0, 140, 60)
+QUERY = (40, 80, 200)
+OTHER = (215, 215, 215)
+_FRAME, _TEXT, _GAP = 4, 15, 6
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """A query and what it found.
+
+    Attributes:
+        query: its NeRF directory.
+        label: written over it.
+        neighbours: directory, label and whether it shows the query's object, nearest first.
+    """
+
+    query: Path
+    label: str
+    neighbours: tuple[tuple[Path, str, bool], ...]
+
+
+def gallery_rows(
+    queries: EmbeddingSet,
+    gallery: EmbeddingSet,
+    *,
+    rows: int = 8,
+    neighbours: int = 10,
+    data: StrPath | None = None,
+    seed: int = 0,
+) -> list[GalleryRow]:
+    """Some queries, drawn at random by the seed, and their nearest gallery items.
+
+    Args:
+        queries, gallery: of two families; or one set twice, where a query does not find itself.
+        rows: how many queries, all where there are fewer.
+        neighbours: how many items a row shows.
+        data: data set with the NeRFs as ``<family>/<class_id>/<nerf_id>``; None takes the paths in the sets.
+        seed: of the draw.
+
+    Raises:
+        ValueError: `rows` or `neighbours` below 1; neither `data` nor paths say where a NeRF is.
+    """
+    if rows < 1 or neighbours < 1:
+        raise ValueError(f"a gallery of {rows} rows and {neighbours} neighbours; expected 1 or more of both")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = sorted(torch.randperm(len(queries), generator=generator)[:rows].tolist())
+    exclude = chosen if queries is gallery else None
+    cosines, places = nearest(queries.values[chosen], gallery.values, neighbours, exclude=exclude)
+    result = []
+    for row, found, values in zip(chosen, places.tolist(), cosines.tolist(), strict=True):
+        items = tuple(
+            (
+                locate(gallery, place, data),
+                f"{value:.3f} {class_name(gallery.class_ids[place])}",
+                gallery.object_ids[place] == queries.object_ids[row],
+            )
+            for place, value in zip(found, values, strict=True)
+            if value > -1.5  # the query itself, where the gallery has nothing more
+        )
+        label = f"{queries.families[row]} {class_name(queries.class_ids[row])}"
+        result.append(GalleryRow(locate(queries, row, data), label, items))
+    return result
+
+
+def locate(members: EmbeddingSet, row: int, data: StrPath | None) -> Path:
+    """The directory of a NeRF, below `data` or as it was named when it was embedded."""
+    class_id, nerf_id = members.object_ids[row]
+    family = members.families[row]
+    if data is not None:
+        directories = {name: directory for directory, name in FAMILY_NAMES.items()}
+        return Path(data) / directories.get(family, family) / class_id / nerf_id
+    if not members.paths[row]:
+        raise ValueError(f"nothing says where NeRF {class_id}/{nerf_id} of {family} is; name the data set with --data")
+    path = Path(members.paths[row])
+    return path.parent if path.is_file() and family_of(path) else path
+
+
+def view(nerf: StrPath, *, size: int = 112) -> Image.Image:
+    """An RGB picture of a NeRF on white: ``train/00.png`` beside its weights, else rendered.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_nerf`, where there is no picture.
+    """
+    beside = Path(nerf) / "train" / "00.png"
+    if beside.is_file():
+        return view_file(beside, size=size)
+    loaded = load_nerf(nerf)
+    seen = render_views(loaded, default_view(size=size), find_occupancy(loaded))
+    return to_images(seen, torch.ones(3))[0]
+
+
+def view_file(path: Path, *, size: int) -> Image.Image:
+    """A picture file over white. Raises `ValueError` where it is none."""
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGBA")
+    except OSError as error:
+        raise ValueError(f"{path}: is no picture ({error})") from error
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+
+
+def draw_gallery(
+    rows: Sequence[GalleryRow],
+    path: StrPath,
+    *,
+    size: int = 112,
+    on_view: Callable[[int], Any] = lambda count: None,
+) -> list[str]:
+    """Write the picture, as PNG, atomically.
+
+    Args:
+        rows: of `gallery_rows`.
+        path: file to write.
+        size: of a view in pixels.
+        on_view: called with 1 for each view; there are `num_views` of them.
+
+    Returns:
+        a message for each NeRF that could not be shown; its place is left blank.
+    """
+    sheet, errors = gallery_picture(rows, size=size, on_view=on_view)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return errors
+
+
+def gallery_picture(
+    rows: Sequence[GalleryRow], *, size: int = 112, on_view: Callable[[int], Any] = lambda count: None
+) -> tuple[Image.Image, list[str]]:
+    """What `draw_gallery` writes, and what it returns. Raises `ValueError` for no rows."""
+    if not rows:
+        raise ValueError("no rows for a gallery; expected at least one query")
+    columns = 1 + max(len(row.neighbours) for row in rows)
+    width, height = size + 2 * _FRAME + _GAP, size + 2 * _FRAME + _TEXT + _GAP
+    sheet = Image.new("RGB", (columns * width + 2 * _GAP, len(rows) * height + _GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    errors: dict[Path, str] = {}
+    views: dict[Path, Image.Image] = {}
+    for r, row in enumerate(rows):
+        cells = [
+            (row.query, row.label, QUERY),
+            *((p, text, FOUND if hit else OTHER) for p, text, hit in row.neighbours),
+        ]
+        for c, (nerf, label, colour) in enumerate(cells):
+            left, top = _GAP + c * width + (_GAP if c else 0), _GAP + r * height
+            box = (left, top + _TEXT, left + size + 2 * _FRAME - 1, top + _TEXT + size + 2 * _FRAME - 1)
+            draw.rectangle(box, outline=colour, width=_FRAME if colour != OTHER else 1)
+            draw.text((left, top), label, fill="black", font=font)
+            if nerf not in views and nerf not in errors:
+                try:
+                    views[nerf] = view(nerf, size=size)
+                except (ValueError, OSError) as error:
+                    errors[nerf] = str(error)
+            if nerf in views:
+                sheet.paste(views[nerf], (left + _FRAME, top + _TEXT + _FRAME))
+            on_view(1)
+    return sheet, list(errors.values())
+
+
+def num_views(rows: Sequence[GalleryRow]) -> int:
+    """How many views `draw_gallery` draws."""
+    return sum(1 + len(row.neighbours) for row in rows)

@@ -1,0 +1,1 @@
+"""Checkpoints of other projects into our layout, and back."""
