@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .encoders.base import NerfEncoder, load_encoder, register_encoder
     from .encoders.decoder import DecoderConfig, NerfDecoder
     from .encoders.gmn.config import GmnConfig
     from .encoders.gmn.encoder import GmnEncoder
@@ -33,6 +34,9 @@ _MODULES = {
     "NerfArchitecture": "nerfs.architectures",
     "TriplaneArchitecture": "nerfs.architectures",
     "parse_architecture": "nerfs.architectures",
+    "NerfEncoder": "encoders.base",
+    "load_encoder": "encoders.base",
+    "register_encoder": "encoders.base",
     "GmnConfig": "encoders.gmn.config",
     "DecoderConfig": "encoders.decoder",
     "NerfDecoder": "encoders.decoder",
@@ -59,13 +63,16 @@ __all__ = [
     "NerfArchitecture",
     "NerfBatch",
     "NerfDecoder",
+    "NerfEncoder",
     "SiglipLoss",
     "TriplaneArchitecture",
     "build_parameter_graph",
     "find_nerfs",
+    "load_encoder",
     "load_nerf",
     "parameter_graph",
     "parse_architecture",
+    "register_encoder",
     "save_nerf",
     "siglip_loss",
 ]

@@ -23,14 +23,13 @@ from torch_geometric.utils import scatter
 
 from ...files import StrPath, read_tensors, write_json, write_safetensors
 from ...nerfs.record import Nerf, NerfBatch
+from ..base import CONFIG_NAME, WEIGHTS_NAME
 from .config import GmnConfig
 from .dense import DenseEncoder
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch, Data
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
 
 # Edges whose readout the edge-list path sums in the encoder's own precision.
 _READOUT_ROWS = 1024
@@ -206,6 +205,10 @@ class GmnEncoder(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.pre_encoder.x_proj.weight.dtype
 
+    @property
+    def embedding_dim(self) -> int:
+        return self.config.embedding_dim
+
     def forward(self, graph: Data | Batch) -> Tensor:
         """Embed parameter graphs along their edge lists.
 
@@ -268,6 +271,10 @@ class GmnEncoder(nn.Module):
             encoder, float32 otherwise.
         """
         return self.of_readout(self.read_outs(nerfs, batch_size=batch_size, dtype=dtype))
+
+    def encode_tokens(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
+        """`encode` as one token a NeRF, ``(len(nerfs), 1, D)``."""
+        return self.encode(nerfs, batch_size=batch_size, dtype=dtype)[:, None]
 
     @torch.no_grad()
     def read_outs(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:

@@ -104,7 +104,7 @@ import torch
 import triton
 from triton.compiler import ASTSource
 from triton.backends.compiler import GPUTarget
-from gmn_encoder.kernels import fused
+from gmn_encoder.encoders.gmn.kernels import fused
 
 def compile(kernel, integers, constants, pointer):
     kinds = {"eps": "fp32", "partial": "*fp32", **dict.fromkeys(integers, "i32"), **dict.fromkeys(constants, "constexpr")}

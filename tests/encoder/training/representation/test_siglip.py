@@ -68,7 +68,7 @@ def test_learnt_numbers_have_the_released_names():
 
 ACROSS = """
 import sys, torch, torch.distributed as dist
-from gmn_encoder.siglip import siglip_loss, siglip_loss_across
+from gmn_encoder.training.representation.siglip import siglip_loss, siglip_loss_across
 dist.init_process_group("gloo")
 rank, size, n = dist.get_rank(), dist.get_world_size(), 4
 torch.manual_seed(0)

@@ -101,7 +101,7 @@ def test_stopped_after_every_step_ends_in_the_same_bits(nerf_set, uninterrupted,
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from gmn_encoder.training.trainer import Reports, Trainer
+from gmn_encoder.training.representation.trainer import Reports, Trainer
 from tests.encoder.training.conftest import TINY
 recipe = TINY.changed(checkpoint_seconds=0)
 Trainer(recipe, sys.argv[1], out=sys.argv[2], reports=Reports(on_step=lambda *step: print(step[0], flush=True))).run()
@@ -265,8 +265,8 @@ BFLOAT16 = """
 import sys, torch
 torch.set_num_threads(1)
 from gmn_encoder.datasets import PairedDataset
-from gmn_encoder.training.batches import BatchMaker
-from gmn_encoder.training.model import TrainedModel
+from gmn_encoder.training.representation.batches import BatchMaker
+from gmn_encoder.training.representation.model import TrainedModel
 from tests.encoder.training.conftest import TINY
 batch = BatchMaker(PairedDataset(sys.argv[1], TINY.families, split="train"), TINY).make(0, 0)
 totals = [TrainedModel(TINY.changed(precision=p))(batch).total for p in ("float32", "bfloat16")]

@@ -1,0 +1,13 @@
+"""What long work tells its caller: one signature for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Progress = Callable[[str, int, int], Any]
+"""Receives ``(stage, done, total)``: what is being done, in words for people, and how much of it."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Ignores what it receives: the default of functions that take a `Progress`."""
