@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from gmn_encoder import Nerf, save_nerf
-from gmn_encoder.rendering.occupancy import OccupancyGrid, voxel_centers, write_occupancy
+from gmn_encoder.rendering.occupancy import OccupancyGrid, write_occupancy
+from gmn_encoder.rendering.voxels import voxel_centers
 from llana_gmn.commands import main
 
 

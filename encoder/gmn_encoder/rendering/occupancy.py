@@ -1,7 +1,7 @@
 """Occupancy grids: which voxels of the world box hold anything, so that rays only stop where something is.
 
-Source: nerfacc 0.3's grid as the released data has it (FORMATS.md 1.4). Shapes: B NeRFs, G voxels along an axis (96).
-A voxel ``(ix, iy, iz)`` has the flat number ``ix * G * G + iy * G + iz`` and covers ``1.4 / G`` world units from -0.7 on.
+Source: nerfacc 0.3's grid as the released data has it (FORMATS.md 1.4). Shapes: B NeRFs, G voxels along an axis (96), as
+`voxels` numbers them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from torch import Tensor
 from ..files import StrPath, read_tensors, write_pth
 from ..nerfs.fields import BOX_MAX, BOX_MIN
 from ..nerfs.record import Nerf
+from .voxels import RESOLUTION, voxel_centers, voxel_width
 
 GRID_NAME = "grid.pth"
-RESOLUTION = 96
-"""Voxels along an axis of the released grids."""
 DENSITY_THRESHOLD = 0.01 / (1.4 * 3**0.5 / 1024)
 """Density (per world unit) from which a voxel counts as occupied: opacity 0.01 over one marching step, nerfacc's default."""
 
@@ -92,12 +91,6 @@ class OccupancyGrid:
         return cls(torch.cat([grid.binary for grid in grids]))
 
 
-def voxel_centers(resolution: int = RESOLUTION, *, device: torch.device | str | None = None) -> Tensor:
-    """World coordinates ``(G, G, G, 3)`` of the centres of all voxels, float32."""
-    axis = (torch.arange(resolution, device=device) + 0.5) * ((BOX_MAX - BOX_MIN) / resolution) + BOX_MIN
-    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-
-
 @torch.no_grad()
 def occupancy_from_density(
     density: Callable[[Tensor], Tensor],
@@ -127,7 +120,7 @@ def occupancy_from_density(
     """
     centers = voxel_centers(resolution, device=device).reshape(-1, 3)
     highest: Tensor | None = None
-    width = (BOX_MAX - BOX_MIN) / resolution
+    width = voxel_width(resolution)
     for turn in range(points):
         parts = []
         for start in range(0, len(centers), _BATCH):

@@ -23,8 +23,9 @@ from .compositing import (
     render_weights,
     visible_samples,
 )
-from .marching import STEP, Samples, march_rays
+from .marching import STEP, march_rays
 from .occupancy import OccupancyGrid
+from .samples import Samples
 
 Field = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 Density = Callable[[Tensor, Tensor | None], Tensor]

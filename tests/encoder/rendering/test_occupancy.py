@@ -8,9 +8,9 @@ from gmn_encoder.rendering.occupancy import (
     nerf_occupancy,
     occupancy_from_density,
     read_occupancy,
-    voxel_centers,
     write_occupancy,
 )
+from gmn_encoder.rendering.voxels import voxel_centers
 
 from .conftest import nerf_directory, some_grid
 
