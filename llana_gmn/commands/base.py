@@ -23,6 +23,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
 
 
@@ -96,17 +97,33 @@ def progress_bar(*, disable: bool = False) -> Progress:
 
 
 @contextmanager
-def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with a line for each kind of work: the function says what is done, how much of it, and of how much."""
+def stage_progress(*, one_line: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with a line for each kind of work (`one_line`: for the one at hand), as a `gmn_encoder.progress.Progress`."""
     with progress_bar() as bar:
         tasks: dict[str, TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, note="")
-            bar.update(tasks[what], completed=done, total=total)
+        def update(stage: str, done: int, total: int) -> None:
+            what, _, note = stage.partition(": ")
+            line = "" if one_line else what
+            if line not in tasks:
+                tasks[line] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[line], description=what, completed=done, total=total, note=note)
 
         yield update
+
+
+def device_named(name: str | None) -> torch.device:
+    """What ``--device`` names; None: CUDA where there is one. Raises `ValueError` for a device that is not there."""
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        raise ValueError(
+            f"--device is {name!r}, which is not to be had here; expected cpu, or cuda with a GPU"
+        ) from error
 
 
 def process_state() -> PartialState:

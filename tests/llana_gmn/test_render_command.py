@@ -40,7 +40,7 @@ def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch, ca
     (nerf / "grid.pth").unlink()
     asked = []
 
-    def looked(nerf, *, resolution, progress=None):
+    def looked(nerf, *, resolution, progress):
         asked.append(nerf.source)
         return OccupancyGrid(torch.zeros(96, 96, 96, dtype=torch.bool))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..files import StrPath, read_tensors, write_pth
 from ..nerfs.fields import BOX_MAX, BOX_MIN
 from ..nerfs.record import Nerf
+from ..progress import Progress, no_progress
 from .voxels import RESOLUTION, voxel_centers, voxel_width
 
 GRID_NAME = "grid.pth"
@@ -101,7 +102,7 @@ def occupancy_from_density(
     dilation: int = 1,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> OccupancyGrid:
     """Find the occupied voxels of a field by looking at it.
 
@@ -116,7 +117,7 @@ def occupancy_from_density(
         points: evaluations in each voxel.
         dilation: voxels.
         device: where the coordinates are made.
-        progress: called with the number of points done and of all points.
+        progress: receives the points done and all.
     """
     centers = voxel_centers(resolution, device=device).reshape(-1, 3)
     highest: Tensor | None = None
@@ -129,8 +130,7 @@ def occupancy_from_density(
                 xyz = xyz + (torch.rand(xyz.shape, generator=generator, device=xyz.device) - 0.5) * width
             values = density(xyz)
             parts.append(values.reshape(-1, len(xyz)))
-            if progress is not None:
-                progress(turn * len(centers) + start + len(xyz), points * len(centers))
+            progress("looking for the object", turn * len(centers) + start + len(xyz), points * len(centers))
         found = torch.cat(parts, dim=-1)
         highest = found if highest is None else torch.maximum(highest, found)
     if highest is None:
@@ -138,9 +138,7 @@ def occupancy_from_density(
     return OccupancyGrid((highest > threshold).unflatten(-1, (resolution,) * 3)).dilated(dilation)
 
 
-def nerf_occupancy(
-    nerf: Nerf, *, resolution: int = RESOLUTION, progress: Callable[[int, int], None] | None = None
-) -> OccupancyGrid:
+def nerf_occupancy(nerf: Nerf, *, resolution: int = RESOLUTION, progress: Progress = no_progress) -> OccupancyGrid:
     """The occupied voxels of a NeRF without a `grid.pth`, on its device, with the defaults of `occupancy_from_density`."""
     device = next(iter(nerf.tensors.values())).device
     return occupancy_from_density(
@@ -148,9 +146,7 @@ def nerf_occupancy(
     )
 
 
-def find_occupancy(
-    nerf: Nerf, *, resolution: int = RESOLUTION, progress: Callable[[int, int], None] | None = None
-) -> OccupancyGrid:
+def find_occupancy(nerf: Nerf, *, resolution: int = RESOLUTION, progress: Progress = no_progress) -> OccupancyGrid:
     """The grid beside a NeRF's weights where there is one, else what its density shows (`nerf_occupancy`, of a resolution)."""
     if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
         return read_occupancy(beside)

@@ -23,7 +23,7 @@ from ...rendering.marching import box_intersection, march_rays
 from ...rendering.occupancy import OccupancyGrid
 from ...rendering.render import batch_field, render_rays_front_to_back
 from ...rendering.samples import Samples
-from ...rendering.voxels import points_in_voxels, voxel_numbers, voxels_of_numbers, voxels_of_unit, world_from_unit
+from ...rendering.voxels import voxel_numbers, voxels_of_numbers, voxels_of_unit, world_from_unit
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def empty_points(targets: RayTargets, count: int, generator: torch.Generator, *,
         empty = torch.from_numpy(np.flatnonzero(bits == 0))
         voxel = empty[torch.randperm(len(empty), generator=generator)[:count]]
         fraction = torch.rand(len(voxel), 3, generator=generator)
-        return points_in_voxels(voxels_of_numbers(voxel, resolution), fraction, resolution)
+        return world_from_unit((voxels_of_numbers(voxel, resolution) + fraction) / resolution)
     # Most of the box is empty: points anywhere, without those in occupied voxels.
     unit = torch.rand(2 * count, 3, generator=generator)
     voxel = voxel_numbers(*voxels_of_unit(unit, resolution).unbind(dim=1), resolution)
