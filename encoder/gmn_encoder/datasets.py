@@ -63,13 +63,6 @@ class NerfEntry:
     def cameras(self) -> Cameras:
         return read_cameras(camera_file(self.path))
 
-    def image_files(self) -> list[Path]:
-        """Its views, in order. Raises `FileNotFoundError` where there are none."""
-        files = sorted((self.path / "train").glob("[0-9]*.png"))
-        if not files:
-            raise FileNotFoundError(f"{self.path / 'train'}: holds no views; expected 00.png and so on")
-        return files
-
 
 class NerfDataset(Sequence[NerfEntry]):
     """The NeRFs of one family, in the order of a split file or sorted by class and name; items are read when asked for.
