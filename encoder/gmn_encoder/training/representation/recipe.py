@@ -80,7 +80,7 @@ class Recipe:
     """
 
     loss: Loss = "rc"
-    families: tuple[str, ...] = field(default_factory=paper_families)
+    families: tuple[str, ...] = paper_families()
     architectures: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
