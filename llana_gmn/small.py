@@ -95,10 +95,8 @@ def whiten_projector(
     first = model.projector[0]
     if len(embeddings) < 2 or not isinstance(first, nn.Linear):
         return
-    names = sorted(set(groups)) if groups is not None else []
-    numbers = [names.index(group) for group in groups] if groups is not None else [0] * len(embeddings)
-    values, number = embeddings.double(), torch.tensor(numbers)
-    centre, whiten = whitening_within_groups(values, number, floor=_FLOOR)
+    values = embeddings.double()
+    centre, whiten = whitening_within_groups(values, groups or [""] * len(values), floor=_FLOOR)
     if not bool(whiten.any()):
         return
     # The deviations that count as more than they are leave less than one on average.

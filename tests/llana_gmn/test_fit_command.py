@@ -53,7 +53,7 @@ def test_fit_makes_nerfs_of_several_families_and_names_what_failed(tmp_path, cap
         (["--family", "cube"], "--family is 'cube'"),
         (["--architecture", "HASH-9"], "unknown architecture 'HASH-9'"),
         (["--quality", "best"], "unknown quality 'best'"),
-        (["--size", "0"], "size of a fit is 0"),
+        (["--size", "0"], "size is 0"),
         (["--batch", "0"], "batch is 0"),
         (["--seed", "-1"], "--seed is -1"),
     ],

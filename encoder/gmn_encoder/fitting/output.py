@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..datasets import SPLITS
 from ..files import StrPath, atomic_directory, write_bytes, write_json
 from ..nerfs.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NANO_ARCHITECTURES, NerfArchitecture
 from ..nerfs.files import WEIGHTS_NAME, save_nerf
@@ -31,7 +32,6 @@ from .sources import PosedImages
 FIT_NAME = "fit.json"
 PREVIEW_NAME = "preview.png"
 CAMERAS_NAME = "transforms_train.json"
-SPLITS = ("train", "val", "test")
 
 _PREVIEW_SIDE = 112
 _PREVIEW_VIEWS = 4

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from ..nerfs.architectures import Family, family_class
+from ..settings import Settings, require_integers, require_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings:
+class FitSettings(Settings):
     """How NeRFs are trained; everything that changes the weights but source, architecture, seed and device.
 
     Attributes:
@@ -52,34 +52,10 @@ class FitSettings:
     share_initialisation: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "iterations",
-            "samples",
-            "views",
-            "size",
-            "steps_per_diagonal",
-            "fine_factor",
-            "refine_every",
-            "grid_points",
-        ):
-            _require(self, name, 1)
-        for name in ("warmup", "empty_points"):
-            _require(self, name, 0)
-        for name in ("frequencies", "measured_views"):
-            if getattr(self, name) is not None:
-                _require(self, name, 1)
-        for name in ("learning_rate", "encoding_rate", "last_rate", "fine_from", "empty_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} of a fit is {getattr(self, name)!r}; expected a number of at least 0")
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-def _require(settings: FitSettings, name: str, least: int) -> None:
-    value = getattr(settings, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} of a fit is {value!r}; expected an integer of at least {least}")
+        require_integers(self, 1, "iterations", "samples", "views", "size", "steps_per_diagonal", "fine_factor")
+        require_integers(self, 1, "refine_every", "grid_points", "frequencies", "measured_views")
+        require_integers(self, 0, "warmup", "empty_points")
+        require_numbers(self, 0, "learning_rate", "encoding_rate", "last_rate", "fine_from", "empty_weight")
 
 
 PRESETS = ("nano", "quick", "standard", "paper")

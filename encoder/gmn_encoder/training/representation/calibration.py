@@ -42,7 +42,7 @@ def calibrate_readout(encoder: GmnEncoder, nerfs: Sequence[Nerf], *, active: flo
         seed: of the directions.
     """
     features, groups = _edge_features(encoder, nerfs, seed)
-    centre, whiten = whitening_within_groups(features, torch.unique(groups, return_inverse=True)[1], floor=_FLOOR)
+    centre, whiten = whitening_within_groups(features, groups, floor=_FLOOR)
     layer = encoder.gnn_w_readout.readout.mlp[0]
     size = (encoder.config.readout_units, len(whiten))
     weight = torch.randn(size, generator=generator_for(seed, "calibration directions")).to(features) @ whiten
@@ -69,9 +69,7 @@ def calibrate_head(encoder: GmnEncoder, readouts: Tensor, groups: Sequence[str])
     if encoder.head is None:
         raise ValueError("the encoder has no head to calibrate; set readout_dim")
     size = encoder.config.embedding_dim
-    families = sorted(set(groups))
-    numbers = torch.tensor([families.index(group) for group in groups], device=readouts.device)
-    centre, whiten = whitening_within_groups(readouts.double(), numbers, floor=_HEAD_FLOOR, equal_groups=True)
+    centre, whiten = whitening_within_groups(readouts.double(), groups, floor=_HEAD_FLOOR, equal_groups=True)
     if len(whiten) < size:
         raise ValueError(
             f"a readout of {readouts.shape[1]} units has {len(whiten)} directions in which NeRFs of one family differ; "
@@ -83,10 +81,10 @@ def calibrate_head(encoder: GmnEncoder, readouts: Tensor, groups: Sequence[str])
     torch.nn.init.eye_(encoder.head.mixing.weight)
 
 
-def _edge_features(encoder: GmnEncoder, nerfs: Sequence[Nerf], seed: int) -> tuple[Tensor, Tensor]:
-    """``(E, H)`` features of some edges of all NeRFs before the readout, and a number for each one's family and layer."""
-    features, groups = [], []
-    families = sorted({nerf.family for nerf in nerfs})
+def _edge_features(encoder: GmnEncoder, nerfs: Sequence[Nerf], seed: int) -> tuple[Tensor, list[tuple[str, float]]]:
+    """``(E, H)`` features of some edges of all NeRFs before the readout, and each one's family and layer."""
+    features: list[Tensor] = []
+    groups: list[tuple[str, float]] = []
     for number, nerf in enumerate(nerfs):
         graph = parameter_graph(nerf, layout=encoder.config.layout).to(encoder.device)
         nodes, edges = encoder.pre_encoder.nodes(graph.x), encoder.pre_encoder.edges(graph.edge_attr)
@@ -94,8 +92,8 @@ def _edge_features(encoder: GmnEncoder, nerfs: Sequence[Nerf], seed: int) -> tup
         generator = generator_for(seed, "calibration edges", number)
         chosen = torch.randperm(len(found), generator=generator)[:_MOST_EDGES].to(found.device)
         features.append(found[chosen])
-        groups.append(1000 * families.index(nerf.family) + graph.edge_attr[chosen, 1].long())
-    return torch.cat(features), torch.cat(groups)
+        groups += [(nerf.family, layer) for layer in graph.edge_attr[chosen, 1].tolist()]
+    return torch.cat(features), groups
 
 
 @torch.no_grad()
