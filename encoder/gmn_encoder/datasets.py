@@ -163,7 +163,7 @@ class PairedDataset(Sequence[dict[str, NerfEntry]]):
     Args:
         root: holds the families' directories and the lists.
         families: names of these directories; None: those of the paper's families.
-        split: as of `NerfDataset`; None: the objects that all families have.
+        split: split or list, see `NerfDataset`; None: the objects that all families have.
 
     Raises:
         FileNotFoundError: a family's directory or the list is missing.

@@ -19,7 +19,7 @@ from ..data.embeddings import Progress
 from ..processing import LlanaGmnProcessor
 
 Report = Callable[[Mapping[str, Any]], Any]
-"""Hears what the Trainer logs: a mapping with ``step`` and numbers."""
+"""Receives what the Trainer logs: a mapping with ``step`` and numbers."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class SampleAnswers(TrainerCallback):
     Every process generates (sharded weights need all of them), one writes.
 
     Args:
-        dataset: where the questions come from; the first turn of `count` samples spread over it.
-        path: of the file, one line ``{"step", "object_ids", "variant", "question", "reference", "answer"}`` an answer.
+        dataset: the data set that the questions come from: the first turn of `count` samples spread over it.
+        path: the file, with one line ``{"step", "object_ids", "variant", "question", "reference", "answer"}`` an answer.
     """
 
     def __init__(

@@ -18,13 +18,16 @@ class TrainingPlan:
     """A run in numbers.
 
     Attributes:
-        trainable, parameters: numbers of them; the encoder counts among all.
-        samples, eval_samples: of the training and the evaluation set.
+        trainable: number of parameters that learn.
+        parameters: number of all, those of the encoder among them.
+        samples, eval_samples: sizes of the training and the evaluation set.
         composition: samples by variant and conversation type.
         problems: entries left out or cut, by kind.
         processes: devices that train together.
-        steps: optimizer steps of the whole run; steps_per_epoch: of one epoch.
-        tokens, supervised, padded: of one epoch: real ones, those learned from, those computed on (with padding).
+        steps, steps_per_epoch: optimizer steps of the whole run and of one epoch.
+        tokens: tokens of one epoch.
+        supervised: those of them that are learned from.
+        padded: tokens of one epoch that are computed on, with padding.
         memory: bytes a device, by use; an estimate, see `estimate_memory`.
     """
 

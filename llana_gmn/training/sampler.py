@@ -17,8 +17,8 @@ class SeededSampler(Sampler[int]):
     random order, so that neither short nor long samples come first.
 
     Args:
-        lengths: int64 ``(n,)``, in tokens.
-        seed: with the epoch it decides the order.
+        lengths: lengths of the samples in tokens, int64 ``(n,)``.
+        seed: seed that, with the epoch, decides the order.
         batch: samples of a step over all devices; None for a plain permutation.
     """
 

@@ -53,7 +53,7 @@ class TrainingReport:
         output: the directory with the result.
         steps: optimizer steps, those before an interruption included.
         loss: mean of the last logged interval; eval_loss: of the last evaluation, None without one.
-        seconds, samples_per_second: of this process's part of the run.
+        seconds, samples_per_second: duration and speed of this process's part of the run.
         history: everything that was logged.
     """
 
@@ -86,10 +86,10 @@ class TrainingRun:
     """A run, prepared: model and data are there and can be looked at (`plan`) before anything is trained.
 
     Args:
-        recipe: of the run.
+        recipe: the settings of the run.
         resume: continue what `recipe.output` holds; otherwise it is begun anew.
-        progress: hears of embedding, tokenization and steps.
-        report: hears what is logged.
+        progress: receives the stages of embedding, tokenization and training.
+        report: receives what is logged.
 
     Raises:
         ValueError, FileNotFoundError: what is missing or does not go together, one sentence; another recipe's run in `output`.

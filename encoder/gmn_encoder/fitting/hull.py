@@ -27,8 +27,8 @@ def visual_hull(masks: Tensor, cameras: Cameras, *, resolution: int = RESOLUTION
     object that the views show, not even its thinnest parts.
 
     Args:
-        masks: bool ``(V, height, width)``, where a view shows the object.
-        cameras: of the views.
+        masks: bool ``(V, height, width)``, true where a view shows the object.
+        cameras: the cameras of the views.
     """
     half = DIAGONAL / resolution / 2
     left = voxel_centers(resolution, device=masks.device).reshape(-1, 3)

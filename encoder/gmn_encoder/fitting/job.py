@@ -43,15 +43,15 @@ class FitJob:
 
     Attributes:
         out: directory of the output.
-        settings: of each architecture that is to be fitted.
+        settings: the settings of each architecture that is to be fitted.
         seed: everything random follows from it, the object's ids and the architecture's name.
-        batch: NeRFs at once.
-        device: where; the default device if left out.
-        resume: keep what is finished, continue what is not.
-        checkpoint_seconds: between checkpoints.
-        on_error: called with every object that failed; the others go on.
-        on_done: called with the record of every NeRF written.
-        on_skip: called with every NeRF that was finished before.
+        batch: number of NeRFs that are fitted at once.
+        device: the device that fits run on; the default device if left out.
+        resume: whether to keep what is finished and to continue what is not.
+        checkpoint_seconds: seconds between checkpoints.
+        on_error: receives the error of every object that failed; the others go on.
+        on_done: receives the record of every NeRF written.
+        on_skip: receives the record of every NeRF that was finished before.
         progress: receives iterations done and all; its stage names the batch and ends with the PSNR of the rays.
     """
 

@@ -67,9 +67,10 @@ def write_fit(
     """Write one NeRF directory, whole or not at all; an earlier one is replaced.
 
     Args:
-        directory: of the NeRF.
-        posed, nerf, grid: what was fitted, and to what.
-        record: of `fit.json`.
+        directory: the NeRF's directory.
+        posed: the views that were fitted to.
+        nerf, grid: the NeRF and its occupied voxels.
+        record: content of `fit.json`.
         rendered: ``(V, height, width, 3)`` in 0..1, the held-out views as fitted.
         shared: directory of another family's NeRF of the same object, whose views are linked.
 

@@ -42,11 +42,11 @@ class PhotometricFit:
 
     Args:
         architecture: the one that all of them have.
-        objects: what each is fitted to; images of one size.
+        objects: views that each is fitted to, images of one size.
         settings: everything else that changes the weights.
         seeds: seed of each object's random numbers.
         initial_seeds: seed of each object's first weights; `seeds` if left out.
-        device: where the fit runs; the default device if left out.
+        device: the device that the fit runs on; the default device if left out.
 
     Raises:
         ValueError: no object, images of different sizes, numbers of seeds and objects that differ.

@@ -18,7 +18,8 @@ class FitSettings(Settings):
         samples: samples on rays that a NeRF sees in an iteration, about: its number of rays follows from it.
         views, size: cameras around an object and side of their images, pixels (image folders have their own).
         steps_per_diagonal: marching steps in the diagonal of the box; the released renderer takes 1024.
-        fine_from, fine_factor: from this share of the iterations on, steps are so many times shorter.
+        fine_from: share of the iterations after which marching steps are shorter.
+        fine_factor: how many times shorter they are then.
         learning_rate: the network's peak learning rate.
         encoding_rate: the peak learning rate of what stands beside the network, such as planes and tables.
         last_rate: share of the learning rates that is left at the end of their cosine.
@@ -28,8 +29,9 @@ class FitSettings(Settings):
         refine_every: iterations from one look at the density to the next.
         grid_points: random points in each voxel at which the density is looked at for the grid that is written.
         measured_views: held-out views that the PSNR is measured on. None: all.
-        empty_points, empty_weight: points outside the visual hull that are asked in an iteration, and what their opacity costs.
-        share_initialisation: all NeRFs of a run start from the same weights.
+        empty_points: points outside the visual hull that are queried in an iteration.
+        empty_weight: weight of their opacity in the loss.
+        share_initialisation: whether all NeRFs of a run start from the same weights.
     """
 
     iterations: int = 800

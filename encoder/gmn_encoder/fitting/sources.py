@@ -41,12 +41,12 @@ class PosedImages:
 
     Attributes:
         class_id, nerf_id: directory names of the output.
-        source: where it comes from, for the record.
+        source: name of where it comes from, for the record.
         images: uint8 ``(V, height, width, 4)``, sRGB and straight opacity, on the CPU.
-        cameras: of the views, on the CPU.
+        cameras: the cameras of the views, on the CPU.
         held_out, held_out_cameras: views to measure on, which training does not see; may be none.
         background: ``(3,)`` in 0..1 where the images stand before a colour and opacity is what was told apart from it.
-        notes: what is worth saying about it.
+        notes: sentences worth saying about it.
         procedural: the procedural object, if it is one.
     """
 
@@ -85,10 +85,10 @@ class Source:
     """A source that was not opened yet.
 
     Attributes:
-        name: what messages call it.
+        name: the word that messages call it by.
         class_id, nerf_id: directory names of the output.
-        load: opens it.
-        procedural: makes the procedural object, if it is one.
+        load: function that opens it.
+        procedural: function that makes the procedural object, if it is one.
         index: number of the procedural object.
     """
 
@@ -113,11 +113,11 @@ def find_sources(
     Args:
         text: ``procedural:N``; a mesh file; a directory with a camera file and its images; or a directory that is searched for
             both, in sorted order.
-        settings: of the views of meshes and procedural objects.
-        seed: of the procedural objects.
-        background: ``(3,)`` in 0..1 of image folders without opacity.
-        class_id: of meshes and image folders; by default the synset of the class that their parent directory is named after,
-            or else its name.
+        settings: settings of the views of meshes and procedural objects.
+        seed: seed of the procedural objects.
+        background: colour ``(3,)`` in 0..1 behind the object, of image folders without opacity.
+        class_id: class directory of meshes and image folders; by default the synset of the class that their parent directory
+            is named after, or else its name.
 
     Raises:
         ValueError: no such kind of source, or nothing in the directory.

@@ -26,9 +26,9 @@ class DrawnRays:
     """R rays of B objects, object after object.
 
     Attributes:
-        rays: with the number of each ray's object.
-        target: ``(R, 3)``, what the views show there over `background`.
-        background: ``(R, 3)``.
+        rays: R rays, with the number of each one's object.
+        target: colour ``(R, 3)`` that the views show there over `background`.
+        background: colour behind each ray, ``(R, 3)``.
         jitter: ``(R,)`` in 0..1, the part of a step by which a ray's samples are moved.
     """
 
@@ -49,8 +49,8 @@ class TrainingViews:
     """All pixels and cameras of B objects, the pixels worth drawing, and the objects' visual hulls.
 
     Args:
-        objects: images of one size.
-        device: where the pixels and cameras are kept.
+        objects: what is fitted to, with images of one size.
+        device: the device that holds pixels and cameras.
 
     Raises:
         ValueError: no object, or images of different sizes.

@@ -36,7 +36,7 @@ class Mesh:
         textures: `(height, width, 4)` uint8 images, sRGB and straight opacity.
         part: `(F,)` int32, index into `part_names`.
         part_names: one name per part; several parts may share a name (four "legs").
-        notes: what a reader should say about the object ("no colour in the file: grey").
+        notes: sentences about the object that its reader should pass on ("no colour in the file: grey").
     """
 
     vertices: NDArray[np.float32]

@@ -52,7 +52,7 @@ def load_mesh(path: StrPath, *, up: UpAxis = "auto", radius: float = RADIUS) -> 
         path: a file with one of `EXTENSIONS`.
         up: the axis that points up in the file. "auto": y for glTF (as its standard says), .obj and .off, z for .ply and .stl
             (files of printers and scanners); no file says it, so name it where that is wrong.
-        radius: of the sphere that the object fills, see `Mesh.normalised`.
+        radius: radius of the sphere that the object fills, see `Mesh.normalised`.
 
     Returns:
         the object with z up, centred, inside the box. `notes` says what was done to it beyond that.

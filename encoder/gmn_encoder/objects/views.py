@@ -78,8 +78,8 @@ def render_views(
     Args:
         mesh: any frame, as long as the cameras stand outside it.
         cameras: on the CPU.
-        caster: how surfaces are found, see `casting.make_caster`.
-        device: where the torch caster works.
+        caster: the method that finds surfaces, see `casting.make_caster`.
+        device: the device of the torch caster.
 
     Returns:
         `(V, height, width, 4)` uint8: sRGB colour, the mean over what is seen in a pixel, and opacity, the covered share of it.

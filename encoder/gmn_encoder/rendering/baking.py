@@ -26,9 +26,9 @@ def bake_nerf(nerf: Nerf, grid: OccupancyGrid, *, resolution: int = RESOLUTION) 
     """A field for `render_views` that interpolates what the NeRF says at the centres of voxels.
 
     Args:
-        nerf: asked only in and beside occupied voxels, on its own device.
-        grid: of the NeRF alone.
-        resolution: G; 16 G**3 bytes are held.
+        nerf: the NeRF, queried only in and beside occupied voxels, on its own device.
+        grid: the occupied voxels of this NeRF alone.
+        resolution: voxels along an axis, G; 16 G**3 bytes are held.
 
     Raises:
         ValueError: the grids of several NeRFs, or a resolution under 2.

@@ -75,7 +75,7 @@ class Cameras:
         camera_to_world: ``(V, 4, 4)``, rigid, OpenGL axes.
         focal: ``(V, 2)`` horizontal and vertical, pixels.
         principal_point: ``(V, 2)`` column and row, pixels from the corner of the image.
-        width, height: of the images, pixels.
+        width, height: size of the images, pixels.
         image_names: the file of each camera's image as its camera file names it, or empty.
 
     Raises:
@@ -217,7 +217,7 @@ def orbit_pose(theta: float, phi: float, distance: float = DEFAULT_DISTANCE) -> 
 
     Args:
         theta: azimuth in degrees, 90 is on the +x axis and 0 on the +y axis.
-        phi: in degrees, negative above the ground plane: minus the elevation.
+        phi: angle in degrees, negative above the ground plane: minus the elevation.
         distance: to the origin, world units.
 
     Returns:

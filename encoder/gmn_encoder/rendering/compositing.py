@@ -74,7 +74,7 @@ def composite(rgb: Tensor, density: Tensor, samples: Samples, *, background: Ten
     Args:
         rgb: ``(S, 3)`` colours of the samples.
         density: ``(S,)`` or ``(S, 1)``, per world unit.
-        samples: where they are.
+        samples: the samples' places on their rays.
         background: ``(3,)`` or ``(R, 3)`` behind everything; None: black, that is colours premultiplied by opacity.
     """
     density = _flat(density, samples)

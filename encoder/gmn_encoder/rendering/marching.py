@@ -75,7 +75,7 @@ def march_rays(
         step: length of a sample, world units.
         near, far: distances before which and from which on nothing is sampled. The released code uses neither.
         stratified: move each ray's samples by a random part of a step.
-        generator: for `stratified`.
+        generator: random numbers of `stratified`.
         jitter: ``(R,)`` in 0..1, by which part of a step to move each ray's samples, where the caller draws it.
 
     Raises:

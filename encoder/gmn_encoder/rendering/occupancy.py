@@ -115,8 +115,8 @@ def occupancy_from_density(
         resolution: voxels along an axis.
         threshold: density per world unit.
         points: evaluations in each voxel.
-        dilation: voxels.
-        device: where the coordinates are made.
+        dilation: radius in voxels by which occupied voxels are widened.
+        device: the device that coordinates are made on.
         progress: receives the points done and all.
     """
     centers = voxel_centers(resolution, device=device).reshape(-1, 3)

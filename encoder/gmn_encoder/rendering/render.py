@@ -81,8 +81,8 @@ def render_rays(
 
     Args:
         field: see the module; receives float32 coordinates.
-        rays: in world coordinates.
-        grid: where something may be; None: the whole box.
+        rays: the rays, in world coordinates.
+        grid: voxels that may hold something; None: the whole box.
         background: ``(3,)`` or ``(R, 3)``; None: black.
         density: the field's density alone. If given, it is asked first, without gradients, and samples whose transmittance
             is below `threshold` are dropped, as the released code renders NeRFs (not decoders).
@@ -165,7 +165,7 @@ def render_views(
     Args:
         field: a NeRF, or a field that needs no `nerf_index`.
         cameras: V of them; their device is where rays are made.
-        grid: where something may be; None looks everywhere, which is slow: see `nerf_occupancy`.
+        grid: voxels that may hold something; None looks everywhere, which is slow: see `nerf_occupancy`.
         background: ``(3,)`` on the cameras' device; None: black, colours premultiplied by opacity.
         step: length of a sample.
         progress: receives the rays done and all.

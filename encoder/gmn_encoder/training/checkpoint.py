@@ -36,7 +36,7 @@ def write_checkpoint(
     Args:
         directory: ``last`` or ``best`` of a run.
         parts: state dicts of what is trained, by name.
-        optimizer, scheduler: in the state after a step.
+        optimizer, scheduler: optimiser and schedule, as they are after a step.
         progress: numbers and words: recipe, steps done, metrics.
     """
     state = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
@@ -59,10 +59,10 @@ def check_same_run(path: Path, content: Mapping[str, Any], recipe: RunRecipe, *,
 
     Args:
         path: the checkpoint.
-        content: what it holds.
+        content: the checkpoint's content.
         recipe: the run's.
         data: digest of the objects that the run trains on.
-        processes: how many there are.
+        processes: number of processes.
     """
     changed = recipe.differences(recipe.from_dict(json.loads(content["recipe"]), source=path))
     if changed:

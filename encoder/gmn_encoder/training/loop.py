@@ -110,7 +110,7 @@ class TrainingResult:
         step: steps done.
         steps: steps in all.
         seconds: duration of this run.
-        metrics: what the last validation measured.
+        metrics: metrics of the last validation.
     """
 
     finished: bool
@@ -139,11 +139,11 @@ class TrainingLoop:
     """A training run.
 
     Args:
-        task: what is trained; its model is moved to the accelerator's device.
-        recipe: how long and how fast, and what a continued run must have in common with the one before.
+        task: the training task; its model is moved to the accelerator's device.
+        recipe: the settings of the run; a continued one has those of the one before.
         out: directory of checkpoints and metrics.
         accelerator: the caller's, who knows device, processes and trackers.
-        resume: continue what is in `out`.
+        resume: whether to continue what is in `out`.
         reports: see `Reports`.
 
     Raises:

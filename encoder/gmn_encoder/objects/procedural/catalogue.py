@@ -36,11 +36,11 @@ class ProceduralObject:
     Attributes:
         class_name, class_id: one of `CLASS_IDS`.
         seed: that it came from; class and seed determine everything else, on every machine.
-        parameters: what it was made of, JSON values: "kind", counts, yes/no, words.
+        parameters: the choices it was made with, JSON values: "kind", counts, yes/no, words.
         surfaces: part label -> how that surface is named ("red and white striped"); only what language may speak of.
         colours: part label -> the colour names in that surface.
         counts: part label -> how many such parts there are.
-        mesh: in the NeRF box, z up, the front towards -y; its parts carry the labels.
+        mesh: the surface in the NeRF box, z up, the front towards -y; its parts carry the labels.
     """
 
     class_name: str

@@ -30,7 +30,7 @@ class RenderingBatch:
     Attributes:
         rays: R rays, with the NeRF of each.
         samples: S samples on these rays.
-        colour, opacity: what the teacher shows along the rays, ``(R, 3)`` premultiplied and ``(R,)``.
+        colour, opacity: the teacher's colour and opacity along the rays, ``(R, 3)`` premultiplied and ``(R,)``.
         background: colour behind each NeRF, ``(B, 3)``.
         points, point_nerf: points of empty space and the NeRF of each, ``(P, 3)`` and ``(P,)``.
     """
@@ -55,7 +55,7 @@ class TrainingBatch:
 
     Attributes:
         nerfs: the NeRFs of each architecture.
-        order: int64 ``(B,)``: where each NeRF of the batch stands among those of `nerfs`, one stack after the other.
+        order: int64 ``(B,)``, the place of each NeRF of the batch among those of `nerfs`, one stack after the other.
         rendering: rays and points of the NeRFs; None where nothing is rendered.
     """
 
@@ -115,8 +115,8 @@ class BatchMaker:
     Args:
         data: the objects in the recipe's families.
         recipe: sizes, seed and loss.
-        device: where teachers are rendered and batches end up.
-        process, processes: which share of each step to make.
+        device: the device that teachers are rendered on and batches are moved to.
+        process, processes: number of this process and of all, which share each step.
     """
 
     def __init__(

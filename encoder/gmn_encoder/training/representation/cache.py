@@ -40,9 +40,9 @@ class ExampleCache:
     """Makes and keeps `Example`s, for several threads at a time.
 
     Args:
-        recipe: what to render, and how much memory to take.
+        recipe: sizes of what is rendered, and the memory to take.
         purpose: a word from which random numbers follow: training and validation draw different rays.
-        device: where teachers are rendered.
+        device: the device that teachers are rendered on.
     """
 
     def __init__(self, recipe: Recipe, *, purpose: str = "train", device: torch.device | str = "cpu") -> None:

@@ -36,10 +36,10 @@ def calibrate_readout(encoder: GmnEncoder, nerfs: Sequence[Nerf], *, active: flo
     differ by some hundredths of their length.
 
     Args:
-        encoder: its readout is replaced, the rest decides what edges look like.
+        encoder: the encoder whose readout is replaced; the rest decides what edges look like.
         nerfs: examples of all families that will be trained on.
-        active: in 0..1.
-        seed: of the directions.
+        active: share of the edges at which a unit is on, in 0..1.
+        seed: seed of the directions.
     """
     features, groups = _edge_features(encoder, nerfs, seed)
     centre, whiten = whitening_within_groups(features, groups, floor=_FLOOR)
@@ -58,10 +58,10 @@ def calibrate_head(encoder: GmnEncoder, readouts: Tensor, groups: Sequence[str])
     """Make the head whiten what tells NeRFs of one family apart: the widest directions, each with a deviation of one.
 
     Args:
-        encoder: with a head, which is replaced.
-        readouts: ``(N, readout_dim)``, the encoder's, of examples of all families that will be trained on; many more than the
-            embedding has units, best.
-        groups: the family of each.
+        encoder: an encoder with a head, which is replaced.
+        readouts: the encoder's readouts ``(N, readout_dim)`` of examples of all families that will be trained on; many more
+            than the embedding has units, best.
+        groups: the family of each example.
 
     Raises:
         ValueError: an encoder without a head, or one whose readout has too few units beyond what tells families apart.

@@ -31,8 +31,8 @@ def balanced_pairs(
     """The pairs of an epoch.
 
     Args:
-        permutation: of the objects' numbers.
-        families: how many; at least 2.
+        permutation: the objects' numbers in the order of the epoch.
+        families: number of families, at least 2.
         randint: ``random.randint`` or the like, which includes both ends.
     """
     pairs = family_pairs(families)

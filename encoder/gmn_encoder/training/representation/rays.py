@@ -1,4 +1,4 @@
-"""What the decoder is to learn of a NeRF: rays that hit it, what it shows there, where it is sampled, and where nothing is.
+"""Teacher rays of a NeRF: rays that hit it, what it shows there, where it is sampled, and where nothing is.
 
 Source: FORMATS.md 2.9, steps 1 to 3. The teacher's part does not change while the encoder trains, so it is done ahead for many
 rays at once (`teacher_targets`); a step then draws from them (`draw`). Samples of a ray are numbers of whole marching steps
@@ -37,7 +37,7 @@ class RayTargets:
 
     Attributes:
         origins, directions: float32 ``(R, 3)``.
-        starts: float32 ``(R,)``, where the first marching step begins, moved by the ray's random part of a step.
+        starts: float32 ``(R,)``, distance at which the first marching step begins, moved by the ray's random part of a step.
         counts: int64 ``(R,)`` samples of each ray.
         steps: int16 ``(S,)``, number of each sample's step behind `starts`.
         colour: float32 ``(R, 3)``, the teacher's, premultiplied by opacity.
@@ -80,11 +80,11 @@ def teacher_targets(
 
     Args:
         nerfs, grids, cameras: one of each per NeRF, on the CPU.
-        generators: on the CPU; what is drawn for a NeRF follows from its own alone.
-        rays: rays with an opacity above zero that are wanted.
-        candidates: pixels that are tried at most. A NeRF that is hit less often has fewer rays, an empty one none.
+        generators: random numbers of each NeRF, on the CPU; what is drawn for a NeRF follows from its own alone.
+        rays: number of rays with an opacity above zero that are wanted.
+        candidates: most pixels that are tried. A NeRF that is hit less often has fewer rays, an empty one none.
         step: length of a marching step, world units.
-        device: where the work is done, all NeRFs at once.
+        device: the device that does the work, all NeRFs at once.
     """
     batch = NerfBatch.stack(nerf.to(device) for nerf in nerfs)
     field, grid = batch_field(batch), OccupancyGrid.stack(grids).to(device)

@@ -34,19 +34,20 @@ class Recipe(RunRecipe):
     Attributes:
         loss: "r" rendering, "c" contrastive, "rc" both.
         families: directories of the data set that hold the same objects in several architectures; with one there are no pairs.
-        architectures: by family, name or sizes of its NeRFs' architecture, where the files leave it open.
+        architectures: name or sizes of the architecture of each family's NeRFs, where the files leave it open.
         hidden_dim, embedding_dim, num_layers, layout: the encoder's, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         value_gain: the initial weights that read NeRF weights are so many times torch's: NeRF weights are small, and an encoder
             that hardly sees them takes long to tell NeRFs of one family apart.
-        calibrate: fit the readout and head of a fresh encoder, and the input layers of the decoder, to examples (`calibration`).
-        calibration_objects: the first so many objects of the training list are these examples, each in all families.
+        calibrate: whether to fit the readout and head of a fresh encoder, and the input layers of the decoder, to examples
+            (`calibration`).
+        calibration_objects: number of objects, the first of the training list, that are these examples, each in all families.
         active: share of the edges at which a unit of a calibrated embedding is on.
         decoder_dim, decoder_frequencies: the decoder's width and octaves, see `DecoderConfig`.
         body_rate: share of the learning rate at which the encoder learns, all but the learnt factor of its head; 0: only that
             factor learns, on what a random graph network sees.
         contrastive_weight: lambda, the weight of the contrastive loss beside the rendering loss.
-        temperature, shift: where the two numbers that SigLIP learns start.
+        temperature, shift: first values of the two numbers that SigLIP learns.
         chunk_size: rows of SigLIP logits at a time; 0: all.
         rendering: "clean" or "released", see `rendering_loss`.
         foreground_weight, background_weight: weights of the two terms of the rendering loss.
@@ -58,10 +59,10 @@ class Recipe(RunRecipe):
         candidate_rays: pixels that are tried for them at most.
         refresh_epochs: epochs after which a NeRF's cached rays are rendered anew; 0: never.
         precision: dtype that heavy products run in.
-        compile: run the decoder through torch.compile.
-        select: what makes a checkpoint the best: highest validation PSNR or recall@1, or lowest contrastive loss; "auto": the
-            paper's choice, contrastive loss for "c", PSNR otherwise.
-        validation_objects: how many objects of the validation list are measured on, the first ones; 0: all.
+        compile: whether to run the decoder through torch.compile.
+        select: the metric that makes a checkpoint the best: highest validation PSNR or recall@1, or lowest contrastive loss;
+            "auto": the paper's choice, contrastive loss for "c", PSNR otherwise.
+        validation_objects: number of objects of the validation list that are measured on, the first ones; 0: all.
         cache_gib: memory of each process for NeRFs and their rays.
     """
 

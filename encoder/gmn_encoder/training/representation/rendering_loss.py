@@ -73,7 +73,7 @@ def rendering_loss(
     Args:
         colour: the decoder's rays, composited over the background once, ``(R, 3)``.
         target: the teacher's, from `target_colour`, ``(R, 3)``.
-        ray_nerf, point_nerf: which NeRF a ray or point belongs to, int64 ``(R,)`` and ``(P,)``.
+        ray_nerf, point_nerf: number of the NeRF that a ray or point belongs to, int64 ``(R,)`` and ``(P,)``.
         point_rgb, point_density: the decoder at points of empty space, ``(P, 3)`` and ``(P, 1)``.
         background: ``(B, 3)``, the colour behind each NeRF.
         config: weights, mode, step.

@@ -32,8 +32,8 @@ class EncoderTask:
         recipe: all settings.
         data: root of the data set: a directory for each of the recipe's families, and the lists train.txt and val.txt.
         init: checkpoint whose weights a new run starts from.
-        device: where teachers are rendered and batches end up.
-        process, processes: which share of each step to make.
+        device: the device that teachers are rendered on and batches are moved to.
+        process, processes: number of this process and of all, which share each step.
 
     Raises:
         FileNotFoundError, ValueError: data that are missing or do not fit, in one sentence.

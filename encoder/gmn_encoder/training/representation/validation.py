@@ -39,9 +39,9 @@ class Validation:
     Args:
         data: the objects in the recipe's families.
         recipe: that of the training; its `validation_objects` says how many of them.
-        device: where the model is.
-        process, processes: which share of the objects to do; `gather` brings the shares together.
-        gather: takes a list of each process and returns all of them in one, on every process.
+        device: the model's device.
+        process, processes: number of this process and of all, which share the objects; `gather` brings the shares together.
+        gather: function that takes a list of each process and returns all of them in one, on every process.
     """
 
     def __init__(
