@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from gmn_encoder.files import StrPath
+from gmn_encoder.files import StrPath, read_json
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .checkpoints import read_json
 
 UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""

@@ -32,7 +32,7 @@ def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) 
 
 class EmbedCommand(Command):
     name = "embed"
-    help = "embed NeRFs with a GMN encoder; continues where a killed run stopped"
+    help = "embed NeRFs with an encoder; continues where a killed run stopped"
     example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -64,16 +64,16 @@ class EmbedCommand(Command):
         import torch
 
         from gmn_encoder.embeddings.job import EmbeddingJob
-        from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+        from gmn_encoder.encoders.base import load_encoder
 
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
         paths = listed_nerfs(arguments.nerfs, arguments.split, arguments.root)
         state = process_state()
-        encoder = GmnEncoder.from_pretrained(arguments.encoder)
+        encoder = load_encoder(arguments.encoder)
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
-            encoder = encoder.double()
+            encoder = encoder.to(dtype)
         with state.main_process_first():  # the main process sets the job up, the others find it
             job = EmbeddingJob(
                 paths,

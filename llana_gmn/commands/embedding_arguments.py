@@ -51,7 +51,7 @@ def embed_families(
     """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`."""
     from gmn_encoder.datasets import NerfDataset
     from gmn_encoder.embeddings.records import embed_split
-    from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+    from gmn_encoder.encoders.base import load_encoder
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
     if arguments.encoder is None:
@@ -63,7 +63,7 @@ def embed_families(
     families = given or [name for name in FAMILY_NAMES if (data / name).is_dir()]
     if not families:
         raise ValueError(f"{data}: holds none of {', '.join(FAMILY_NAMES)}; name its directories with --families")
-    encoder = GmnEncoder.from_pretrained(arguments.encoder).to(process_state().device)
+    encoder = load_encoder(arguments.encoder).to(process_state().device)
     keep = Path(arguments.keep) / encoder.fingerprint()[:12]
     found: list[dict[str, EmbeddingSet]] = []
     with progress_bar() as progress:

@@ -27,12 +27,11 @@ from torch import Tensor
 from gmn_encoder.datasets import NerfDataset, NerfEntry
 from gmn_encoder.embeddings import records as embedding_sets
 from gmn_encoder.embeddings.job import EmbeddingJob
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.files import StrPath, read_tensors, write_json
+from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.files import StrPath, read_json, read_tensors, write_json
 from gmn_encoder.nerfs.architectures import NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.nerfs.files import weights_file
 
-from ..checkpoints import read_json
 from ..processing import read_embedding
 
 VECS = "vecs"
@@ -180,7 +179,7 @@ def read_embeddings(paths: Mapping[str, StrPath]) -> EmbeddingTable:
 def embed_nerfs(
     root: StrPath,
     families: Sequence[str],
-    encoder: GmnEncoder,
+    encoder: NerfEncoder,
     *,
     cache: StrPath,
     object_ids: Collection[str] | None = None,
@@ -258,7 +257,7 @@ class EmbeddingCache:
         problems: NeRFs that could not be read by the last `embed`.
     """
 
-    def __init__(self, directory: StrPath, encoder: GmnEncoder, *, batch_size: int = 8) -> None:
+    def __init__(self, directory: StrPath, encoder: NerfEncoder, *, batch_size: int = 8) -> None:
         self.directory = Path(directory) / encoder.fingerprint()[:32]
         self.encoder, self.batch_size = encoder, batch_size
         self.problems: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.nerfs.architectures import FAMILIES
 
 from ..processing import LlanaGmnProcessor
@@ -37,7 +37,7 @@ class LanguageData:
     root: Path
     embeddings: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] | None = None
-    encoder: GmnEncoder | None = None
+    encoder: NerfEncoder | None = None
     cache: Path | None = None
     architectures: Mapping[str, Any] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ def test_defaults_are_llana_7b():
 def test_save_and_load_give_the_same_configuration(tmp_path, text):
     config = LlanaGmnConfig(
         text_config=text,
-        gmn_config=GmnConfig(hidden_dim=16, embedding_dim=48, layout="geometric"),
+        encoder_config=GmnConfig(hidden_dim=16, embedding_dim=48, layout="geometric"),
         projector_hidden_sizes=(7, 9),
         tokens_per_nerf=3,
         encoder_dtype="bfloat16",
@@ -59,7 +59,7 @@ def test_tied_embeddings_are_the_backbones():
         ({"nerf_token_id": 32001}, "must differ"),
         ({"nerf_end_token_id": 32003}, "vocabulary of 32003"),
         ({"text_config": {"model_type": "lama"}}, "unknown model_type 'lama'"),
-        ({"gmn_config": {"hidden_dims": 4}}, "no field 'hidden_dims'"),
+        ({"encoder_config": {"hidden_dims": 4}}, "no field 'hidden_dims'"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):

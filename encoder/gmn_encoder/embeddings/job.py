@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..ahead import ahead
-from ..encoders.gmn.encoder import GmnEncoder
+from ..encoders.base import NerfEncoder
 from ..files import StrPath, read_tensors, write_bytes, write_json, write_safetensors
 from ..nerfs.architectures import NerfArchitecture
 from ..nerfs.files import load_nerf, released_ids
@@ -76,7 +76,7 @@ class EmbeddingJob:
     def __init__(
         self,
         paths: Sequence[StrPath],
-        encoder: GmnEncoder,
+        encoder: NerfEncoder,
         *,
         out: StrPath,
         architecture: NerfArchitecture | str | None = None,

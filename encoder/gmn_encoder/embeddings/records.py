@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import SPLITS, NerfDataset, ObjectId
-from ..encoders.gmn.encoder import GmnEncoder
+from ..encoders.base import NerfEncoder
 from ..files import StrPath, read_tensors
 from ..nerfs.architectures import FAMILY_NAMES
 from .job import EMBEDDINGS_KEY, EmbeddingJob
@@ -134,7 +134,7 @@ def family_of(path: StrPath) -> str | None:
 
 def embed_split(
     data: StrPath,
-    encoder: GmnEncoder,
+    encoder: NerfEncoder,
     *,
     family: str,
     split: str | None,
