@@ -40,8 +40,8 @@ def assemble(
         backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
         tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
         encoder: an encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
-        dtype: of a backbone that is loaded.
-        chat_template: as `LlanaGmnProcessor` takes it.
+        dtype: dtype of a backbone that is loaded.
+        chat_template: prompt of a conversation, as `LlanaGmnProcessor` takes it.
 
     Returns:
         the model in evaluation mode, in the backbone's dtype (the encoder in float32), and the processor.

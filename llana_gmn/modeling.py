@@ -140,10 +140,10 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """The embeddings of a batch's NeRFs, checked against its placeholders.
 
         Args:
-            input_ids: ``(B, L)``.
-            nerf_weights, nerf_architectures: as the processor wrote them.
-            nerf_embeddings: ``(B, K, D)`` beside `nerf_architectures`, as the processor wrote them; or alone: ``(B, K, D)`` for
-                prompts with K NeRFs each, or ``(N, D)`` in the order of the placeholders.
+            input_ids: token numbers of the prompts ``(B, L)``.
+            nerf_weights, nerf_architectures: NeRFs as the processor wrote them.
+            nerf_embeddings: embeddings ``(B, K, D)`` beside `nerf_architectures`, as the processor wrote them; or alone:
+                ``(B, K, D)`` for prompts with K NeRFs each, or ``(N, D)`` in the order of the placeholders.
 
         Returns:
             embeddings ``(B, K, D)`` and kinds ``(B, K)``, 0 where a prompt has fewer than K NeRFs.
@@ -197,9 +197,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """The backbone's own output for prompts whose placeholders became NeRFs.
 
         Args:
-            input_ids: ``(B, L)``, or `inputs_embeds` ``(B, L, H)`` in which the NeRFs already stand.
-            nerf_weights, nerf_architectures, nerf_embeddings: see `encode_nerfs`.
-            labels: ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
+            input_ids: token numbers ``(B, L)``, or `inputs_embeds` ``(B, L, H)`` in which the NeRFs already stand.
+            nerf_weights, nerf_architectures, nerf_embeddings: NeRFs of the prompts, see `encode_nerfs`.
+            labels: tokens to predict ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
 
         Raises:
             ValueError: placeholders and NeRFs that do not agree, with both counts.

@@ -139,8 +139,8 @@ def align_embeddings(embeddings: Tensor, counts: Tensor) -> tuple[Tensor, Tensor
     """Embeddings that came alone to ``(B, K, D)`` and kinds ``(B, K)``.
 
     Args:
-        embeddings: ``(B, K, D)``, or ``(N, D)`` in the order of the placeholders.
-        counts: NeRFs that each prompt has placeholders for, ``(B,)``.
+        embeddings: embeddings ``(B, K, D)``, or ``(N, D)`` in the order of the placeholders.
+        counts: how many NeRFs each prompt has placeholders for ``(B,)``.
     """
     batch = counts.shape[0]
     if embeddings.ndim == 3 and embeddings.shape[0] == batch:

@@ -42,7 +42,7 @@ def small_model(
 
     Args:
         texts: questions and answers; the tokenizer (BPE with byte fallback) learns from them and from the prompt around them.
-        encoder: its embedding size is the projector's input; None for a model that takes embeddings of 1024.
+        encoder: the encoder, whose embedding size is the projector's input; None for a model that takes embeddings of 1024.
         vocab_size: most tokens that the tokenizer learns, 259 of them for bytes and special tokens.
         seed: seed of the weights; the global generator is left as it was.
         **options: arguments of `assemble`; the prompt is LLaNA's without the system message.
@@ -90,7 +90,7 @@ def whiten_projector(
 
     Args:
         model: the model, whose projector is changed.
-        embeddings: the training set's, ``(N, D)``, N at least 2 to change anything.
+        embeddings: embeddings of the training set ``(N, D)``, N at least 2 to change anything.
         groups: the family of each NeRF; None: all are of one. Directions in which the means of families differ are not
             seen at first.
     """

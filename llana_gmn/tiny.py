@@ -91,7 +91,7 @@ def tiny_model(
 
     Args:
         text_config: configuration of the backbone, `tiny_text_config` by default; its vocabulary grows as needed.
-        tokenizer: the backbone's, `tiny_tokenizer` by default.
+        tokenizer: the backbone's tokenizer, `tiny_tokenizer` by default.
         encoder_config: sizes of the encoder, of any registered kind; by default a GMN 16 wide with embeddings of 32.
         seed: seed of all weights; the global generator is left as it was.
         **options: arguments of `assemble`.

@@ -35,7 +35,7 @@ def load_for_training(
     """The model a recipe names, whole, and its processor. What an adapter of stage 1 has learned is put into its base.
 
     Args:
-        encoder: takes the place of the model's, where it has one; goes into it, where it has none.
+        encoder: an encoder that takes the place of the model's, or goes into a model that has none.
 
     Raises:
         ValueError, FileNotFoundError: no such model, an adapter with LoRA matrices, an encoder of another embedding size.

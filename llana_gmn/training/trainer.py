@@ -51,8 +51,9 @@ class TrainingReport:
     Attributes:
         output: the directory with the result.
         steps: optimizer steps, those before an interruption included.
-        loss: mean of the last logged interval; eval_loss: of the last evaluation, None without one.
-        seconds, samples_per_second: of this process's part of the run.
+        loss: mean training loss of the last logged interval.
+        eval_loss: held-out loss of the last evaluation, None without one.
+        seconds, samples_per_second: time and pace of this process's part of the run.
         history: everything that was logged.
     """
 
@@ -86,7 +87,7 @@ class TrainingRun:
 
     Args:
         recipe: everything that decides what the run does.
-        resume: continue what `recipe.output` holds; otherwise it is begun anew.
+        resume: whether to continue what `recipe.output` holds; otherwise it is begun anew.
         progress: receives embedding, tokenization and steps as they go.
         report: receives what is logged.
 

@@ -1,9 +1,13 @@
-"""Where a saved encoder lies: a directory, or a repository on the Hugging Face hub, with a configuration and weights."""
+"""Files of encoders and decoders: where a saved one lies, on disk or on the Hugging Face hub, and whether its weights fit."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from ..files import StrPath, read_json
 
@@ -39,3 +43,21 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{directory}: holds no encoder; expected {CONFIG_NAME} and {WEIGHTS_NAME}, or a checkpoint file instead"
         )
     return read_json(directory / CONFIG_NAME)
+
+
+def check_state(module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless a state dict has a module's tensors, no others, in their shapes and finite."""
+    problems = []
+    expected = module.state_dict()
+    for key, tensor in expected.items():
+        found = state.get(key)
+        if not isinstance(found, Tensor):
+            problems.append(f"tensor {key!r} is missing")
+        elif found.shape != tensor.shape:
+            problems.append(f"tensor {key!r} has shape {list(found.shape)} instead of {list(tensor.shape)}")
+        elif not bool(torch.isfinite(found).all()):
+            problems.append(f"tensor {key!r} has NaN or infinite values")
+    problems += [f"tensor {key!r} is unknown" for key in state if key not in expected]
+    if problems:
+        more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
+        raise ValueError(f"does not fit a {type(module).__name__} of this configuration: {problems[0]}{more}")

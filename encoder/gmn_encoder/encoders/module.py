@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..nerfs.record import Nerf, NerfBatch
 from .base import EncoderConfig
-from .files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory, read_config
+from .files import CONFIG_NAME, WEIGHTS_NAME, check_state, encoder_directory, read_config
 
 
 class EncoderModule(nn.Module):
@@ -125,7 +125,8 @@ class EncoderModule(nn.Module):
             state, _ = read_tensors(source)
         try:
             encoder = cls(config or cls.config_of_state(state))
-            encoder._load_checked(state)
+            check_state(encoder, state)
+            encoder.load_state_dict(dict(state))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{source}: {error}") from error
         return encoder.eval()
@@ -142,24 +143,3 @@ class EncoderModule(nn.Module):
     def config_of_state(cls, state: Mapping[str, Any]) -> EncoderConfig:
         """The configuration of a state dict that came without one, for kinds whose sizes can be read off their weights."""
         raise ValueError(f"holds weights alone; a {cls.__name__} is a directory with {CONFIG_NAME} and {WEIGHTS_NAME}")
-
-    def _load_checked(self, state: Mapping[str, Any]) -> None:
-        expected = self.state_dict()
-        problems = (
-            [f"tensor {key!r} is missing" for key in expected if key not in state]
-            + [f"tensor {key!r} is unknown" for key in state if key not in expected]
-            + [
-                f"tensor {key!r} has shape {list(getattr(state[key], 'shape', ()))} instead of {list(tensor.shape)}"
-                for key, tensor in expected.items()
-                if key in state and getattr(state[key], "shape", None) != tensor.shape
-            ]
-            + [
-                f"tensor {key!r} has NaN or infinite values"
-                for key in expected
-                if isinstance(state.get(key), Tensor) and not bool(torch.isfinite(state[key]).all())
-            ]
-        )
-        if problems:
-            more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
-            raise ValueError(f"does not fit a {type(self).__name__} of this configuration: {problems[0]}{more}")
-        self.load_state_dict(dict(state))

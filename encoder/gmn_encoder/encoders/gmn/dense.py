@@ -75,9 +75,9 @@ class GraphConstants:
     """What the parameters of the encoder make of an architecture, whatever the weights of the NeRF.
 
     Attributes:
-        edges: for each block the constant part of its edge features ``(P, H)``, centred.
-        targets: for each block the initial features of its targets ``(1, T, H)``.
-        states: for the first node of each group without incoming edges, the group's states.
+        edges: constant part of the edge features of each block ``(P, H)``, centred.
+        targets: initial features of the targets of each block ``(1, T, H)``.
+        states: states of each group without incoming edges, by the number of its first node.
     """
 
     edges: tuple[Tensor, ...]
