@@ -27,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...nerfs.blocks import Block, NodeGroup
 from ...nerfs.record import NerfBatch
 from .folding import FoldedWeights, fold
-from .graph import Block, GraphLayout, NodeGroup, ParameterGraph, build_parameter_graph
+from .graph import GraphLayout, ParameterGraph, build_parameter_graph
 from .kernels import edge_update, readout_sum
 from .modules import Gnn, GnnWithReadout, PreEncoder
 
