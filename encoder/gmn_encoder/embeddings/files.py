@@ -29,7 +29,7 @@ from ..files import StrPath, read_tensors, write_bytes, write_safetensors
 from ..nerfs.architectures import FAMILY_NAMES
 from ..nerfs.files import weights_file
 from ..progress import Progress, no_progress
-from .records import EmbeddingSet
+from .records import EmbeddingSet, family_of
 
 EMBEDDINGS_KEY = "llana_gmn_embeddings"
 """Metadata entry of a ``.safetensors``: JSON with ``paths``, ``class_ids``, ``nerf_ids``, ``hashes`` and ``encoder``."""
@@ -98,10 +98,16 @@ def _one_row(values: np.ndarray, path: Path) -> Tensor:
 def content_hash(path: StrPath) -> str:
     """SHA-256 of a NeRF's weights file, as hexadecimal digits: what its embedding depends on besides the encoder.
 
-    Raises `FileNotFoundError` or `OSError` where there is no file, or it cannot be read.
+    Raises `FileNotFoundError` where there is no file, `OSError` where it cannot be read.
     """
-    with open(weights_file(path), "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    file = weights_file(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file")
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise OSError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
 def content_hashes(paths: Sequence[StrPath], *, progress: Progress = no_progress) -> list[str]:
@@ -119,18 +125,6 @@ def content_hashes(paths: Sequence[StrPath], *, progress: Progress = no_progress
             found.append(value)
             progress("looking at NeRFs", len(found), len(paths))
     return found
-
-
-def family_of(path: StrPath) -> str | None:
-    """The family that the directories of a NeRF tell, None where it is not in the released layout."""
-    path = Path(path)
-    directory = path.parent if path.suffix in (".pth", ".pt", ".safetensors") else path
-    family = directory.parent.parent
-    if family.name in FAMILY_NAMES:
-        return FAMILY_NAMES[family.name]
-    if family.parent.name.endswith("_unseen"):
-        return f"{family.parent.name}/{family.name}"
-    return None
 
 
 def read_embeddings(path: StrPath, *, family: str | None = None) -> EmbeddingSet:

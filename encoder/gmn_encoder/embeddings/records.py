@@ -12,12 +12,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..datasets import ObjectId
+from ..files import StrPath
+from ..nerfs.architectures import FAMILY_NAMES
+from ..nerfs.files import released_ids
 
 _Index = tuple[dict[str, dict[str, int]], frozenset[str], tuple[str, ...]]
 
@@ -57,6 +61,22 @@ class EmbeddingSet:
                 f"holds a tensor of shape {list(self.values.shape)} and dtype {self.values.dtype} "
                 f"for {len(self.object_ids)} NeRFs; expected an embedding each"
             )
+
+    @classmethod
+    def of_nerfs(
+        cls, values: Tensor, paths: Sequence[StrPath], *, family: str | None = None, **known: Any
+    ) -> EmbeddingSet:
+        """Rows ``(n, D)`` of NeRFs in the released layout, whose paths tell ids and families.
+
+        Args:
+            values: the embeddings.
+            paths: the NeRF file or directory of each.
+            family: the family of all of them; None: as the directories tell, at least by their name.
+            **known: `hashes`, `encoder` and `problems`.
+        """
+        families = (family or family_of(path) or _family_directory(path).name for path in paths)
+        ids = (released_ids(path) for path in paths)
+        return cls(values, tuple(ids), tuple(families), tuple(map(str, paths)), **known)
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -129,6 +149,22 @@ class EmbeddingSet:
     def lookup(self, object_ids: Sequence[str], family: str) -> Tensor:
         """Embeddings ``(len(object_ids), D)`` of objects in a family. Raises `KeyError` for what is not there."""
         return self.values[[self.rows[object_id][family] for object_id in object_ids]]
+
+
+def family_of(path: StrPath) -> str | None:
+    """The family that the directories of a NeRF tell, None where it is not in the released layout."""
+    directory = _family_directory(path)
+    if directory.name in FAMILY_NAMES:
+        return FAMILY_NAMES[directory.name]
+    if directory.parent.name.endswith("_unseen"):
+        return f"{directory.parent.name}/{directory.name}"
+    return None
+
+
+def _family_directory(path: StrPath) -> Path:
+    path = Path(path)
+    directory = path.parent if path.suffix in (".pth", ".pt", ".safetensors") else path
+    return directory.parent.parent
 
 
 def join_embeddings(sets: Iterable[EmbeddingSet]) -> EmbeddingSet:
