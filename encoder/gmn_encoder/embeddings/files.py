@@ -222,9 +222,7 @@ def read_vecs(
         reason = f" ({problems[0]})" if problems else ""
         raise ValueError(f"{directory}: holds no embeddings that can be used{reason}")
     ids = tuple(("", file.stem) for file in kept)
-    return EmbeddingSet(
-        torch.stack(rows), ids, (family,) * len(kept), tuple(map(str, kept)), problems=tuple(problems)
-    )
+    return EmbeddingSet(torch.stack(rows), ids, (family,) * len(kept), tuple(map(str, kept)), problems=tuple(problems))
 
 
 def write_embeddings(members: EmbeddingSet, out: StrPath, *, indices: Tensor | None = None) -> None:

@@ -58,9 +58,7 @@ def named_class(text: str, words: Mapping[str, Sequence[str]]) -> str | None:
     return best[2] if best else None
 
 
-def nearest_captions(
-    queries: Sequence[NamedObject], training: Sequence[NamedObject]
-) -> list[str]:
+def nearest_captions(queries: Sequence[NamedObject], training: Sequence[NamedObject]) -> list[str]:
     """For each query the caption of the training object with the nearest embedding (cosine), whatever its variant.
 
     Raises `ValueError` where there is nothing to copy from.
@@ -68,8 +66,8 @@ def nearest_captions(
     known = [each for each in training if each.caption]
     if not known:
         raise ValueError("no training object has a caption; expected brief descriptions to copy from")
-    embeddings = (torch.stack([each.embedding for each in side]) for side in (queries, known))
-    return [known[i].caption for i in nearest(*embeddings, 1)[1][:, 0].tolist()]
+    asked, gallery = (torch.stack([each.embedding for each in side]) for side in (queries, known))
+    return [known[i].caption for i in nearest(asked, gallery, 1)[1][:, 0].tolist()]
 
 
 def naming_accuracy(

@@ -26,9 +26,9 @@ from ..captioning.class_naming import NamedObject, class_words, named_class, nam
 from ..captioning.scoring import score_captions
 from ..captioning.tasks import load_task
 from ..classes import class_name
-from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..representation.plots import embedding_figure, figure_picture, project
 from ..representation.retrieval_benchmark import retrieval_table, run_retrieval
+from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..tables import Column, Table
 
 QUESTION = "Describe this object briefly."

@@ -128,7 +128,9 @@ def test_extreme_lengths():
 
 def test_progress_counts_queries():
     seen = []
-    rank_matches(torch.ones(5, 2), PLANE, list("abcde"), list("abcd"), chunk_size=2, progress=lambda *given: seen.append(given))
+    rank_matches(
+        torch.ones(5, 2), PLANE, list("abcde"), list("abcd"), chunk_size=2, progress=lambda *given: seen.append(given)
+    )
     assert seen == [("searching", done, 5) for done in (2, 4, 5)]
 
 

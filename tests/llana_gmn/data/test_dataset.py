@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import LlamaTokenizer
 
-from llana_gmn.chat_template import SYSTEM_PROMPT
 from gmn_encoder.embeddings.records import EmbeddingSet
+from llana_gmn.chat_template import SYSTEM_PROMPT
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.dataset import IGNORED, ConversationDataset, Dialogue, encode_dialogues
 from llana_gmn.nerf_inputs import EMBEDDING, NOTHING
@@ -73,7 +73,9 @@ def test_labels_are_llanas(llana_processor, turns):
 
 def table(rows, dim=32):
     """Object -> variants; embedding number i is full of i."""
-    ids, variants = zip(*((("", name), variant) for name, variants in rows.items() for variant in variants), strict=True)
+    ids, variants = zip(
+        *((("", name), variant) for name, variants in rows.items() for variant in variants), strict=True
+    )
     return EmbeddingSet(torch.arange(len(ids)).float()[:, None].repeat(1, dim), ids, variants)
 
 
