@@ -53,12 +53,16 @@ class ClassifyCommand(Command):
             help="512-256 as released, or 1024-512-256 as the paper says (default: released)",
         )  # fmt: skip
         parser.add_argument("--no-augment", action="store_true", help="do not mix embeddings of a class while training")
-        parser.add_argument("--epochs", type=int, default=150, help="(default: 150)")
+        parser.add_argument("--epochs", type=int, default=150, help="passes over the training set (default: 150)")
         parser.add_argument(
-            "--train-batch-size", type=int, default=256, metavar="N", help="of the training (default: 256)"
+            "--train-batch-size", type=int, default=256, metavar="N", help="embeddings a training step (default: 256)"
         )
-        parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="LR", help="highest (default: 1e-4)")
-        parser.add_argument("--seed", type=int, default=0, help="of weights, order, mixing and dropout (default: 0)")
+        parser.add_argument(
+            "--learning-rate", type=float, default=1e-4, metavar="LR", help="highest learning rate (default: 1e-4)"
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, help="seed of weights, order, mixing and dropout (default: 0)"
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
         from llana_eval.representation.classification_benchmark import classification_table, evaluate_classifier
