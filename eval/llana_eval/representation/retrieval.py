@@ -97,7 +97,8 @@ def recall_at_k(
         query_ids: the object of each query, ``(class_id, nerf_id)`` or a string.
         gallery_ids: the object of each gallery item.
         ks: the numbers of neighbours that count.
-        denominator: what hits are divided by: "queries", or "gallery" as in the released script; the same wherever both sets are of one size.
+        denominator: what hits are divided by: "queries", or "gallery" as in the released script; the same wherever both sets
+            are of one size.
         chunk_size: the rows and columns of a block, which decide over memory alone.
         progress: receives how many queries were searched for.
 

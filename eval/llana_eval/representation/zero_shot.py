@@ -128,7 +128,7 @@ def run_zero_shot(
             processor,
             list(members.values),
             names,
-            progress=lambda what, done, total, of=family: progress(f"{what}, {of}", done, total),  # type: ignore[misc]
+            progress=lambda what, done, total, of=family: progress(f"{what}, {of}", done, total),
             **options,
         )
         tests[family] = confusion(labels_of(members.class_ids, classes, what=f"the test set {family}"), labels, classes)
