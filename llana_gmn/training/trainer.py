@@ -21,10 +21,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from gmn_encoder.encoders.base import NerfEncoder, load_encoder
 from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
+from gmn_encoder.progress import Progress, no_progress
 
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
-from ..data.embeddings import Progress
 from ..data.sources import LanguageData
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
@@ -88,7 +88,7 @@ class TrainingRun:
     Args:
         recipe: everything that decides what the run does.
         resume: whether to continue what `recipe.output` holds; otherwise it is begun anew.
-        progress: receives embedding, tokenization and steps as they go.
+        progress: receives how far embedding, tokenization and training are.
         report: receives what is logged.
 
     Raises:
@@ -100,7 +100,7 @@ class TrainingRun:
         recipe: TrainingRecipe,
         *,
         resume: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
         report: Report | None = None,
     ) -> None:
         for name in ("data", "output"):
@@ -124,7 +124,7 @@ class TrainingRun:
             self.train_set = self._load("train")
             if recipe.model == NEW and not self.model.config.encoder_config.whitened:
                 table = self.train_set.table
-                whiten_projector(self.model, table.embeddings, table.row_variants())
+                whiten_projector(self.model, table.values, table.families)
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)
