@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from gmn_encoder.files import write_json
+from gmn_encoder.files import read_json, write_json
 from llana_eval.captioning.class_naming import QUESTION, NamedObject, classes_of, compare_with_baselines, to_markdown
 from llana_gmn.caption import caption_nerfs
 from llana_gmn.checkpoints import read_json
