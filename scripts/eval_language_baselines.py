@@ -16,7 +16,6 @@ import torch
 from gmn_encoder.files import read_json, write_json
 from llana_eval.captioning.class_naming import QUESTION, NamedObject, classes_of, compare_with_baselines, to_markdown
 from llana_gmn.caption import caption_nerfs
-from llana_gmn.checkpoints import read_json
 from llana_gmn.data.sources import LanguageData
 from llana_gmn.loading import load_model
 from llana_gmn.training.recipe import TrainingRecipe

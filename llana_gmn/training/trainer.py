@@ -19,8 +19,8 @@ from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.files import atomic_directory, atomic_path, write_json
+from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
 from gmn_encoder.progress import Progress, no_progress
 
 from ..data.collator import ConversationCollator
@@ -86,10 +86,10 @@ class TrainingRun:
     """A run, prepared: model and data are there and can be looked at (`plan`) before anything is trained.
 
     Args:
-        recipe: of the run.
-        resume: continue what `recipe.output` holds; otherwise it is begun anew.
+        recipe: everything that decides what the run does.
+        resume: whether to continue what `recipe.output` holds; otherwise it is begun anew.
         progress: receives how far embedding, tokenization and training are.
-        report: hears what is logged.
+        report: receives what is logged.
 
     Raises:
         ValueError, FileNotFoundError: what is missing or does not go together, one sentence; another recipe's run in `output`.
