@@ -9,7 +9,9 @@ import json
 import os
 from pathlib import Path
 
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # read when torch is imported
+# Both are read when torch is imported, and by the processes that tests start.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors of tests are small: more threads take longer
 
 import pytest
 import torch

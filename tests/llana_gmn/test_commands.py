@@ -129,7 +129,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path):

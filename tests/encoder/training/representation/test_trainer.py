@@ -99,8 +99,7 @@ def test_stopped_after_every_step_ends_in_the_same_bits(nerf_set, uninterrupted,
 
 
 SCRIPT = """
-import sys, torch
-torch.set_num_threads(1)
+import sys
 from gmn_encoder.training.representation.trainer import Reports, Trainer
 from tests.encoder.training.representation.conftest import TINY
 recipe = TINY.changed(checkpoint_seconds=0)
@@ -109,7 +108,7 @@ Trainer(recipe, sys.argv[1], out=sys.argv[2], reports=Reports(on_step=lambda *st
 
 
 def run_script(data, out, *, kill_after=None):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}"}
     command = [sys.executable, "-c", SCRIPT, str(data), str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as process:
         steps = []
@@ -263,7 +262,6 @@ def test_cache_keeps_to_its_budget(nerf_set):
 
 BFLOAT16 = """
 import sys, torch
-torch.set_num_threads(1)
 from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.training.representation.batches import BatchMaker
 from gmn_encoder.training.representation.model import TrainedModel
@@ -279,7 +277,6 @@ def test_bfloat16_is_close(nerf_set):
     """In a process of its own without the CPU's bfloat16 instructions: some virtual machines name them and lack them."""
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}",
-        "OMP_NUM_THREADS": "1",
         "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
     }
     command = [sys.executable, "-c", BFLOAT16, str(nerf_set)]
