@@ -164,6 +164,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     assert not (tmp_path / "o.npz").exists()
 
 
+@pytest.mark.same_bits
 def test_two_processes_share_the_work(tmp_path):
     for i in range(3):
         save_nerf(Nerf.random("MLP-32H", seed=i), tmp_path / "nerfs" / f"{i}.safetensors")
