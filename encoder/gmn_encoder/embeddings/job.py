@@ -2,7 +2,8 @@
 
 While a job runs, finished chunks stand in a directory beside the output (``OUT.partial``) together with ``job.json``, which
 says what the job is. The same call continues it; a call for another job refuses. Chunks depend on the list of files alone, so
-an interrupted job and an uninterrupted one end with identical files, whatever the number of processes.
+an interrupted job and an uninterrupted one end with identical files, whatever the number of processes (one machine, as many
+threads in each).
 
 Outputs: ``.safetensors`` (tensors ``embeddings`` (n, D) and ``indices`` (n,); paths and ids in the metadata entry
 `EMBEDDINGS_KEY`), ``.npz`` (the same as arrays) or a directory of ``<index>.h5`` in the released layout (FORMATS.md 7.1).
