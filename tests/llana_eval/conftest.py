@@ -50,11 +50,6 @@ def random_pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
     return [(text(30), text(40)) for _ in range(count)]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def pairs():
     return HAND_MADE + random_pairs(300)

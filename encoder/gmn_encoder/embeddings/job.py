@@ -3,7 +3,7 @@
 While a job runs, finished chunks stand in a directory beside the output (``OUT.partial``) together with ``job.json``, which
 says what the job is. The same call continues it; a call for another job refuses. A chunk says the SHA-256 of each of its files:
 one with a file that has changed since is made again. Chunks depend on the list of files alone, so an interrupted job and an
-uninterrupted one end with identical files, whatever the number of processes.
+uninterrupted one end with identical files, whatever the number of processes (one machine, as many threads in each).
 """
 
 from __future__ import annotations
