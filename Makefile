@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test test-settings lint types install clean
 
 install: $(INSTALLED)
 
@@ -19,6 +19,10 @@ demo: $(INSTALLED)
 
 test: lint types
 	$(BIN)/python -m pytest
+
+# As machines with other threads, instructions, processors and memory run the tests (tests/README.md): takes an hour.
+test-settings: $(INSTALLED)
+	PYTHON=$(BIN)/python scripts/test_settings.sh
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

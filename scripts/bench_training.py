@@ -112,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             cold.time("make", lambda step=step: batches.make(0, step))
             batch = clock.time("data", lambda step=step: batches.make(0, step))
             clock.seconds.setdefault("teacher", []).append(cold.seconds["make"][0] - clock.seconds["data"][-1])
-            points.append(len(batch.rendering.samples) + len(batch.lights.points))
+            points.append(len(batch.rendering.samples) + len(batch.rendering.points))
             staged_step(model, optimizer, batch, clock)
             if device.type == "cuda" and step == 0:
                 torch.cuda.reset_peak_memory_stats()

@@ -9,7 +9,9 @@ import json
 import os
 from pathlib import Path
 
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # read when torch is imported
+# Both are read when torch is imported, and by the processes that tests start.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors of tests are small: more threads take longer
 
 import pytest
 import torch
@@ -26,10 +28,14 @@ GOLDEN_NERF = {
 
 
 def pytest_collection_modifyitems(items):
+    reasons = {}
     if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        reasons["gpu"] = "needs a CUDA device"
+    if "MISALIGNED" in os.environ:
+        reasons["same_bits"] = "tensors stand at other places in memory every time"
+    for item in items:
+        for mark in reasons.keys() & {each.name for each in item.iter_markers()}:
+            item.add_marker(pytest.mark.skip(reason=reasons[mark]))
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +84,14 @@ def own_families():
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)
+
+
+@pytest.fixture
+def moments():
+    """The encoder kind of `tests.encoder.encoders.moments`, registered for the time of a test."""
+    from gmn_encoder.encoders.base import _KINDS, register_encoder
+    from tests.encoder.encoders.moments import MomentsEncoder
+
+    register_encoder("moments", MomentsEncoder)
+    yield MomentsEncoder
+    del _KINDS["moments"]

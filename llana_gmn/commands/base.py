@@ -97,9 +97,9 @@ def progress_bar(*, disable: bool = False) -> Progress:
 
 
 @contextmanager
-def stage_progress(*, one_line: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def stage_progress(*, one_line: bool = False, disable: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A bar with a line for each kind of work (`one_line`: for the one at hand), as a `gmn_encoder.progress.Progress`."""
-    with progress_bar() as bar:
+    with progress_bar(disable=disable) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(stage: str, done: int, total: int) -> None:

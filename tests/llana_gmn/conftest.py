@@ -12,11 +12,6 @@ from tests.llana_gmn.language_data import embedding_files, language_data
 __all__ = ["embedding_files", "language_data"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def tiny():
     """(model, processor). Embeddings are spread out, so that each NeRF changes what the backbone says."""

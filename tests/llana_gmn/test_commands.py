@@ -129,7 +129,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path):
@@ -164,6 +164,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     assert not (tmp_path / "o.npz").exists()
 
 
+@pytest.mark.same_bits
 def test_two_processes_share_the_work(tmp_path):
     for i in range(3):
         save_nerf(Nerf.random("MLP-32H", seed=i), tmp_path / "nerfs" / f"{i}.safetensors")

@@ -21,7 +21,6 @@ from gmn_encoder.nerfs.files import load_nerf
 from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 
 stage, folder, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-torch.set_num_threads(1)
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # compiles for minutes
 deepspeed.init_distributed("gloo")
 config = {

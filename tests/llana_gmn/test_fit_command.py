@@ -1,18 +1,9 @@
 import pytest
-import torch
 
 from gmn_encoder import load_nerf
 from llana_gmn.commands import main
 
 TINY = ["--views", "6", "--size", "40", "--iterations", "2"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_fit_makes_nerfs_of_several_families_and_names_what_failed(tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_says_what_is_wrong(data, config, tmp_path, capsys):
 def test_two_processes_do_what_one_does_with_their_batches_together(data, config, tmp_path):
     """Two processes with two NeRFs each see the pairs of one with four: gradients are the same up to rounding."""
     assert run(data, tmp_path / "one", config, "epochs=1") == 0
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}"}
     options = ["--data", str(data), "--out", str(tmp_path / "two"), "--config", str(config), "epochs=1", "batch_size=2"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "llana_gmn"]
     done = subprocess.run(

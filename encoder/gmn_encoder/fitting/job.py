@@ -1,7 +1,8 @@
 """A whole run of fits: sources in, NeRF directories out, batch after batch, one family after the other on the same views.
 
 A run that was killed continues: finished directories with the same settings and seed are kept, the batch in work is continued
-from its last checkpoint (``<out>/.fit/``), with the weights that an uninterrupted run would have reached.
+from its last checkpoint (``<out>/.fit/``), with the weights that an uninterrupted run would have reached (CPU, same
+machine, as many threads).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """One small procedural object, its views taken once."""
 
 import pytest
-import torch
 
 from gmn_encoder.fitting.presets import FitSettings
 from gmn_encoder.fitting.sources import PosedImages, from_mesh
@@ -10,11 +9,6 @@ from gmn_encoder.objects import ViewSettings, generate
 TINY = FitSettings(
     iterations=12, samples=512, views=8, size=32, steps_per_diagonal=128, warmup=4, refine_every=6, empty_points=32
 )
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 def _posed(name: str, seed: int) -> PosedImages:

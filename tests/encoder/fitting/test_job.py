@@ -128,6 +128,7 @@ def test_finished_ones_are_kept_and_other_settings_are_not(tmp_path, posed, tiny
     assert anew.done == [("HASH", posed.nerf_id)]
 
 
+@pytest.mark.same_bits
 def test_killed_run_continues_to_the_same_weights(tmp_path, posed, tiny):
     """A kill after a checkpoint: the next run takes it up, and ends where one run would have."""
 

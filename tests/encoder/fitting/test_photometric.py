@@ -42,6 +42,7 @@ def test_psnr_rises_on_views_it_never_saw(posed, tiny, name, gain):
     assert after > before + gain
 
 
+@pytest.mark.same_bits
 @pytest.mark.parametrize("name", ["HASH", "TRI"])
 def test_same_seed_same_weights(posed, tiny, name):
     runs = [_run(PhotometricFit(PAPER_ARCHITECTURES[name], [posed], tiny, seeds=[seed])) for seed in (3, 3, 4)]
@@ -51,6 +52,7 @@ def test_same_seed_same_weights(posed, tiny, name):
     assert torch.equal(runs[0].grids()[0].binary, runs[1].grids()[0].binary)
 
 
+@pytest.mark.same_bits
 @pytest.mark.parametrize("name", ["HASH", "TRI"])
 def test_resumed_equals_uninterrupted(posed, other_posed, tiny, name, tmp_path):
     from gmn_encoder.files import read_tensors, write_pth_content

@@ -18,6 +18,7 @@ def members(count=40):
     return EmbeddingSet(values, ids, ("MLP", "HASH") * (count // 2), ("",) * count)
 
 
+@pytest.mark.same_bits
 @pytest.mark.parametrize("method", ["tsne", "pca"])
 def test_projection_keeps_clusters_and_repeats_itself(method):
     values = members().values

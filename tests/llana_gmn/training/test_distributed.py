@@ -23,7 +23,7 @@ def launch(arguments, *, processes):
     )
     return subprocess.run(
         [sys.executable, *launcher, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=400,
@@ -83,7 +83,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from llana_gmn import LlanaGmnForConditionalGeneration
-torch.set_num_threads(1)
 mesh = init_device_mesh("cpu", (2,))
 rank = mesh.get_rank()
 model = LlanaGmnForConditionalGeneration.from_pretrained(sys.argv[1])

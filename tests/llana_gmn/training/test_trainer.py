@@ -87,6 +87,7 @@ def test_full_fine_tuning_leaves_the_encoder(recipe, tiny_folder):
     assert same == {key for key in before if key.startswith("nerf_encoder.")}
 
 
+@pytest.mark.same_bits
 @pytest.mark.parametrize(
     "settings",
     [{"save_steps": 2}, {"stage": 2, "group_by_length": True, "max_steps": 0, "epochs": 2.0, "batch_size": 64}],

@@ -164,7 +164,7 @@ def test_command_serves_until_it_is_told_to_end(tiny, gallery_path, tmp_path):
         part.save_pretrained(tmp_path / "model")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "TMPDIR": str(temporary)}
     arguments = ["--model", str(tmp_path / "model"), "--nerfs", str(gallery_path), "--limit", "2", "--port", "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "llana_gmn", "serve", *arguments],

@@ -1,7 +1,6 @@
 """A data set of small random NeRFs, made in a second: six objects for training, three held out, in three families."""
 
 import pytest
-import torch
 
 from gmn_encoder import Nerf, save_nerf
 from gmn_encoder.rendering.camera_files import write_cameras
@@ -83,11 +82,6 @@ def write_set(root, families=ARCHITECTURES, objects=OBJECTS):
                 write_cameras(cameras(), directory / "transforms_train.json")
         number += count
     return root
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

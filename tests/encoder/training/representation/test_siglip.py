@@ -95,10 +95,7 @@ def test_processes_agree_with_one(tmp_path):
     script = tmp_path / "across.py"
     script.write_text(ACROSS)
     folders = Path(__file__).parents[3]
-    environment = os.environ | {
-        "PYTHONPATH": f"{folders / 'encoder'}:{os.environ.get('PYTHONPATH', '')}",
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = os.environ | {"PYTHONPATH": f"{folders / 'encoder'}:{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -89,6 +89,7 @@ def test_it_learns(rendering, nerf_set, tmp_path):
     assert run.task.model(batch).total.item() < 0.95 * before
 
 
+@pytest.mark.same_bits
 def test_stopped_after_every_step_ends_in_the_same_bits(nerf_set, uninterrupted, tmp_path):
     """`max_seconds` stops within epochs, with and without threads; gradients, rays and metrics are as if it had not."""
     recipe = TINY.changed(max_seconds=1e-9)
@@ -100,8 +101,7 @@ def test_stopped_after_every_step_ends_in_the_same_bits(nerf_set, uninterrupted,
 
 
 SCRIPT = """
-import sys, torch
-torch.set_num_threads(1)
+import sys
 from gmn_encoder.training.loop import Reports
 from gmn_encoder.training.representation.task import encoder_training
 from tests.encoder.training.representation.conftest import TINY
@@ -116,7 +116,7 @@ encoder_training(recipe, sys.argv[1], out=sys.argv[2], reports=Reports(progress=
 
 
 def run_script(data, out, *, kill_after=None):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}"}
     command = [sys.executable, "-c", SCRIPT, str(data), str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as process:
         steps = []
@@ -129,6 +129,7 @@ def run_script(data, out, *, kill_after=None):
     return steps
 
 
+@pytest.mark.same_bits
 def test_killed_run_ends_in_the_same_bits(nerf_set, uninterrupted, tmp_path):
     assert run_script(nerf_set, tmp_path, kill_after=4)[-1] == 4
     steps = run_script(nerf_set, tmp_path)
@@ -262,6 +263,7 @@ def test_empty_grid_trains_without_foreground(rendering, own_set, tmp_path, capl
     assert "none of 400 random rays hits anything" in caplog.text
 
 
+@pytest.mark.same_bits
 def test_cache_budget_changes_nothing(nerf_set, uninterrupted, tmp_path):
     train(TINY.changed(cache_gib=0), nerf_set, tmp_path)
     assert_same_run(uninterrupted[0], tmp_path)
@@ -278,7 +280,6 @@ def test_cache_keeps_to_its_budget(nerf_set):
 
 BFLOAT16 = """
 import sys, torch
-torch.set_num_threads(1)
 from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.training.representation.batches import BatchMaker
 from gmn_encoder.training.representation.model import TrainedModel
@@ -294,7 +295,6 @@ def test_bfloat16_is_close(nerf_set):
     """In a process of its own without the CPU's bfloat16 instructions: some virtual machines name them and lack them."""
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT / 'encoder'}:{ROOT}",
-        "OMP_NUM_THREADS": "1",
         "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
     }
     command = [sys.executable, "-c", BFLOAT16, str(nerf_set)]
@@ -329,6 +329,7 @@ def test_body_rate(rate, moved, nerf_set, tmp_path):
         assert 3 < fast / slow < 30
 
 
+@pytest.mark.same_bits
 def test_run_of_a_head_goes_on_to_the_same_bits(nerf_set, tmp_path):
     """Also the calibrated body, which is in the checkpoint and not made again; and it starts no run without a head."""
     recipe = TINY.changed(**HEAD, body_rate=0)
