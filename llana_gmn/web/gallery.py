@@ -23,8 +23,6 @@ from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
 from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
 
-FAMILY_NAMES = {"mlp": "MLP", "triplane": "tri-plane", "hash": "hash"}
-"""What people read; other families are called what they are."""
 DEFAULT_LIMIT = 60
 
 _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}
@@ -54,7 +52,7 @@ class Exhibit:
 
     @property
     def family_name(self) -> str:
-        return FAMILY_NAMES.get(self.family, self.family)
+        return self.nerf.architecture.display_name
 
     @property
     def caption(self) -> str:
