@@ -78,3 +78,14 @@ def own_families():
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)
+
+
+@pytest.fixture
+def moments():
+    """The encoder kind of `tests.encoder.encoders.moments`, registered for the time of a test."""
+    from gmn_encoder.encoders.base import _KINDS, register_encoder
+    from tests.encoder.encoders.moments import MomentsEncoder
+
+    register_encoder("moments", MomentsEncoder)
+    yield MomentsEncoder
+    del _KINDS["moments"]
