@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,10 +68,6 @@ class Draft:
         """The shape and its mirror image in x."""
         self.add(label, shape, material)
         self.add(label, shape.mirrored(0), material)
-
-    def corners(self, label: str, shapes: Sequence[Shape], material: Material) -> None:
-        for shape in shapes:
-            self.add(label, shape, material)
 
     def mesh(self) -> Mesh:
         """All parts in one mesh, normalised, rounded to 1e-5 so that every machine makes the same."""
