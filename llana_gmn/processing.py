@@ -237,7 +237,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             nerfs = [nerfs]
         nested = bool(nerfs) and all(isinstance(item, list | tuple) for item in nerfs)
         if nested:
-            groups = [self._read(group) for group in nerfs]
+            groups = [[one for item in group for one in self.read_nerf(item)] for group in nerfs]
             if len(groups) != len(counts):
                 raise ValueError(f"NeRFs for {len(groups)} prompts came with {len(counts)} prompts")
             for prompt, (group, count) in enumerate(zip(groups, counts, strict=True)):
@@ -246,7 +246,7 @@ class LlanaGmnProcessor(ProcessorMixin):
                         f"prompt {prompt} has {count} placeholders but {len(group)} NeRFs; write one <nerf> for each NeRF"
                     )
             return groups
-        flat = self._read(nerfs)
+        flat = [one for item in nerfs for one in self.read_nerf(item)]
         if len(flat) != sum(counts):
             raise ValueError(
                 f"{len(flat)} NeRFs were passed for {sum(counts)} placeholders in {len(counts)} prompts; "
@@ -255,10 +255,15 @@ class LlanaGmnProcessor(ProcessorMixin):
         rest = iter(flat)
         return [[next(rest) for _ in range(count)] for count in counts]
 
-    def _read(self, items: Sequence[NerfLike]) -> list[Nerf | Tensor]:
-        return [one for item in items for one in self._read_one(item)]
+    def read_nerf(self, item: NerfLike) -> list[Nerf | Tensor]:
+        """What the model is shown for an input: the record itself or of its file, or embeddings ``(D,)`` float32 on the CPU.
 
-    def _read_one(self, item: NerfLike) -> list[Nerf | Tensor]:
+        An array or a file of embeddings ``(n, D)`` stands for n NeRFs.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TypeError, ValueError: neither a NeRF nor an embedding of this model's size, or a broken file.
+        """
         if isinstance(item, Nerf):
             return [item]
         source = "an embedding"
@@ -271,7 +276,7 @@ class LlanaGmnProcessor(ProcessorMixin):
                 f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({self.embedding_dim},)"
             )
         values = torch.as_tensor(item).detach().to("cpu", torch.float32)
-        if values.ndim not in (1, 2) or values.shape[-1] != self.embedding_dim:
+        if values.ndim not in (1, 2) or values.shape[-1] != self.embedding_dim or not len(values):
             raise ValueError(
                 f"{source} has shape {tuple(values.shape)}; expected ({self.embedding_dim},) or (n, {self.embedding_dim}), "
                 "as the encoder of this model makes them"

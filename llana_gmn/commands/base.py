@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +23,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from gmn_encoder.progress import Progress as StageProgress
+
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+Item = TypeVar("Item")
 
 
 class Command(ABC):
@@ -68,18 +73,6 @@ class InputErrors:
         return 1 if self.messages else 0
 
 
-def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """``--model``, to be read with `model_path`."""
-    parser.add_argument("--model", help="directory of a model, or its name on the hub (default: the one that ships)")
-
-
-def model_path(arguments: argparse.Namespace) -> str:
-    """The model that a command was given, or the one that ships. Raises `FileNotFoundError` in a copy without it."""
-    from ..defaults import default_model_path
-
-    return arguments.model or str(default_model_path())
-
-
 def progress_bar(*, disable: bool = False) -> Progress:
     """A progress bar on stderr with count, elapsed and remaining time; silent where stderr is no terminal."""
     console = Console(stderr=True)
@@ -96,17 +89,26 @@ def progress_bar(*, disable: bool = False) -> Progress:
 
 
 @contextmanager
-def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with a line for each kind of work: the function says what is done, how much of it, and of how much."""
-    with progress_bar() as bar:
+def stage_progress(*, disable: bool = False) -> Iterator[StageProgress]:
+    """A bar with a line for each stage of the work."""
+    with progress_bar(disable=disable) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, note="")
-            bar.update(tasks[what], completed=done, total=total)
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, note="")
+            bar.update(tasks[stage], completed=done, total=total)
 
         yield update
+
+
+def with_rate(items: Iterable[Item], what: str, total: int, *, disable: bool = False) -> Iterator[Item]:
+    """The items as they come, beside a bar that says how many of them, and how many a second."""
+    with progress_bar(disable=disable) as bar:
+        task, started = bar.add_task(what, total=total, note=""), time.perf_counter()
+        for count, item in enumerate(items, 1):
+            yield item
+            bar.update(task, completed=count, note=f"{count / max(time.perf_counter() - started, 1e-9):.1f}/s")
 
 
 def process_state() -> PartialState:

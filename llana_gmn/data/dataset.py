@@ -22,9 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from gmn_encoder.progress import Progress
+
+from ..chat_template import conversation_messages
 from ..processing import PLACEHOLDERS, LlanaGmnProcessor
 from .conversations import Conversation, Problem
-from .embeddings import EmbeddingTable, Progress
+from .embeddings import EmbeddingTable
 
 IGNORED = -100
 """Label of a token that nothing is learned from."""
@@ -67,12 +70,8 @@ class Dialogue:
 
     def messages(self, embeddings: Sequence[Any]) -> list[dict[str, Any]]:
         """As `LlanaGmnProcessor.apply_chat_template` takes it, the objects before the first question."""
-        messages: list[dict[str, Any]] = []
-        for number, (question, answer) in enumerate(self.turns):
-            shown = [] if number else [{"type": "nerf", "embedding": embedding} for embedding in embeddings]
-            messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
-            messages.append({"role": "assistant", "content": answer})
-        return messages
+        questions, answers = zip(*self.turns, strict=True) if self.turns else ((), ())
+        return conversation_messages(embeddings, questions, answers)
 
 
 class ConversationDataset(torch.utils.data.Dataset):
@@ -82,11 +81,11 @@ class ConversationDataset(torch.utils.data.Dataset):
         dialogues: what is said.
         table: embeddings of the objects.
         processor: writes prompts; its embedding size must be the table's.
-        variants: use these only, in this order; None for all that an object has.
-        max_length: of a sample in tokens. A longer one loses its end, but never an answer's only token or a placeholder: such
-            a dialogue is left out.
-        limit: keep so many samples, spread over all; 0 for all.
-        progress: hears how far tokenization is.
+        variants: the only variants to use, in this order; None for all that an object has.
+        max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
+            placeholder: such a dialogue is left out.
+        limit: most samples to keep, spread over all; 0 for all.
+        progress: receives how many dialogues are tokenized.
 
     Attributes:
         problems: dialogues that are left out or were cut, each with its reason.

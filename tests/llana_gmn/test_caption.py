@@ -10,7 +10,7 @@ import pytest
 
 from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import caption_nerfs
-from llana_gmn.caption import CaptionFile, remove_captions
+
 from llana_gmn.commands import main
 
 SETTINGS = {"model": "m", "max_new_tokens": 5}
@@ -224,3 +224,26 @@ def test_conversations_continue_with_their_own_answers(model, processor, nerfs, 
         converse(model, processor, many, [["a"]])
     with pytest.raises(ValueError, match="none empty"):
         converse(model, processor, many[:1], [[]])
+
+
+def test_a_nerf_is_encoded_once_for_all_that_is_asked_about_it(model, processor, nerfs, tmp_path, monkeypatch):
+    """Over turns, conversations and windows; the embeddings that are kept have a bound."""
+    from llana_gmn import converse
+
+    paths = [save_nerf(nerf, tmp_path / f"{i}.safetensors") for i, nerf in enumerate(nerfs)]
+    many, questions = [paths[i % 3] for i in range(8)], [["What is it?", "Is it red?"]] * 8
+    encoded = []
+    encode = type(model.nerf_encoder).encode
+    monkeypatch.setattr(
+        type(model.nerf_encoder),
+        "encode",
+        lambda self, given, **options: encoded.extend(given) or encode(self, given, **options),
+    )
+    monkeypatch.setattr("llana_gmn.caption.WINDOW_BATCHES", 2)
+    options = {"batch_size": 2, "max_new_tokens": 3}
+    found = list(converse(model, processor, many, questions, **options))
+    assert [nerf.source for nerf in encoded] == paths
+    encoded.clear()
+    monkeypatch.setattr("llana_gmn.caption.KEPT_EMBEDDINGS", 0)
+    assert list(converse(model, processor, many, questions, **options)) == found
+    assert len(encoded) == 6  # three in each of two windows
