@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from abc import ABC, abstractmethod
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta

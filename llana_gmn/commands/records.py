@@ -36,8 +36,11 @@ def answer_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
     path = model_path(arguments)
     return {
-        **{"model": path, "model_sha256": model_fingerprint(path)},
-        **{"dtype": arguments.dtype, "bits": arguments.bits, "seed": arguments.seed},
+        "model": path,
+        "model_sha256": model_fingerprint(path),
+        "dtype": arguments.dtype,
+        "bits": arguments.bits,
+        "seed": arguments.seed,
         **generation_options(arguments),
     }
 

@@ -1,0 +1,76 @@
+"""What both demos do: embed the NeRFs that ship, ask about embeddings, and say where the page is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gmn_encoder.embeddings.records import EmbeddingSet, embed_split
+from gmn_encoder.nerfs.architectures import FAMILY_NAMES
+from gmn_encoder.progress import Progress, no_progress
+from llana_gmn.caption import caption_nerfs
+
+from ..tables import Table
+
+DESCRIBE = "Describe this object briefly."
+BATCH_SIZE, MAX_NEW_TOKENS = 32, 48
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found: the tables of its report, the path of that, and the seconds that it took."""
+
+    tables: tuple[Table, ...]
+    report: Path
+    seconds: float
+
+
+def shipped_families(nerfs: Path) -> dict[str, str]:
+    """Directory -> the paper's name, of the families that are there: a program may know more."""
+    return {directory: name for directory, name in FAMILY_NAMES.items() if (nerfs / directory).is_dir()}
+
+
+def embed_families(model: Any, nerfs: Path, out: Path, progress: Progress = no_progress) -> dict[str, EmbeddingSet]:
+    """Embeddings of each family's NeRFs, by the paper's name, kept in ``<out>/<family>.safetensors`` and read from there again.
+
+    Raises `FileNotFoundError` or `ValueError` for NeRFs that are missing or broken.
+    """
+    sets, families = {}, shipped_families(nerfs)
+    for number, (directory, name) in enumerate(families.items(), 1):
+        sets[name], errors = embed_split(
+            nerfs,
+            model.nerf_encoder,
+            family=directory,
+            split=None,
+            out=out / f"{directory}.safetensors",
+            batch_size=16,
+        )
+        if errors:
+            raise ValueError(errors[0])
+        progress("embedding the NeRFs that ship", number, len(families))
+    return sets
+
+
+def ask_about(
+    model: Any, processor: Any, embeddings: Tensor, questions: Sequence[str], *, stage: str, progress: Progress
+) -> list[tuple[str, ...]]:
+    """The answers to each question about each NeRF, every question in a conversation of its own.
+
+    Args:
+        model, processor: see `load_model`.
+        embeddings: ``(n, D)``.
+        questions: what is asked about each.
+        stage: what `progress` receives, with the number of answers.
+    """
+    asked = [(embedding, question) for embedding in embeddings for question in questions]
+    shown, texts = zip(*asked, strict=True)
+    options = {"batch_size": BATCH_SIZE, "max_new_tokens": MAX_NEW_TOKENS}
+    answers = []
+    for _, answer in caption_nerfs(model, processor, shown, question=texts, **options):
+        answers.append(answer)
+        progress(stage, len(answers), len(asked))
+    return list(zip(*[iter(answers)] * len(questions), strict=True))
