@@ -172,7 +172,8 @@ class _Embeddings:
         self._kept |= {key: embeddings for key, embeddings in shown.items() if isinstance(key, str)}
         while len(self._kept) > KEPT_EMBEDDINGS:
             del self._kept[next(iter(self._kept))]
-        return [shown[key] if key in shown else found[key] for key in map(self._key, places)]
+        failed = {key: content for key, content in found.items() if isinstance(content, Exception)}
+        return [shown.get(key) or failed[key] for key in map(self._key, places)]
 
     def _key(self, place: int) -> Hashable:
         nerf = self._nerfs[place]

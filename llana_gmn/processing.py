@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
@@ -258,7 +258,7 @@ class LlanaGmnProcessor(ProcessorMixin):
     def read_nerf(self, item: NerfLike) -> list[Nerf | Tensor]:
         """What the model is shown for an input: the record itself or of its file, or embeddings ``(D,)`` float32 on the CPU.
 
-        An array or a file of embeddings ``(n, D)`` stands for n NeRFs.
+        An array of embeddings ``(n, D)`` stands for n NeRFs.
 
         Raises:
             FileNotFoundError: no such file.
@@ -268,7 +268,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             return [item]
         source = "an embedding"
         if isinstance(item, str | os.PathLike):
-            if Path(item).suffix not in (".npy", ".h5"):
+            if not is_embedding_file(item):
                 return [load_nerf(item)]
             source, item = f"{item}: the embedding", read_embedding(item)
         if not _is_array(item):
@@ -291,22 +291,6 @@ def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:
     tokenizer.add_tokens(list(NERF_TOKENS), special_tokens=True)
     patch, start, end = tokenizer.convert_tokens_to_ids(list(NERF_TOKENS))
     return patch, start, end
-
-
-def read_embedding(path: str | os.PathLike[str]) -> np.ndarray:
-    """The embedding in a `.npy` or `.h5` file of the released layouts (FORMATS.md 7.1, 7.2), float32."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-        import h5py
-
-        with h5py.File(path, "r") as file:
-            return np.asarray(file["embedding"], dtype=np.float32)
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: holds no embedding ({error})") from error
 
 
 def _is_array(value: Any) -> bool:

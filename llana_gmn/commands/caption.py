@@ -25,16 +25,19 @@ class Caption(Command):
         add_record_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.embeddings.files import content_hashes
         from gmn_encoder.nerfs.files import find_nerfs
 
         from ..caption import caption_nerfs
-        from ..provenance import input_digests
 
         state, question = process_state(), arguments.question
         nerfs = [str(nerf) for given in arguments.nerfs for nerf in find_nerfs(given)]
         file = open_records(
             arguments.out,
-            lambda: {nerf: {"question": question, "sha256": each} for nerf, each in input_digests(nerfs).items()},
+            lambda: {
+                nerf: {"question": question, "sha256": content}
+                for nerf, content in zip(nerfs, content_hashes(nerfs), strict=True)
+            },
             lambda: {"question": question, **answer_settings(arguments)},
             overwrite=arguments.overwrite,
             state=state,

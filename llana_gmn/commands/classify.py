@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, stage_progress
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet
-    from llana_eval.representation.classification import ClassificationRun
+    from llana_eval.representation.classification_benchmark import ClassificationRun
 
     Families = dict[str, EmbeddingSet]
 
@@ -54,7 +54,7 @@ class ClassifyCommand(Command):
         parser.add_argument("--seed", type=int, default=0, help="of weights, order, mixing and dropout (default: 0)")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from llana_eval.representation.classification import classification_table, evaluate_classifier
+        from llana_eval.representation.classification_benchmark import classification_table, evaluate_classifier
         from llana_eval.tables import check_table_file, published_table, save_table
 
         errors = InputErrors(self.name, debug=arguments.debug)
@@ -92,8 +92,9 @@ class ClassifyCommand(Command):
     def _train(
         self, arguments: argparse.Namespace, train: Families, val: Families, test: Families
     ) -> list[ClassificationRun]:
-        from llana_eval.representation.classification import run_classification, training_sets
-        from llana_eval.representation.classifier import PAPER_HIDDEN, RELEASED_HIDDEN, ClassifierOptions
+        from llana_eval.representation.classification_benchmark import run_classification, training_sets
+        from llana_eval.representation.classifier import PAPER_HIDDEN, RELEASED_HIDDEN
+        from llana_eval.representation.classifier_training import ClassifierOptions
 
         options = ClassifierOptions(
             hidden=PAPER_HIDDEN if arguments.blocks == "paper" else RELEASED_HIDDEN,
@@ -113,9 +114,8 @@ class ClassifyCommand(Command):
             if unknown := [name for name in names if name not in members]:
                 raise ValueError(f"--train-on names {', '.join(unknown)}; expected some of {', '.join(members)}")
         runs = []
-        with progress_bar() as progress:
+        with stage_progress() as progress:
             for name in names:
-                task = progress.add_task(f"training on {name}", total=options.epochs, note="")
                 runs.append(
                     run_classification(
                         members[name],
@@ -124,7 +124,7 @@ class ClassifyCommand(Command):
                         trained_on=name,
                         options=options,
                         out=None if arguments.out is None else Path(arguments.out) / name.replace("/", "-"),
-                        on_epoch=lambda epoch, task=task: progress.update(task, completed=epoch),  # type: ignore[misc]
+                        progress=lambda what, done, total, on=name: progress(f"{what} on {on}", done, total),  # type: ignore[misc]
                     )
                 )
         return runs

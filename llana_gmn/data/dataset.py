@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmn_encoder.progress import Progress
+from gmn_encoder.embeddings.records import EmbeddingSet
+from gmn_encoder.progress import Progress, no_progress
 
 from ..chat_template import conversation_messages
 from ..processing import PLACEHOLDERS, LlanaGmnProcessor
 from .conversations import Conversation, Problem
-from .embeddings import EmbeddingTable
 
 IGNORED = -100
 """Label of a token that nothing is learned from."""
@@ -81,7 +81,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         dialogues: what is said.
         table: embeddings of the objects.
         processor: writes prompts; its embedding size must be the table's.
-        variants: the only variants to use, in this order; None for all that an object has.
+        variants: the families of the record to use, in this order; None for all that an object has.
         max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
             placeholder: such a dialogue is left out.
         limit: most samples to keep, spread over all; 0 for all.
@@ -99,13 +99,13 @@ class ConversationDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         dialogues: Iterable[Dialogue],
-        table: EmbeddingTable,
+        table: EmbeddingSet,
         *,
         processor: LlanaGmnProcessor,
         variants: Sequence[str] | None = None,
         max_length: int = 2048,
         limit: int = 0,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         if table.dim != processor.embedding_dim:
             raise ValueError(
@@ -162,7 +162,7 @@ class ConversationDataset(torch.utils.data.Dataset):
             if problem := _text_problem(dialogue):
                 self.problems.append(problem)
                 continue
-            names = self.table.variants_of(dialogue.object_ids) if dialogue.object_ids else [""]
+            names = self.table.families_of(dialogue.object_ids) if dialogue.object_ids else [""]
             if variants is not None and dialogue.object_ids:
                 names = [name for name in variants if name in names]
             if names:
@@ -182,7 +182,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         return dialogue.problem("no embedding", f"has no embedding{what}; embed its NeRF, or take it out of the texts")
 
     def _encode(
-        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress | None
+        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress
     ) -> None:
         ids: list[np.ndarray] = []
         masks: list[np.ndarray] = []
@@ -197,8 +197,7 @@ class ConversationDataset(torch.utils.data.Dataset):
                 ids.append(np.asarray(tokens[:max_length], dtype=np.int32))
                 masks.append(np.asarray(mask[:max_length], dtype=bool))
                 self._numbers.append(number)
-            if progress is not None:
-                progress("reading texts", min(start + _CHUNK, len(dialogues)), len(dialogues))
+            progress("reading texts", min(start + _CHUNK, len(dialogues)), len(dialogues))
         self._ids = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
         self._mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
         self._starts = np.concatenate([[0], np.cumsum([len(each) for each in ids], dtype=np.int64)])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from gmn_encoder.embeddings.files import is_embedding_file
 from gmn_encoder.files import StrPath
 from gmn_encoder.progress import Progress, no_progress
 
 from ..pages import image_uri
-from ..representation.gallery import view
+from ..representation.retrieval_pictures import view
 from .tables import LABELS
 
 _SIDE = 160
-_EMBEDDINGS = (".npy", ".h5")
 _HEADINGS = ("NeRF", "Object", "Question", "Reference", "Answer", "Scores")
 
 
@@ -64,7 +63,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def _view(nerf: str, on_error: Callable[[Exception], Any] | None) -> str | None:
-    if Path(nerf).suffix in _EMBEDDINGS:
+    if is_embedding_file(nerf):
         return None
     try:
         return image_uri(view(nerf, size=_SIDE))

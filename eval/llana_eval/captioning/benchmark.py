@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmn_encoder.embeddings.files import content_hashes
 from gmn_encoder.files import StrPath
 from llana_gmn.caption import converse
 from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
-from llana_gmn.provenance import input_digests
 
 from .nerf_sources import NerfSources, nerf_sources
 from .tasks import Task
@@ -113,12 +113,13 @@ def _items(
 
 def asked_of(items: Sequence[BenchmarkItem]) -> dict[str, dict[str, Any]]:
     """Name of each item -> what its answers are of: the object, the questions, and the content of its NeRF."""
-    digests = input_digests(item.nerf for item in items)
+    paths = list(dict.fromkeys(item.nerf for item in items))
+    hashes = dict(zip(paths, content_hashes(paths), strict=True))
     return {
         item.name: {
             "object_id": item.conversation.object_id,
             "questions": list(item.questions),
-            "sha256": digests[str(item.nerf)],
+            "sha256": hashes[item.nerf],
         }
         for item in items
     }

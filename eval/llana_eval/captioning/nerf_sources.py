@@ -1,6 +1,6 @@
 """Where the NeRF of a conversation's object is: as weights of a family, or as an embedding made before.
 
-Source: FORMATS.md sections 1.1, 7.1, 7.2. Shapes are those of the files; nothing is opened here but the ids of ``.h5`` files.
+Source: FORMATS.md sections 1.1, 7.1, 7.2. Shapes are those of the files; nothing is opened here but ``.h5`` files, for their ids.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmn_encoder.datasets import scan
+from gmn_encoder.embeddings.files import read_h5_embedding
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.architectures import FAMILIES
 from gmn_encoder.nerfs.files import WEIGHTS_NAME
@@ -102,21 +103,11 @@ def _embeddings(folder: Path) -> NerfSources:
         raise FileNotFoundError(f"{folder}: no such directory; expected embeddings, <object_id>.npy or <index>.h5")
     pairs = [(path.stem, path) for path in sorted(folder.rglob("*.npy"))]
     for path in sorted(folder.rglob("*.h5")):
-        pairs += [(name, path) for name in _h5_ids(path)]
+        _, class_id, nerf_id = read_h5_embedding(path)
+        pairs += [(nerf_id, path), (f"{class_id}/{nerf_id}", path)]
     if not pairs:
         raise ValueError(f"{folder}: holds no embeddings; expected <object_id>.npy or <index>.h5")
     return NerfSources(folder.name, _grouped(pairs))
-
-
-def _h5_ids(path: Path) -> tuple[str, str]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            class_id, nerf_id = (file[key][()].decode() for key in ("class_id", "nerf_id"))
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no embedding in the released layout ({error})") from error
-    return nerf_id, f"{class_id}/{nerf_id}"
 
 
 def _grouped(pairs: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:

@@ -50,7 +50,7 @@ def captioning_tables(
         tables.append(replace(table, title=heading, rows=[*table.rows, [known.get(name) for name in names]]))
     if not tables:
         names = [LABELS[name] for name in dict.fromkeys([*EXTENDED, *LABELS]) if name in scores]
-        columns = [*_WHO, *(Column(name, digits=1, best="max") for name in names)]
+        columns: list[str | Column] = [*_WHO, *(Column(name, digits=1, best="max") for name in names)]
         tables = [Table(f"{title}{note}", columns, [[known[name] for name in (*_WHO, *names)]])]
     return tables
 

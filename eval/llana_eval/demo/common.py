@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gmn_encoder.embeddings.records import EmbeddingSet, embed_split
+from gmn_encoder.embeddings.cache import EmbeddingCache
+from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.progress import Progress, no_progress
 from llana_gmn.caption import caption_nerfs
@@ -17,7 +18,8 @@ from llana_gmn.caption import caption_nerfs
 from ..tables import Table
 
 DESCRIBE = "Describe this object briefly."
-BATCH_SIZE, MAX_NEW_TOKENS = 32, 48
+OPTIONS: dict[str, Any] = {"batch_size": 32, "max_new_tokens": 48}
+"""Of `caption_nerfs` and `answer`."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,16 @@ def shipped_families(nerfs: Path) -> dict[str, str]:
 
 
 def embed_families(model: Any, nerfs: Path, out: Path, progress: Progress = no_progress) -> dict[str, EmbeddingSet]:
-    """Embeddings of each family's NeRFs, by the paper's name, kept in ``<out>/<family>.safetensors`` and read from there again.
+    """Embeddings of each family's NeRFs, by the paper's name, kept in the cache ``<out>/embeddings``.
 
     Raises `FileNotFoundError` or `ValueError` for NeRFs that are missing or broken.
     """
     sets, families = {}, shipped_families(nerfs)
+    cache = EmbeddingCache(out / "embeddings", model.nerf_encoder, batch_size=16)
     for number, (directory, name) in enumerate(families.items(), 1):
-        sets[name], errors = embed_split(
-            nerfs,
-            model.nerf_encoder,
-            family=directory,
-            split=None,
-            out=out / f"{directory}.safetensors",
-            batch_size=16,
-        )
-        if errors:
-            raise ValueError(errors[0])
+        sets[name] = cache.embed_family(nerfs / directory)
+        if sets[name].problems:
+            raise ValueError(sets[name].problems[0])
         progress("embedding the NeRFs that ship", number, len(families))
     return sets
 
@@ -68,9 +64,8 @@ def ask_about(
     """
     asked = [(embedding, question) for embedding in embeddings for question in questions]
     shown, texts = zip(*asked, strict=True)
-    options = {"batch_size": BATCH_SIZE, "max_new_tokens": MAX_NEW_TOKENS}
     answers = []
-    for _, answer in caption_nerfs(model, processor, shown, question=texts, **options):
+    for _, answer in caption_nerfs(model, processor, shown, question=texts, **OPTIONS):
         answers.append(answer)
         progress(stage, len(answers), len(asked))
     return list(zip(*[iter(answers)] * len(questions), strict=True))

@@ -32,7 +32,7 @@ from gmn_encoder.rendering.render import render_views
 
 from ..captioning.answers import spread
 from ..pages import Picture, write_page
-from ..representation.gallery import GalleryRow, gallery_picture, gallery_rows, view_file
+from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows, view_file
 from ..tables import Column, Table
 from .common import DESCRIBE, DemoResult, ask_about, embed_families
 

@@ -25,19 +25,11 @@ from ..captioning.scoring import score_captions
 from ..captioning.tasks import load_task
 from ..classes import class_name
 from ..pages import Picture, write_page
-from ..representation.gallery import gallery_picture, gallery_rows
 from ..representation.plots import embedding_figure, figure_picture, project
 from ..representation.retrieval_benchmark import retrieval_table, run_retrieval
+from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..tables import Column, Table
-from .common import (
-    BATCH_SIZE,
-    DESCRIBE,
-    MAX_NEW_TOKENS,
-    DemoResult,
-    ask_about,
-    embed_families,
-    shipped_families,
-)
+from .common import DESCRIBE, OPTIONS, DemoResult, ask_about, embed_families, shipped_families
 
 METRICS = ("bleu-1", "rouge-l")
 
@@ -125,8 +117,7 @@ def _ask(
     """Scores, records and NeRFs of the questions about a family's procedural objects."""
     benchmark = load_benchmark(load_task("single_round"), nerfs, family=directory)
     given = {}
-    options = {"batch_size": BATCH_SIZE, "max_new_tokens": MAX_NEW_TOKENS}
-    for item, answers in answer(model, processor, benchmark.items, **options):
+    for item, answers in answer(model, processor, benchmark.items, **OPTIONS):
         given[item.name] = answers
         progress(f"answering questions about {FAMILY_NAMES[directory]}", len(given), len(benchmark.items))
     scored = score_captions(result_records(benchmark, given), metrics=METRICS)
