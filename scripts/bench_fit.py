@@ -25,7 +25,7 @@ from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import find_sources
 from gmn_encoder.nerfs.architectures import parse_architecture
 from gmn_encoder.objects import ViewSettings
-from gmn_encoder.objects.meshes import EXTENSIONS
+from gmn_encoder.objects.mesh_files import EXTENSIONS
 
 
 def choose(root: Path, count: int, seed: int) -> list[Path]:

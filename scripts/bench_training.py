@@ -33,7 +33,8 @@ from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import released_cameras, sphere
-from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, voxel_centers, write_occupancy
+from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
+from gmn_encoder.rendering.voxels import voxel_centers
 from gmn_encoder.training.representation.batches import BatchMaker
 from gmn_encoder.training.representation.model import TrainedModel
 from gmn_encoder.training.representation.recipe import load_recipe

@@ -71,9 +71,9 @@ def fit_unseen(out: Path, objects: int, batch: int) -> None:
     views = ViewSettings(n_views=first.views, size=first.size)
     sources = [s for s in find_sources(f"procedural:{objects}", settings=views) if split_of(s.index or 0) == "test"]
 
-    def note(text: str, done: int, total: int, psnr: str) -> None:
+    def note(stage: str, done: int, total: int) -> None:
         if done == total:
-            print(f"  {text}: {psnr}", flush=True)
+            print(f"  {stage}", flush=True)
 
     FitJob(out=out, settings=settings, batch=batch, progress=note).run(sources)
 

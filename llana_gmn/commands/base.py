@@ -26,6 +26,7 @@ from rich.progress import (
 from gmn_encoder.progress import Progress as StageProgress
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
 
 Item = TypeVar("Item")
@@ -89,26 +90,43 @@ def progress_bar(*, disable: bool = False) -> Progress:
 
 
 @contextmanager
-def stage_progress(*, disable: bool = False) -> Iterator[StageProgress]:
-    """A bar with a line for each stage of the work."""
+def stage_progress(*, one_line: bool = False, disable: bool = False) -> Iterator[StageProgress]:
+    """A bar with a line for each stage of the work (`one_line`: for the one at hand); what follows ": " in a stage's name is
+    a note behind it."""
     with progress_bar(disable=disable) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, note="")
-            bar.update(tasks[stage], completed=done, total=total)
+            what, _, note = stage.partition(": ")
+            line = "" if one_line else what
+            if line not in tasks:
+                tasks[line] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[line], description=what, completed=done, total=total, note=note)
 
         yield update
 
 
 def with_rate(items: Iterable[Item], what: str, total: int, *, disable: bool = False) -> Iterator[Item]:
     """The items as they come, beside a bar that says how many of them, and how many a second."""
-    with progress_bar(disable=disable) as bar:
-        task, started = bar.add_task(what, total=total, note=""), time.perf_counter()
+    started = time.perf_counter()
+    with stage_progress(disable=disable) as progress:
         for count, item in enumerate(items, 1):
             yield item
-            bar.update(task, completed=count, note=f"{count / max(time.perf_counter() - started, 1e-9):.1f}/s")
+            progress(f"{what}: {count / max(time.perf_counter() - started, 1e-9):.1f}/s", count, total)
+
+
+def device_named(name: str | None) -> torch.device:
+    """What ``--device`` names; None: CUDA where there is one. Raises `ValueError` for a device that is not there."""
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        raise ValueError(
+            f"--device is {name!r}, which is not to be had here; expected cpu, or cuda with a GPU"
+        ) from error
 
 
 def process_state() -> PartialState:

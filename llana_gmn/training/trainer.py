@@ -238,7 +238,7 @@ def check_same_run(recipe: TrainingRecipe) -> bool:
     if not path.is_file():
         return False
     earlier = TrainingRecipe.from_dict(read_json(path), source=str(path))
-    if changed := earlier.changes(recipe):
+    if changed := earlier.differences(recipe):
         name, (then, now) = next(iter(changed.items()))
         raise ValueError(
             f"{recipe.output}: holds a run with {name}={then!r}, this one has {now!r}; "

@@ -71,7 +71,7 @@ def run_on_object(
         path,
         out / "nerfs",
         background=background,
-        progress=lambda text, done, total, _: progress(f"fitting {text}", done, total),
+        progress=lambda stage, done, total: progress(f"fitting {stage}", done, total),
     )
     name = next(iter(made.values())).name
     own = {FAMILY_NAMES[family]: (directory, load_nerf(directory)) for family, directory in made.items()}

@@ -247,7 +247,7 @@ def test_released_h5_embeddings(tmp_path):
     found = nerf_sources(tmp_path, embeddings=tmp_path / "emb")
     assert found.find("n") == found.find("c/n") == tmp_path / "emb" / "0.h5"
     (tmp_path / "emb" / "1.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"1\.h5: is no embedding in the released layout"):
+    with pytest.raises(ValueError, match=r"1\.h5: is no embedding .*expected datasets embedding, class_id, nerf_id"):
         nerf_sources(tmp_path, embeddings=tmp_path / "emb")
 
 

@@ -98,7 +98,7 @@ def test_meteor_is_nltks(pairs):
 
 @pytest.mark.skipif(find_wordnet() is not None, reason="WordNet is installed")
 def test_without_wordnet_the_error_says_how_to_install_it():
-    with pytest.raises(FileNotFoundError, match=r"install it with: python -m llana_eval\.wordnet"):
+    with pytest.raises(FileNotFoundError, match=r"install it with: python -m llana_eval\.captioning\.wordnet"):
         meteor_scores(["a"], ["a"])
 
 

@@ -59,7 +59,7 @@ def test_lexnames_as_in_the_manual_page():
 
 
 def test_the_error_has_the_command(no_wordnet):
-    with pytest.raises(FileNotFoundError, match=r"install it with: python -m llana_eval\.wordnet"):
+    with pytest.raises(FileNotFoundError, match=r"install it with: python -m llana_eval\.captioning\.wordnet"):
         wordnet.load_wordnet()
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...datasets import PairedDataset
 from ...embeddings.neighbours import nearest
 from ...rendering.compositing import composite
+from ...rendering.psnr import psnr
 from ...seeds import generator_for
 from .batches import TrainingBatch, lights_of, stack_by_architecture
 from .cache import LessonCache, entry_name
@@ -27,7 +28,7 @@ from .model import TrainedModel
 from .pairs import Member, epoch_batches
 from .rays import draw
 from .recipe import Recipe
-from .rendering_loss import psnr, target_colour
+from .rendering_loss import target_colour
 from .siglip import siglip_loss
 
 
