@@ -9,9 +9,9 @@ from typing import Any
 from gmn_encoder.embeddings.files import is_embedding_file
 from gmn_encoder.files import StrPath
 from gmn_encoder.progress import Progress, no_progress
+from gmn_encoder.rendering.pictures import nerf_picture
 
 from ..pages import image_uri
-from ..representation.retrieval_pictures import view
 from .tables import LABELS
 
 _SIDE = 160
@@ -66,7 +66,7 @@ def _view(nerf: str, on_error: Callable[[Exception], Any] | None) -> str | None:
     if is_embedding_file(nerf):
         return None
     try:
-        return image_uri(view(nerf, size=_SIDE))
+        return image_uri(nerf_picture(nerf, size=_SIDE))
     except (ValueError, OSError) as error:
         if on_error is None:
             raise

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -25,14 +24,13 @@ from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.progress import Progress, no_progress
 from gmn_encoder.rendering.cameras import turntable
-from gmn_encoder.rendering.images import contact_sheet, to_images
+from gmn_encoder.rendering.images import contact_sheet
 from gmn_encoder.rendering.marching import STEP
-from gmn_encoder.rendering.occupancy import find_occupancy
-from gmn_encoder.rendering.render import render_views
+from gmn_encoder.rendering.pictures import nerf_pictures, picture_file
 
 from ..captioning.answers import spread
 from ..pages import Picture, write_page
-from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows, view_file
+from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows
 from ..tables import Column, Table
 from .common import DESCRIBE, DemoResult, ask_about, embed_families
 
@@ -108,7 +106,8 @@ def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], pro
     pictures = [Picture("As it was given", _given(next(iter(own.values()))[0]))]
     for number, (family, (_, nerf)) in enumerate(own.items(), 1):
         note = f"{nerf.num_parameters:,} weights, rendered from {_SIDES} sides for you; the model reads the weights."
-        pictures.append(Picture(f"As {family}", _sides(nerf), note))
+        sides = nerf_pictures(nerf, turntable(_SIDES, size=_SIZE), step=_STEP)
+        pictures.append(Picture(f"As {family}", contact_sheet(sides, columns=_SIDES), note))
         progress("rendering", number, len(own))
     sheet, _ = gallery_picture(rows)
     note = "Left, framed blue: your object. No other NeRF shows it: the class is what may be right."
@@ -118,9 +117,6 @@ def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], pro
 def _given(directory: Path) -> Image.Image:
     """Some of the views that a NeRF was fitted to."""
     views = sorted((directory / "train").glob("*.png"))
-    return contact_sheet([view_file(views[place], size=_SIZE) for place in spread(len(views), _SIDES)], columns=_SIDES)
-
-
-def _sides(nerf: Nerf) -> Image.Image:
-    seen = render_views(nerf, turntable(_SIDES, size=_SIZE), find_occupancy(nerf), step=_STEP)
-    return contact_sheet(to_images(seen, torch.ones(3)), columns=_SIDES)
+    return contact_sheet(
+        [picture_file(views[place], size=_SIZE) for place in spread(len(views), _SIDES)], columns=_SIDES
+    )
