@@ -44,9 +44,9 @@ class Pictures:
     def _picture(self, file: Path, nerf: Nerf, views: int, size: int, progress: Progress) -> Path:
         with self._lock:
             if not file.is_file():
-                # Baking pays for many views, a fine grid for what turns in a large picture.
-                turning = views > 1
+                turning = views > 1  # baking pays for many views, a fine grid for what turns in a large picture
                 cameras = turntable(TURN_VIEWS, size=size)[[(_FIRST_VIEW + view) % TURN_VIEWS for view in range(views)]]
-                options = {"voxels": VOXELS if turning else STILL_VOXELS, "bake": turning, "step": _STEP}
-                save_images(nerf_pictures(nerf, cameras, **options, progress=progress), file, seconds=6.0)
+                voxels = VOXELS if turning else STILL_VOXELS
+                images = nerf_pictures(nerf, cameras, voxels=voxels, bake=turning, step=_STEP, progress=progress)
+                save_images(images, file, seconds=6.0)
         return file
