@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 import gmn_encoder
 
@@ -48,9 +49,11 @@ def test_imports_point_one_way():
                 assert found is None, f"{file}: {found}"
 
 
-def test_every_package_is_distributed():
-    packages = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+def test_every_folder_with_modules_is_distributed():
+    """A folder without ``__init__.py``, or one that the search leaves out, would be missing in a wheel."""
+    search = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    found = {name for where in search["where"] for name in find_packages(ROOT / where, include=search["include"])}
     folders = {"gmn_encoder": ROOT / "encoder", "llana_gmn": ROOT, "llana_eval": ROOT / "eval"}
     for name, parent in folders.items():
-        for init in (parent / name).rglob("__init__.py"):
-            assert ".".join(init.parent.relative_to(parent).parts) in packages
+        for file in (parent / name).rglob("*.py"):
+            assert ".".join(file.parent.relative_to(parent).parts) in found, file

@@ -102,7 +102,7 @@ SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
 from gmn_encoder.training.representation.trainer import Reports, Trainer
-from tests.encoder.training.conftest import TINY
+from tests.encoder.training.representation.conftest import TINY
 recipe = TINY.changed(checkpoint_seconds=0)
 Trainer(recipe, sys.argv[1], out=sys.argv[2], reports=Reports(on_step=lambda *step: print(step[0], flush=True))).run()
 """
@@ -267,7 +267,7 @@ torch.set_num_threads(1)
 from gmn_encoder.datasets import PairedDataset
 from gmn_encoder.training.representation.batches import BatchMaker
 from gmn_encoder.training.representation.model import TrainedModel
-from tests.encoder.training.conftest import TINY
+from tests.encoder.training.representation.conftest import TINY
 batch = BatchMaker(PairedDataset(sys.argv[1], TINY.families, split="train"), TINY).make(0, 0)
 totals = [TrainedModel(TINY.changed(precision=p))(batch).total for p in ("float32", "bfloat16")]
 totals[1].backward()
