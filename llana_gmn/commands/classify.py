@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Command, InputErrors, stage_progress
+from .base import Command, InputErrors, add_model_argument, model_path, stage_progress
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet
+    from gmn_encoder.encoders.base import NerfEncoder
     from llana_eval.representation.classification_benchmark import ClassificationRun
 
     Families = dict[str, EmbeddingSet]
@@ -29,6 +30,12 @@ class ClassifyCommand(Command):
             "--classifier", metavar="PATH", help="test this one, of --out or a released checkpoint; no training"
         )
         parser.add_argument(
+            "--zero-shot",
+            action="store_true",
+            help="ask a language model (--model) which class's sentence is most likely; no training",
+        )
+        add_model_argument(parser)
+        parser.add_argument(
             "--train-on", metavar="NAMES", help="training sets, as in ALL,MLP (default: each family, and ALL)"
         )
         parser.add_argument(
@@ -46,12 +53,16 @@ class ClassifyCommand(Command):
             help="512-256 as released, or 1024-512-256 as the paper says (default: released)",
         )  # fmt: skip
         parser.add_argument("--no-augment", action="store_true", help="do not mix embeddings of a class while training")
-        parser.add_argument("--epochs", type=int, default=150, help="(default: 150)")
+        parser.add_argument("--epochs", type=int, default=150, help="passes over the training set (default: 150)")
         parser.add_argument(
-            "--train-batch-size", type=int, default=256, metavar="N", help="of the training (default: 256)"
+            "--train-batch-size", type=int, default=256, metavar="N", help="embeddings a training step (default: 256)"
         )
-        parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="LR", help="highest (default: 1e-4)")
-        parser.add_argument("--seed", type=int, default=0, help="of weights, order, mixing and dropout (default: 0)")
+        parser.add_argument(
+            "--learning-rate", type=float, default=1e-4, metavar="LR", help="highest learning rate (default: 1e-4)"
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, help="seed of weights, order, mixing and dropout (default: 0)"
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
         from llana_eval.representation.classification_benchmark import classification_table, evaluate_classifier
@@ -64,6 +75,8 @@ class ClassifyCommand(Command):
         if arguments.classifier is not None:
             (test,) = self._splits(arguments, ["test"], errors)
             runs = [evaluate_classifier(arguments.classifier, test)]
+        elif arguments.zero_shot:
+            runs = [self._zero_shot(arguments, errors)]
         else:
             runs = self._train(arguments, *self._splits(arguments, ["train", "val", "test"], errors))
         table = classification_table(runs)
@@ -78,7 +91,24 @@ class ClassifyCommand(Command):
             save_table(table, arguments.table, details={"runs": [run.to_dict() for run in runs]})
         return errors.status
 
-    def _splits(self, arguments: argparse.Namespace, splits: list[str], errors: InputErrors) -> list[Families]:
+    def _zero_shot(self, arguments: argparse.Namespace, errors: InputErrors) -> ClassificationRun:
+        from llana_eval.representation.zero_shot import run_zero_shot
+
+        from ..loading import load_model
+
+        model, processor = load_model(model_path(arguments))
+        (test,) = self._splits(arguments, ["test"], errors, encoder=model.nerf_encoder)
+        with stage_progress() as progress:
+            return run_zero_shot(model, processor, test, progress=progress)
+
+    def _splits(
+        self,
+        arguments: argparse.Namespace,
+        splits: list[str],
+        errors: InputErrors,
+        *,
+        encoder: NerfEncoder | None = None,
+    ) -> list[Families]:
         given = [getattr(arguments, split) for split in splits]
         if all(given):
             return [read_families(names) for names in given]
@@ -87,7 +117,7 @@ class ClassifyCommand(Command):
             raise ValueError(
                 f"not all embeddings are given; name files with {options}, or a data set with --data and --encoder"
             )
-        return embed_families(arguments, splits, errors)
+        return embed_families(arguments, splits, errors, encoder=encoder)
 
     def _train(
         self, arguments: argparse.Namespace, train: Families, val: Families, test: Families

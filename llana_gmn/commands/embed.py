@@ -32,7 +32,7 @@ def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) 
 
 class EmbedCommand(Command):
     name = "embed"
-    help = "embed NeRFs with a GMN encoder; continues where a killed run stopped"
+    help = "embed NeRFs; continues where a killed run stopped, and embeds anew what has changed since"
     example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ class EmbedCommand(Command):
             "--batch-size", type=int, default=8, metavar="N", help="NeRFs of one architecture at a time"
         )
         parser.add_argument(
-            "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="of the heavy products"
+            "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="what heavy products run in"
         )
         parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
 

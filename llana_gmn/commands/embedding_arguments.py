@@ -11,6 +11,7 @@ from .base import InputErrors, process_state, stage_progress
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet
+    from gmn_encoder.encoders.base import NerfEncoder
 
 FILE_HELP = ".safetensors, .npz or directory of .h5 files as llana-gmn embed writes them, or FAMILY=FILE"
 
@@ -47,14 +48,17 @@ def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
 
 
 def embed_families(
-    arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors
+    arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors, *, encoder: NerfEncoder | None = None
 ) -> list[dict[str, EmbeddingSet]]:
-    """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`."""
+    """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`.
+
+    They are those of `encoder`, or of ``--encoder``.
+    """
     from gmn_encoder.embeddings.cache import EmbeddingCache
     from gmn_encoder.encoders.base import load_encoder
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
-    if arguments.encoder is None:
+    if arguments.encoder is None and encoder is None:
         raise ValueError("--data needs an encoder to embed its NeRFs with; name one with --encoder")
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
@@ -63,7 +67,7 @@ def embed_families(
     families = given or [name for name in FAMILY_NAMES if (data / name).is_dir()]
     if not families:
         raise ValueError(f"{data}: holds none of {', '.join(FAMILY_NAMES)}; name its directories with --families")
-    encoder = load_encoder(arguments.encoder).to(process_state().device)
+    encoder = encoder or load_encoder(arguments.encoder).to(process_state().device)
     cache = EmbeddingCache(arguments.keep, encoder, batch_size=arguments.batch_size)
     found: list[dict[str, EmbeddingSet]] = []
     with stage_progress() as progress:

@@ -21,7 +21,7 @@ class RetrieveCommand(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("embeddings", nargs="*", metavar="EMBEDDINGS", help=FILE_HELP)
         add_embedding_arguments(parser)
-        parser.add_argument("--split", default="test", help="of --data: train, val or test (default: test)")
+        parser.add_argument("--split", default="test", help="which list of --data: train, val or test (default: test)")
         parser.add_argument(
             "--ks", default="1,5,10", metavar="K,...", help="how many neighbours count (default: 1,5,10)"
         )
@@ -46,7 +46,9 @@ class RetrieveCommand(Command):
             "--neighbours", type=int, default=10, metavar="N", help="items a row of --gallery (default: 10)"
         )
         parser.add_argument("--size", type=int, default=112, help="pixels of a view in --gallery (default: 112)")
-        parser.add_argument("--seed", type=int, default=0, help="of the queries drawn for --gallery (default: 0)")
+        parser.add_argument(
+            "--seed", type=int, default=0, help="seed of the draw of queries for --gallery (default: 0)"
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
         from llana_eval.representation.retrieval_benchmark import retrieval_table, run_retrieval

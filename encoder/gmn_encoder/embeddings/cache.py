@@ -64,7 +64,9 @@ class EmbeddingCache:
         hashes = content_hashes(paths, progress=progress)
         directory = self.directory if architecture is None else self.directory / _digest(architecture.to_dict())
         known = _read_parts(directory, set(hashes))
-        missing = {digest: str(path) for path, digest in zip(paths, hashes, strict=True) if digest and digest not in known}
+        missing = {
+            digest: str(path) for path, digest in zip(paths, hashes, strict=True) if digest and digest not in known
+        }
         problems = [_unreadable(path) for path, digest in zip(paths, hashes, strict=True) if not digest]
         if missing:
             made = self._make(missing, directory, architecture, progress)
@@ -132,7 +134,9 @@ def _read_parts(directory: Path, wanted: Collection[str]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for part in sorted(directory.glob("*.safetensors")):
         members = read_embeddings(part)
-        found.update((key, row) for key, row in zip(members.hashes, members.values, strict=True) if key in wanted and key)
+        found.update(
+            (key, row) for key, row in zip(members.hashes, members.values, strict=True) if key in wanted and key
+        )
     return found
 
 

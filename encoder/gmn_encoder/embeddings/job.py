@@ -177,7 +177,10 @@ class EmbeddingJob:
         for i in places[~usable].tolist():
             errors[i] = f"{self.paths[i]}: its embedding has NaN or infinite values; expected weights of a NeRF"
         tensors = {"embeddings": embeddings[usable], "indices": places[usable]}
-        metadata = {"errors": json.dumps(dict(sorted(errors.items()))), "hashes": json.dumps([digest for digest, _ in loaded])}
+        metadata = {
+            "errors": json.dumps(dict(sorted(errors.items()))),
+            "hashes": json.dumps([digest for digest, _ in loaded]),
+        }
         write_safetensors(tensors, self._chunk_file(chunk), metadata=metadata)
 
     def finish(self) -> EmbeddingSet:

@@ -66,8 +66,8 @@ def nearest_captions(queries: Sequence[NamedObject], training: Sequence[NamedObj
     known = [each for each in training if each.caption]
     if not known:
         raise ValueError("no training object has a caption; expected brief descriptions to copy from")
-    looked_for, gallery = (torch.stack([each.embedding for each in side]) for side in (queries, known))
-    return [known[i].caption for i in nearest(looked_for, gallery, 1)[1][:, 0].tolist()]
+    asked, gallery = (torch.stack([each.embedding for each in side]) for side in (queries, known))
+    return [known[i].caption for i in nearest(asked, gallery, 1)[1][:, 0].tolist()]
 
 
 def naming_accuracy(

@@ -38,7 +38,7 @@ class Ranks:
         ahead: int64 ``(Q,)``, gallery items with a higher cosine than the best item of the query's object.
         tied: int64 ``(Q,)``, items of that cosine, the match included; 0 where the gallery has no item of the object.
         matches: int64 ``(Q,)``, items among the tied that show the object.
-        gallery_size: G.
+        gallery_size: the number of gallery items, G.
     """
 
     ahead: Tensor
@@ -92,12 +92,13 @@ def recall_at_k(
     (ALL/ALL), a query does not find itself.
 
     Args:
-        queries: ``(Q, D)`` tensor or array of any floating dtype.
-        gallery: ``(G, D)``.
-        query_ids: Q of them, ``(class_id, nerf_id)`` or strings.
-        gallery_ids: G of them.
-        ks: how many neighbours count.
-        denominator: "queries", or "gallery" as in the released script; the same wherever both sets are of one size.
+        queries: tensor or array ``(Q, D)`` of any floating dtype.
+        gallery: tensor or array ``(G, D)``.
+        query_ids: the object of each query, ``(class_id, nerf_id)`` or a string.
+        gallery_ids: the object of each gallery item.
+        ks: the numbers of neighbours that count.
+        denominator: what hits are divided by: "queries", or "gallery" as in the released script; the same wherever both sets
+            are of one size.
         chunk_size: the rows and columns of a block, which decide over memory alone.
         progress: receives how many queries were searched for.
 

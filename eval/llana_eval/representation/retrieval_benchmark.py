@@ -24,9 +24,11 @@ class RetrievalResult:
     """Recall of one pair of query and gallery families.
 
     Attributes:
-        queries, gallery: families, or `UNION` for both.
-        num_queries, gallery_size: how many embeddings each holds.
-        unmatched: queries whose object the gallery does not hold; they are misses.
+        queries: the family of the queries, or `UNION`.
+        gallery: the family that is searched, or `UNION`.
+        num_queries: how many queries there are.
+        gallery_size: how many embeddings are searched.
+        unmatched: how many queries' objects the gallery does not hold; they are misses.
         recall: k -> fraction.
     """
 

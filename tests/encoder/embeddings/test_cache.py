@@ -87,5 +87,8 @@ def test_what_cannot_be_embedded_is_named(family, tmp_path, small_encoder):
         cache.embed_family(family)
     found = cache.embed([family / "02691156" / f"n{i}" for i in range(3)])
     assert len(found) == 0
-    assert all(f"n{i}: " in message.replace("/nerf_weights.pth", "") for i, message in zip((2, 1, 0), found.problems, strict=True))
+    assert all(
+        f"n{i}: " in message.replace("/nerf_weights.pth", "")
+        for i, message in zip((2, 1, 0), found.problems, strict=True)
+    )
     assert found.values.shape == (0, small_encoder.embedding_dim)

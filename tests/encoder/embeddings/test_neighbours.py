@@ -17,9 +17,10 @@ def test_nearest_in_order_and_without_itself():
 
 
 def test_rounding_does_not_order_equal_ones():
-    # float32 rounding alone puts the second of these parallel rows before the first for some queries.
-    row = torch.tensor([0.1, 0.2, 0.3])
-    assert nearest(row[None], torch.stack([row * 3, row * 7, row * 11]), 3)[1].tolist() == [[0, 1, 2]]
+    # Parallel rows: the rounding of plain float64 products puts them in another order, such as 1, 2, 0, 3.
+    row = torch.randn(16, generator=torch.Generator().manual_seed(0)).double()
+    gallery = torch.stack([row * 3, row * 7, row * 11, row * 13])
+    assert nearest(row[None], gallery, 4)[1].tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize(

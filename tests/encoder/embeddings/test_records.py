@@ -46,5 +46,7 @@ def test_lookup_by_object_and_family():
 
 
 def test_rows_and_ids_in_other_numbers():
-    with pytest.raises(ValueError, match=r"shape \[2, 2\] and dtype torch.float32 for 1 NeRFs; expected an embedding each"):
+    with pytest.raises(
+        ValueError, match=r"shape \[2, 2\] and dtype torch.float32 for 1 NeRFs; expected an embedding each"
+    ):
         EmbeddingSet(torch.eye(2), (("c", "a"),), ("MLP",))
