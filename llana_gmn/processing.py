@@ -40,7 +40,7 @@ class LlanaGmnProcessor(ProcessorMixin):
     """Tokenizer and NeRF reading.
 
     Args:
-        tokenizer: of the backbone, with the three NeRF tokens in its vocabulary (`add_nerf_tokens`).
+        tokenizer: the backbone's tokenizer, with the three NeRF tokens in its vocabulary (`add_nerf_tokens`).
         chat_template: a template, or several by name; None for LLaNA's Vicuna v1.1 prompt as ``"default"`` and the template
             that the tokenizer brought along, if any, as ``"backbone"``.
         tokens_per_nerf: T, as in the model's configuration.
@@ -137,7 +137,7 @@ class LlanaGmnProcessor(ProcessorMixin):
                 ``{"type": "nerf", "path" | "nerf" | "embedding": ...}``.
             chat_template: a template or the name of one (``"backbone"``); None for the processor's default.
             return_assistant_tokens_mask: add ``assistant_masks`` ``(B, L)``, 1 on what the assistant says and its end token.
-            processor_kwargs: for `__call__`; other keywords go to the template.
+            processor_kwargs: keywords of `__call__`; others go to the template.
 
         Returns:
             text, or token ids, or with `return_dict` a `BatchFeature`.

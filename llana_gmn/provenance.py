@@ -30,7 +30,7 @@ def model_fingerprint(path: StrPath) -> str:
     its base is part; of a name on the hub it is the revision that is in the cache, or now fetched.
 
     Args:
-        path: what `load_model` takes.
+        path: a model as `load_model` takes it.
     """
     directory = Path(path)
     if not directory.is_dir():

@@ -33,7 +33,7 @@ class RecordFile:
         rank, world_size: number of this process, and of all.
 
     Attributes:
-        settings: as they were given.
+        settings: the settings as JSON values.
         done: names whose record was there when this process started.
         changed: names whose record was there, but of something else; they are done again.
 

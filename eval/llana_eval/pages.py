@@ -41,7 +41,7 @@ def write_page(
     Args:
         path: the HTML file.
         title: the page's title.
-        tables, pictures: what it shows, in this order.
+        tables, pictures: content of the page, in this order.
         more: HTML that follows them, such as `answers_html` makes.
     """
     body = "\n".join([*(table.html() for table in tables), *map(_figure, pictures), *([more] if more else [])])

@@ -36,7 +36,7 @@ class Command(ABC):
     """A sub-command.
 
     Attributes:
-        name: as typed.
+        name: the command as it is typed.
         help: one line, starting in lower case.
         example: a line to copy and run, shown at the end of ``--help``.
     """
@@ -72,6 +72,14 @@ class InputErrors:
     @property
     def status(self) -> int:
         return 1 if self.messages else 0
+
+
+def add_nerf_arguments(parser: argparse.ArgumentParser, *, nargs: str = "+") -> None:
+    """``NERF ...`` and ``--architecture``, of commands that read NeRF files of any sizes."""
+    parser.add_argument("nerfs", nargs=nargs, metavar="NERF", help="NeRF file or directory; directories are searched")
+    parser.add_argument(
+        "--architecture", metavar="NAME", help="name of the paper's Table 14, where sizes are ambiguous"
+    )
 
 
 def progress_bar(*, disable: bool = False) -> Progress:

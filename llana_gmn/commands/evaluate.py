@@ -44,7 +44,9 @@ class Evaluate(Command):
             "--embeddings", metavar="DIR", help="embeddings in place of NeRFs, .npy or .h5 (default: vecs/)"
         )
         parser.add_argument(
-            "--out", metavar="DIR", help="of all results (default: evaluation_results/<end of the model's path>)"
+            "--out",
+            metavar="DIR",
+            help="directory of all results (default: evaluation_results/<end of the model's path>)",
         )
         parser.add_argument("--limit", type=int, metavar="N", help="only the first N conversations")
         parser.add_argument(

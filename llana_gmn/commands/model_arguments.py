@@ -32,8 +32,10 @@ def add_answer_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int
     limit = "the task's" if max_new_tokens is None else max_new_tokens
     parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens, help=f"default: {limit}")
     parser.add_argument("--temperature", type=float, default=0.0, help="above 0 answers are sampled; default: greedy")
-    parser.add_argument("--top-p", type=float, default=1.0, help="of sampling")
-    parser.add_argument("--beams", type=int, default=1, help="beam search")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="share of the probability that is sampled from (default: 1)"
+    )
+    parser.add_argument("--beams", type=int, default=1, help="beams of the search (default: 1)")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     parser.add_argument("--bits", type=int, choices=(4, 8), help="quantise the backbone (needs bitsandbytes and a GPU)")
 

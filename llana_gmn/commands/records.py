@@ -21,7 +21,7 @@ def add_record_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int
     """`add_answer_arguments`, and those of `open_records`."""
     add_answer_arguments(parser, max_new_tokens=max_new_tokens)
     parser.add_argument("--batch-size", type=int, default=16, help="prompts at a time (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of sampling (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where answers are there already")
 
 
@@ -58,7 +58,7 @@ def open_records(
 
     Args:
         path: the file.
-        asked, settings: called by the main process, for all: what `RecordFile` takes.
+        asked, settings: functions of the arguments of `RecordFile`, called by the main process for all.
         overwrite: whether to remove what is there.
         state: this process among the others.
         name_field: the field of a record that holds its name.

@@ -68,9 +68,9 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--simcse-model", metavar="DIR", help="in place of sup-simcse-roberta-large: a directory or a hub name"
     )
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: 1000)")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--bootstrap-seed", type=int, default=0, metavar="SEED")
+    parser.add_argument("--resamples", type=int, default=1000, help="resamples of the bootstrap (default: 1000)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="coverage of the intervals (default: 0.95)")
+    parser.add_argument("--bootstrap-seed", type=int, default=0, metavar="SEED", help="(default: 0)")
 
 
 def bootstrap_settings(arguments: argparse.Namespace) -> BootstrapSettings:

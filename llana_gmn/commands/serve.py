@@ -34,7 +34,7 @@ class Serve(Command):
             "--max-upload", type=float, default=64.0, metavar="MIB", help="largest file taken, MiB (default: 64)"
         )
         parser.add_argument(
-            "--quality", default="nano", help="of NeRFs fitted to meshes: nano, quick, standard (default: nano)"
+            "--quality", default="nano", help="preset of fits to meshes: nano, quick, standard (default: nano)"
         )
         add_answer_arguments(parser, max_new_tokens=128)
 

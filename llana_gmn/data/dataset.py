@@ -46,10 +46,10 @@ class Dialogue:
     """What is said about one object or several.
 
     Attributes:
-        object_ids: in the order in which the first question shows them; none for plain text.
+        object_ids: the objects, in the order in which the first question shows them; none for plain text.
         turns: (question, answer) pairs, without placeholders.
         kind: the `conversation_type`.
-        path, index: where it stands, for messages about it.
+        path, index: file and place of the dialogue, for messages about it.
     """
 
     object_ids: tuple[str, ...]
@@ -78,9 +78,9 @@ class ConversationDataset(torch.utils.data.Dataset):
     """Samples of a set of dialogues.
 
     Args:
-        dialogues: what is said.
+        dialogues: the dialogues to learn from.
         table: embeddings of the objects.
-        processor: writes prompts; its embedding size must be the table's.
+        processor: the model's processor, which writes prompts; its embedding size must be the table's.
         variants: the families of the record to use, in this order; None for all that an object has.
         max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
             placeholder: such a dialogue is left out.

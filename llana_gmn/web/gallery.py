@@ -36,8 +36,8 @@ class Exhibit:
     """A NeRF that can be looked at and talked about.
 
     Attributes:
-        key: what it is called in URLs and pictures; says nothing about the file system.
-        name: for people, such as ``chair-000000003``.
+        key: its name in URLs and pictures, which says nothing about the file system.
+        name: its name for people, such as ``chair-000000003``.
         class_name: such as ``chair``; empty where nothing tells.
         nerf: its record.
         embedding: ``(D,)``, float32, of the model's encoder.
@@ -72,7 +72,7 @@ class Gallery:
 
     Args:
         model: the model whose encoder embeds.
-        folder: where pictures are written.
+        folder: directory that pictures are written to.
     """
 
     def __init__(self, model: LlanaGmnForConditionalGeneration, folder: Path) -> None:

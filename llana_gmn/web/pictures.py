@@ -22,7 +22,7 @@ class Pictures:
     """Pictures of NeRFs by key, made when they are first asked for.
 
     Args:
-        folder: where they are written.
+        folder: directory that they are written to.
     """
 
     def __init__(self, folder: Path) -> None:

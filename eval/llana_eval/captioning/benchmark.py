@@ -25,7 +25,7 @@ class BenchmarkItem:
     """A conversation to hold.
 
     Attributes:
-        name: of its answers in the file of a run: the conversation's place in its file.
+        name: name of its answers in the file of a run: the conversation's place in its file.
         conversation: questions and references.
         nerf: file or directory of its NeRF or embedding.
         questions: what is asked, in order.
@@ -42,10 +42,10 @@ class Benchmark:
     """What a task asks of a data set.
 
     Attributes:
-        task: of `TASKS`.
-        protocol: of `PROTOCOLS`.
+        task: the task that asks.
+        protocol: one of `PROTOCOLS`.
         texts: the file of the conversations.
-        test: what the NeRFs are, for tables.
+        test: name of what the NeRFs are, for tables.
         items: the conversations whose NeRF was found.
         problems: one sentence for each that is left out: malformed entries, objects without a NeRF.
     """
@@ -71,7 +71,7 @@ def load_benchmark(
     """Read a data set's conversations of a task and find their NeRFs (see `nerf_sources`).
 
     Args:
-        limit: only the first so many conversations.
+        limit: most conversations to ask, the first ones; None for all.
 
     Raises:
         FileNotFoundError, ValueError: texts or NeRFs are not there; nothing is left to ask.
@@ -150,7 +150,7 @@ def result_records(benchmark: Benchmark, answers: Mapping[str, Sequence[str]]) -
     """The records of a published result file, one a turn, in the order of the conversations.
 
     Args:
-        benchmark: what was asked.
+        benchmark: the conversations and their references.
         answers: name of an item -> what was answered; items that are not there have no records.
     """
     return [

@@ -21,7 +21,7 @@ class NerfSources:
     """Paths by object.
 
     Attributes:
-        test: what they are, for tables: a family, or the name of a folder of embeddings.
+        test: name of what they are, for tables: a family, or the name of a folder of embeddings.
         paths: object id -> files or directories, several where an id is not unique.
     """
 
@@ -49,7 +49,7 @@ def nerf_sources(
     Args:
         data: holds ``<family>/<class_id>/<nerf_id>`` as `llana-gmn fit` writes it, or ``nerf/shapenet/<family>/...`` as released,
             or ``<split>/vecs`` with embeddings.
-        split: of the embeddings.
+        split: split whose embeddings are meant.
         family: a folder of NeRFs, such as ``hash`` or ``hash_unseen/HASH-11T``; None: the embeddings if there are any, else the
             only family.
         embeddings: a folder of ``.npy`` or ``.h5`` files in place of ``<split>/vecs``.

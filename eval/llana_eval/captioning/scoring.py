@@ -48,10 +48,10 @@ class ScoreSettings:
     """How to score.
 
     Attributes:
-        metrics: of `METRICS`, in this order; empty for all.
-        protocol: of `PROTOCOLS`.
+        metrics: names of `METRICS`, in this order; empty for all.
+        protocol: one of `PROTOCOLS`.
         sbert_model, simcse_model: directories, or names on the hub.
-        bootstrap: of the confidence intervals.
+        bootstrap: how the confidence intervals are estimated.
     """
 
     metrics: tuple[str, ...] = METRICS
@@ -86,7 +86,7 @@ def score_captions(
         metrics: names of `METRICS`; None for all.
         protocol: ``"full"``, or ``"llana"`` for the published evaluator's numbers.
         sbert_model, simcse_model: a directory, a name on the hub, or an embedder; None for the published models.
-        bootstrap: of the confidence intervals.
+        bootstrap: how the confidence intervals are estimated.
         progress: receives the name of a metric and how many of its texts are done.
 
     Returns:

@@ -37,7 +37,7 @@ def captioning_tables(
         numbers: numbers of the paper's tables.
         method, test: name of the model, and what it was tested on.
         scores: name of a metric -> 0..100; columns without one are left open.
-        note: what is added to every title (the protocol).
+        note: text added to every title (the protocol).
     """
     note = f"; {note}" if note else ""
     known: dict[str, Cell] = dict(zip(_WHO, (method, test), strict=True))

@@ -59,8 +59,8 @@ def ask_about(
     Args:
         model, processor: see `load_model`.
         embeddings: ``(n, D)``.
-        questions: what is asked about each.
-        stage: what `progress` receives, with the number of answers.
+        questions: the questions about each NeRF.
+        stage: name of the work for `progress`, which receives the number of answers.
     """
     asked = [(embedding, question) for embedding in embeddings for question in questions]
     shown, texts = zip(*asked, strict=True)

@@ -55,7 +55,7 @@ def run_on_object(
     Args:
         model, processor: see `load_model`.
         path: a mesh file or a posed image folder.
-        nerfs: those among which neighbours are looked for, see `run_demo`; their embeddings stay in `out`.
+        nerfs: directory of the NeRFs among which neighbours are looked for, see `run_demo`; embeddings stay in `out`.
         out: directory to write to.
         background: ``(3,)`` in 0..1 behind the object, for images without opacity.
         progress: receives what is being done, and how much of it.
