@@ -12,9 +12,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import conversation_messages, flatten_conversation
+from .chat_template import PLACEHOLDERS, conversation_messages, flatten_conversation
 from .modeling import LlanaGmnForConditionalGeneration
-from .processing import PLACEHOLDERS, LlanaGmnProcessor, NerfLike
+from .processing import LlanaGmnProcessor, NerfLike
 
 
 class ChatSession:

@@ -9,6 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+PLACEHOLDERS = ("<nerf>", "<point>")
+"""What a user writes for a NeRF: ours, and LLaNA's."""
+
 SYSTEM_PROMPT = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."

@@ -24,11 +24,8 @@ from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import VICUNA_TEMPLATE, flatten_conversation, is_batch
+from .chat_template import PLACEHOLDERS, VICUNA_TEMPLATE, flatten_conversation, is_batch
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
-
-PLACEHOLDERS = ("<nerf>", "<point>")
-"""What a user writes for a NeRF: ours, and LLaNA's."""
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
 """LLaNA's tokens, in the order in which they are added to a vocabulary (FORMATS.md 7.3)."""

@@ -26,8 +26,8 @@ _WORKERS = 4
 def model_fingerprint(path: StrPath) -> str:
     """SHA-256 over the configuration, tokenizer, prompt templates and weights, the encoder's among them, of a model.
 
-    Whole files are read, about a second a GiB: a projector trained alone changes less than a hundredth of them. Of an adapter
-    its base is part; of a name on the hub it is the revision that is in the cache, or now fetched.
+    Whole files are read, side by side, one to three seconds a GiB: a projector trained alone changes less than a hundredth of
+    them. Of an adapter its base is part; of a name on the hub it is the revision that is in the cache, or now fetched.
 
     Args:
         path: a model as `load_model` takes it.

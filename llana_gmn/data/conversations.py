@@ -17,6 +17,8 @@ from typing import Any
 
 from gmn_encoder.files import StrPath
 
+from ..chat_template import PLACEHOLDERS
+
 CONVERSATION_TYPES = ("brief_description", "detailed_description", "single_round", "multi_round")
 """What stands in ``conversation_type``: the first in the brief file, the others in the complex one."""
 
@@ -25,7 +27,6 @@ COMPLEX_NAME = "conversations_complex.json"
 HST_NAME = "hst_dataset_filtered.json"
 HST = "hst"
 
-_PLACEHOLDERS = ("<point>", "<nerf>")
 _SHOWN = 5
 
 logger = logging.getLogger(__name__)
@@ -232,7 +233,7 @@ def _turns(messages: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
     for place, value in enumerate(values):
         if not value.strip():
             raise _Malformed("an empty message", f"message {place} is empty; expected text")
-        if any(placeholder in value for placeholder in _PLACEHOLDERS):
+        if any(placeholder in value for placeholder in PLACEHOLDERS):
             raise _Malformed(
                 "a misplaced placeholder",
                 f"message {place} has a placeholder in it; expected one, at the start of the first question",
@@ -241,7 +242,7 @@ def _turns(messages: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
 
 
 def _without_placeholder(text: str) -> tuple[str, bool]:
-    for placeholder in _PLACEHOLDERS:
+    for placeholder in PLACEHOLDERS:
         if text.lstrip().startswith(placeholder):
             return text.lstrip().removeprefix(placeholder).removeprefix("\n"), True
     return text, False

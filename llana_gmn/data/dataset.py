@@ -25,8 +25,8 @@ import torch
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.progress import Progress, no_progress
 
-from ..chat_template import conversation_messages
-from ..processing import PLACEHOLDERS, LlanaGmnProcessor
+from ..chat_template import PLACEHOLDERS, conversation_messages
+from ..processing import LlanaGmnProcessor
 from .conversations import Conversation, Problem
 
 IGNORED = -100
