@@ -82,7 +82,7 @@ def staged_step(model: TrainedModel, optimizer: Any, batch: Any, clock: Clock) -
     leaf = embeddings.detach().requires_grad_()
 
     def losses() -> torch.Tensor:
-        total = model.render(leaf, batch.lights).total
+        total = model.render(leaf, batch.rendering).total
         return total if model.siglip is None else total + 0.02 * model.siglip(leaf[0::2], leaf[1::2])
 
     total = clock.time("decoder forward", losses)
@@ -112,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             cold.time("make", lambda step=step: batches.make(0, step))
             batch = clock.time("data", lambda step=step: batches.make(0, step))
             clock.seconds.setdefault("teacher", []).append(cold.seconds["make"][0] - clock.seconds["data"][-1])
-            points.append(len(batch.lights.samples) + len(batch.lights.points))
+            points.append(len(batch.rendering.samples) + len(batch.lights.points))
             staged_step(model, optimizer, batch, clock)
             if device.type == "cuda" and step == 0:
                 torch.cuda.reset_peak_memory_stats()
