@@ -9,6 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+PLACEHOLDERS = ("<nerf>", "<point>")
+"""What a user writes for a NeRF: ours, and LLaNA's."""
+
 SYSTEM_PROMPT = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -45,6 +48,30 @@ PLAIN_TEMPLATE = _template("")
 """The same without a system message: for small models trained from nothing, which it would only cost time."""
 
 _NERF_KEYS = ("nerf", "path", "embedding")
+
+
+def conversation_messages(
+    nerfs: Sequence[Any], questions: Sequence[str], answers: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The messages of a conversation about NeRFs, as `LlanaGmnProcessor.apply_chat_template` takes them.
+
+    Args:
+        nerfs: records, paths or embeddings ``(D,)``, shown before the first question; none for plain text.
+        questions: the user's turns.
+        answers: the assistant's turns, one for each question, or one less where the last is still to be answered.
+
+    Raises `ValueError` for any other number of answers.
+    """
+    if len(questions) - len(answers) not in (0, 1):
+        raise ValueError(
+            f"{len(answers)} answers came with {len(questions)} questions; expected one each, or none to the last"
+        )
+    messages: list[dict[str, Any]] = []
+    for turn, question in enumerate(questions):
+        shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 else []
+        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        messages += [{"role": "assistant", "content": answer} for answer in answers[turn : turn + 1]]
+    return messages
 
 
 def flatten_conversation(conversation: Sequence[Mapping[str, Any]], nerf_token: str) -> tuple[list[dict], list[Any]]:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Command, InputErrors, add_model_argument, model_path, stage_progress
+from .base import Command, InputErrors, stage_progress
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families
+from .model_arguments import add_model_argument, model_path
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet

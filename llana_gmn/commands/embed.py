@@ -10,7 +10,7 @@ from pathlib import Path
 from gmn_encoder import find_nerfs
 from gmn_encoder.files import StrPath
 
-from .base import Command, InputErrors, process_state, stage_progress
+from .base import Command, InputErrors, add_nerf_arguments, process_state, stage_progress
 
 
 def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) -> list[Path]:
@@ -36,7 +36,7 @@ class EmbedCommand(Command):
     example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("nerfs", nargs="*", metavar="NERF", help="NeRF file or directory; directories are searched")
+        add_nerf_arguments(parser, nargs="*")
         parser.add_argument(
             "--encoder", required=True, metavar="ENC", help="encoder directory, hub name or released .pt file"
         )
@@ -48,9 +48,6 @@ class EmbedCommand(Command):
         )
         parser.add_argument(
             "--root", metavar="DIR", help="what the lines of --split are relative to (default: its directory)"
-        )
-        parser.add_argument(
-            "--architecture", metavar="NAME", help="name of the paper's Table 14, where sizes are ambiguous"
         )
         parser.add_argument(
             "--batch-size", type=int, default=8, metavar="N", help="NeRFs of one architecture at a time"

@@ -9,19 +9,19 @@ from typing import Any
 from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
-from .base import Command, InputErrors
+from .base import Command, InputErrors, add_nerf_arguments
 
 
 def describe(nerf: Nerf) -> dict[str, Any]:
-    """Family, architecture, sizes and value ranges of a NeRF, as JSON-ready values."""
-    graph = build_parameter_graph(nerf.architecture)
+    """Family, architecture, sizes and value ranges of a NeRF, as JSON-ready values; the graph is None where a family has none."""
+    graph = build_parameter_graph(nerf.architecture) if nerf.architecture.has_graph else None
     return {
         "file": str(nerf.source),
         "family": nerf.family,
         "architecture": nerf.architecture.name,
         "sizes": {key: value for key, value in nerf.architecture.to_dict().items() if key != "family"},
         "parameters": nerf.num_parameters,
-        "graph": {"nodes": graph.num_nodes, "edges": graph.num_edges},
+        "graph": {"nodes": graph.num_nodes, "edges": graph.num_edges} if graph else None,
         "tensors": {
             key: {
                 "shape": list(tensor.shape),
@@ -43,7 +43,7 @@ def format_description(values: dict[str, Any]) -> str:
         f"  family        {values['family']}",
         f"  architecture  {values['architecture']} ({sizes})",
         f"  parameters    {values['parameters']:,}",
-        f"  graph         {graph['nodes']:,} nodes, {graph['edges']:,} edges",
+        f"  graph         {graph['nodes']:,} nodes, {graph['edges']:,} edges" if graph else "  graph         none",
     ]
     lines += [
         f"  {key}  shape {tuple(t['shape'])}, values {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, std {t['std']:.4g}"
@@ -58,10 +58,7 @@ class InspectCommand(Command):
     example = "llana-gmn inspect nerfs/ --json"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("nerfs", nargs="+", metavar="NERF", help="NeRF file or directory; directories are searched")
-        parser.add_argument(
-            "--architecture", metavar="NAME", help="name of the paper's Table 14, where sizes are ambiguous"
-        )
+        add_nerf_arguments(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON list")
 
     def run(self, arguments: argparse.Namespace) -> int:

@@ -17,6 +17,8 @@ from typing import Any
 
 from gmn_encoder.files import StrPath
 
+from ..chat_template import PLACEHOLDERS
+
 CONVERSATION_TYPES = ("brief_description", "detailed_description", "single_round", "multi_round")
 """What stands in ``conversation_type``: the first in the brief file, the others in the complex one."""
 
@@ -25,7 +27,6 @@ COMPLEX_NAME = "conversations_complex.json"
 HST_NAME = "hst_dataset_filtered.json"
 HST = "hst"
 
-_PLACEHOLDERS = ("<point>", "<nerf>")
 _SHOWN = 5
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Conversation:
     """Questions and answers about one object.
 
     Attributes:
-        object_id: of the object.
+        object_id: the object's name.
         conversation_type: one of `CONVERSATION_TYPES`, or `HST`.
         turns: ``(question, answer)`` each, as they stand in the file but for the placeholder.
         has_placeholder: whether the first question began with one, which was taken off together with its newline.
@@ -55,7 +56,7 @@ class Problem:
     """An entry that was left out, and why.
 
     Attributes:
-        path, index: where it stands; `index` counts entries from 0.
+        path, index: file and place of the entry, counted from 0.
         kind: a few words, the same for all such entries: what `Conversations.counts` counts.
         message: the whole sentence.
     """
@@ -74,7 +75,7 @@ class Conversations(list[Conversation]):
 
     Attributes:
         path: the file.
-        problems: of the entries that were left out.
+        problems: what is wrong with each entry that was left out.
     """
 
     def __init__(self, path: str, conversations: Iterable[Conversation] = (), problems: Iterable[Problem] = ()) -> None:
@@ -108,7 +109,7 @@ def read_conversations(
     Args:
         path: the JSON file.
         types: allowed types; None for `CONVERSATION_TYPES` and `default_type`.
-        default_type: of entries that do not name theirs (`HST`); None: they must.
+        default_type: type of entries that do not name theirs (`HST`); None: they must.
         strict: raise where any entry is malformed.
 
     Returns:
@@ -232,7 +233,7 @@ def _turns(messages: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
     for place, value in enumerate(values):
         if not value.strip():
             raise _Malformed("an empty message", f"message {place} is empty; expected text")
-        if any(placeholder in value for placeholder in _PLACEHOLDERS):
+        if any(placeholder in value for placeholder in PLACEHOLDERS):
             raise _Malformed(
                 "a misplaced placeholder",
                 f"message {place} has a placeholder in it; expected one, at the start of the first question",
@@ -241,7 +242,7 @@ def _turns(messages: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
 
 
 def _without_placeholder(text: str) -> tuple[str, bool]:
-    for placeholder in _PLACEHOLDERS:
+    for placeholder in PLACEHOLDERS:
         if text.lstrip().startswith(placeholder):
             return text.lstrip().removeprefix(placeholder).removeprefix("\n"), True
     return text, False

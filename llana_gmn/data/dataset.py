@@ -25,7 +25,8 @@ import torch
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.progress import Progress, no_progress
 
-from ..processing import PLACEHOLDERS, LlanaGmnProcessor
+from ..chat_template import PLACEHOLDERS, conversation_messages
+from ..processing import LlanaGmnProcessor
 from .conversations import Conversation, Problem
 
 IGNORED = -100
@@ -45,10 +46,10 @@ class Dialogue:
     """What is said about one object or several.
 
     Attributes:
-        object_ids: in the order in which the first question shows them; none for plain text.
+        object_ids: the objects, in the order in which the first question shows them; none for plain text.
         turns: (question, answer) pairs, without placeholders.
         kind: the `conversation_type`.
-        path, index: where it stands, for messages about it.
+        path, index: file and place of the dialogue, for messages about it.
     """
 
     object_ids: tuple[str, ...]
@@ -69,26 +70,22 @@ class Dialogue:
 
     def messages(self, embeddings: Sequence[Any]) -> list[dict[str, Any]]:
         """As `LlanaGmnProcessor.apply_chat_template` takes it, the objects before the first question."""
-        messages: list[dict[str, Any]] = []
-        for number, (question, answer) in enumerate(self.turns):
-            shown = [] if number else [{"type": "nerf", "embedding": embedding} for embedding in embeddings]
-            messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
-            messages.append({"role": "assistant", "content": answer})
-        return messages
+        questions, answers = zip(*self.turns, strict=True) if self.turns else ((), ())
+        return conversation_messages(embeddings, questions, answers)
 
 
 class ConversationDataset(torch.utils.data.Dataset):
     """Samples of a set of dialogues.
 
     Args:
-        dialogues: what is said.
+        dialogues: the dialogues to learn from.
         table: embeddings of the objects.
-        processor: writes prompts; its embedding size must be the table's.
+        processor: the model's processor, which writes prompts; its embedding size must be the table's.
         variants: the families of the record to use, in this order; None for all that an object has.
-        max_length: of a sample in tokens. A longer one loses its end, but never an answer's only token or a placeholder: such
-            a dialogue is left out.
-        limit: keep so many samples, spread over all; 0 for all.
-        progress: receives how far tokenization is.
+        max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
+            placeholder: such a dialogue is left out.
+        limit: most samples to keep, spread over all; 0 for all.
+        progress: receives how many dialogues are tokenized.
 
     Attributes:
         problems: dialogues that are left out or were cut, each with its reason.

@@ -19,6 +19,7 @@ from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.files import find_nerfs, load_nerf, released_ids
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
+from gmn_encoder.progress import Progress, no_progress
 
 from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
@@ -33,8 +34,8 @@ class Exhibit:
     """A NeRF that can be looked at and talked about.
 
     Attributes:
-        key: what it is called in URLs and pictures; says nothing about the file system.
-        name: for people, such as ``chair-000000003``.
+        key: its name in URLs and pictures, which says nothing about the file system.
+        name: its name for people, such as ``chair-000000003``.
         class_name: such as ``chair``; empty where nothing tells.
         nerf: its record.
         embedding: ``(D,)``, float32, of the model's encoder.
@@ -68,8 +69,8 @@ class Gallery:
     """Exhibits, their pictures, and which of them are alike.
 
     Args:
-        model: whose encoder embeds.
-        folder: for pictures.
+        model: the model whose encoder embeds.
+        folder: directory that pictures are written to.
     """
 
     def __init__(self, model: LlanaGmnForConditionalGeneration, folder: Path) -> None:
@@ -83,7 +84,7 @@ class Gallery:
         *,
         limit: int = DEFAULT_LIMIT,
         on_error: Callable[[Exception], None] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         """Add the NeRFs under a directory, at most `limit`, evenly over classes, the families of an object together.
 
@@ -105,8 +106,7 @@ class Gallery:
                 if on_error is None:
                     raise
                 on_error(error)
-            if progress is not None:
-                progress(number, len(chosen))
+            progress("preparing the gallery", number, len(chosen))
         if not self.exhibits:
             raise ValueError(f"{nerfs}: none of its {len(chosen)} NeRFs can be read")
 

@@ -39,7 +39,7 @@ class ServiceOptions:
     Attributes:
         max_upload: bytes.
         fit_quality: preset for meshes.
-        generation: for `generate`.
+        generation: options of `generate`.
     """
 
     max_upload: int = 64 << 20
@@ -204,9 +204,9 @@ class Session:
         """Read a visitor's file, fit it first if it is a mesh, and choose it.
 
         Args:
-            path: where the file arrived; it is gone afterwards.
-            family: of NeRFs that are fitted to meshes.
-            progress: of the fit.
+            path: the file where it arrived; it is gone afterwards.
+            family: family of the NeRF that a mesh is fitted by.
+            progress: receives how far the fit is.
 
         Raises:
             ValueError, OSError: what is wrong with it; nothing of it is kept.

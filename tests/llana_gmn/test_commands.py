@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from gmn_encoder import Nerf, load_nerf, save_nerf
+from gmn_encoder.nerfs.architectures import NerfArchitecture
+from gmn_encoder.nerfs.families import MlpArchitecture
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
 from tests.conftest import GOLDEN, GOLDEN_NERF
 
@@ -69,6 +71,13 @@ def test_inspect_json_goes_on_after_a_broken_file(capsys, tmp_path, nerf_file):
     assert len(err.strip().splitlines()) == 2
     assert "broken.pth" in err
     assert "absent" in err
+
+
+def test_inspect_a_family_without_a_graph(capsys, nerf_file, monkeypatch):
+    monkeypatch.setattr(MlpArchitecture, "add_blocks", NerfArchitecture.add_blocks)
+    status, out, err = run(capsys, "inspect", nerf_file)
+    assert (status, err) == (0, "") and "graph         none" in out
+    assert json.loads(run(capsys, "inspect", nerf_file, "--json")[1])[0]["graph"] is None
 
 
 def test_embed(capsys, tmp_path, nerf_file):

@@ -12,7 +12,6 @@ Shapes: n rows, D embedding.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Collection, Sequence
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import SPLITS, ObjectId
-from ..files import StrPath, read_tensors, write_bytes, write_safetensors
+from ..files import StrPath, file_digest, read_tensors, write_bytes, write_safetensors
 from ..nerfs.architectures import FAMILY_NAMES
 from ..nerfs.files import weights_file
 from ..progress import Progress, no_progress
@@ -100,14 +99,7 @@ def content_hash(path: StrPath) -> str:
 
     Raises `FileNotFoundError` where there is no file, `OSError` where it cannot be read.
     """
-    file = weights_file(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file")
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise OSError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return file_digest(weights_file(path))
 
 
 def content_hashes(paths: Sequence[StrPath], *, progress: Progress = no_progress) -> list[str]:

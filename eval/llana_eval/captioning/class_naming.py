@@ -29,10 +29,10 @@ class NamedObject:
     """An object to be named.
 
     Attributes:
-        object_id, variant: which it is, and in which architecture family.
+        object_id, variant: the object's name, and the architecture family of its NeRF.
         class_name: its class.
         embedding: ``(D,)``.
-        caption: of a training object, to be copied; "" otherwise.
+        caption: a training object's caption, to be copied; "" otherwise.
     """
 
     object_id: str

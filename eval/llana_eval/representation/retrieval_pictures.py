@@ -1,6 +1,6 @@
 """Retrieval as a picture: a row is a query and its nearest gallery items, its own object framed (paper figures 4, 6 to 9).
 
-A view is the first training image of a NeRF where it stands beside the weights, else a rendering of the weights.
+A view is the `nerf_picture` of a NeRF.
 """
 
 from __future__ import annotations
@@ -16,12 +16,8 @@ from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.embeddings.records import EmbeddingSet, family_of
 from gmn_encoder.files import StrPath, atomic_path
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
-from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.progress import Progress, no_progress
-from gmn_encoder.rendering.cameras import default_view
-from gmn_encoder.rendering.images import to_images
-from gmn_encoder.rendering.occupancy import find_occupancy
-from gmn_encoder.rendering.render import render_views
+from gmn_encoder.rendering.pictures import nerf_picture
 
 from ..classes import class_name
 
@@ -103,31 +99,6 @@ def locate(members: EmbeddingSet, row: int, data: StrPath | None) -> Path:
     return path.parent if path.is_file() and family_of(path) else path
 
 
-def view(nerf: StrPath, *, size: int = 112) -> Image.Image:
-    """An RGB picture of a NeRF on white: ``train/00.png`` beside its weights, else rendered.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load_nerf`, where there is no picture.
-    """
-    beside = Path(nerf) / "train" / "00.png"
-    if beside.is_file():
-        return view_file(beside, size=size)
-    loaded = load_nerf(nerf)
-    seen = render_views(loaded, default_view(size=size), find_occupancy(loaded))
-    return to_images(seen, torch.ones(3))[0]
-
-
-def view_file(path: Path, *, size: int) -> Image.Image:
-    """A picture file over white. Raises `ValueError` where it is none."""
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("RGBA")
-    except OSError as error:
-        raise ValueError(f"{path}: is no picture ({error})") from error
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
-
-
 def draw_gallery(
     rows: Sequence[GalleryRow], path: StrPath, *, size: int = 112, progress: Progress = no_progress
 ) -> list[str]:
@@ -173,7 +144,7 @@ def gallery_picture(
             draw.text((left, top), label, fill="black", font=font)
             if nerf not in views and nerf not in errors:
                 try:
-                    views[nerf] = view(nerf, size=size)
+                    views[nerf] = nerf_picture(nerf, size=size)
                 except (ValueError, OSError) as error:
                     errors[nerf] = str(error)
             if nerf in views:

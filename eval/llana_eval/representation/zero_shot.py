@@ -19,6 +19,7 @@ from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.progress import Progress, no_progress
 from llana_gmn.caption import DEFAULT_QUESTION
+from llana_gmn.chat_template import conversation_messages
 from llana_gmn.modeling import LlanaGmnForConditionalGeneration
 from llana_gmn.processing import LlanaGmnProcessor
 
@@ -153,13 +154,7 @@ def _answer_log_likelihoods(
     length_normalised: bool,
 ) -> Tensor:
     """``(B,)``: the sum, or mean, over the tokens of each answer. Padding stands behind, where nothing attends to it."""
-    conversations = [
-        [
-            {"role": "user", "content": [{"type": "nerf", "embedding": nerf}, {"type": "text", "text": question}]},
-            {"role": "assistant", "content": sentence},
-        ]
-        for nerf, sentence in batch
-    ]
+    conversations = [conversation_messages([nerf], [question], [sentence]) for nerf, sentence in batch]
     inputs = processor.apply_chat_template(
         conversations,
         tokenize=True,
