@@ -24,7 +24,6 @@ from gmn_encoder.benchmarking import (
     Result,
     about_run,
     alternate,
-    benchmark_parser,
     markdown_table,
     pick_device,
     run_benchmark,
@@ -41,7 +40,6 @@ from .tiny import tiny_model, tiny_text_config
 TINY: dict[str, Any] = {"new_tokens": 2, "caption_tokens": 2, "repeats": 1, "nerfs": 2, "architectures": ["MLP-nano"]}
 
 Shape = Literal["tiny", "small", "7b"]
-SHAPES: tuple[Shape, ...] = ("tiny", "small", "7b")
 
 _BATCH = 16
 _OVERHEAD = {
@@ -91,7 +89,7 @@ def bench(
     """Overhead and throughput of a model with random weights, which never ends a text early.
 
     Args:
-        shape: the model's size, one of `SHAPES`.
+        shape: the model's size, "tiny", "small" or "7b".
         dtype: name of the language model's dtype.
         new_tokens: tokens generated where the overhead is measured.
         caption_tokens: tokens of a caption.
@@ -194,13 +192,6 @@ def throughput(
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--shape", choices=SHAPES, help="size of the model (default: tiny)")
-    parser.add_argument("--dtype", help="dtype of the language model (default: float32)")
-    parser.add_argument("--new-tokens", type=int, help="tokens generated for the overhead (default: 64)")
-    parser.add_argument("--caption-tokens", type=int, help="tokens of a caption (default: 128)")
-    parser.add_argument("--repeats", type=int, help="counted runs of the overhead (default: 15)")
-    parser.add_argument("--nerfs", type=int, help="number of NeRFs to caption (default: 64)")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY)

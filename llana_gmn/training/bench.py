@@ -15,7 +15,6 @@ reported.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,6 @@ from torch import Tensor
 from gmn_encoder.benchmarking import (
     Result,
     about_run,
-    benchmark_parser,
     device_name,
     in_fresh_process,
     markdown_table,
@@ -41,7 +39,7 @@ from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
 
-from ..bench import SHAPES, Shape, random_model
+from ..bench import Shape, random_model
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset, Dialogue
 from ..data.embeddings import EmbeddingTable
@@ -71,7 +69,7 @@ class Measured:
     """What both ways share.
 
     Attributes:
-        shape: size of the model, one of `SHAPES`.
+        shape: size of the model, "tiny", "small" or "7b".
         dtype: name of the dtype of the weights.
         bf16: compute in bfloat16.
         batch_size: samples of a step of our way.
@@ -80,7 +78,7 @@ class Measured:
         lora_rank: rank of the adapter.
         checkpointing: compute activations again in the backward pass.
         architectures: names, in turn, of the NeRFs' architectures.
-        device: where to train.
+        device: where to train; None for the accelerator if there is one.
     """
 
     shape: Shape = "tiny"
@@ -91,23 +89,22 @@ class Measured:
     objects: int = 104
     lora_rank: int = 16
     checkpointing: bool = False
-    architectures: tuple[str, ...] = ("MLP", "TRI", "HASH")
-    device: str = "cpu"
+    architectures: Sequence[str] = ("MLP", "TRI", "HASH")
+    device: str | None = None
 
 
-def bench(*, device: torch.device | str | None = None, **settings: Any) -> Iterator[Result]:
+def bench(**settings: Any) -> Iterator[Result]:
     """Both ways, or ours alone for the large shape.
 
     Args:
-        device: where to train; None for the accelerator if there is one.
         **settings: those of `Measured`; the large shape is bfloat16 where nothing else is said.
 
     Yields:
         one result.
     """
-    device = pick_device(device)
     large = settings.get("shape") == "7b"
-    measured = Measured(**{**({"dtype": "bfloat16", "bf16": True} if large else {}), **settings, "device": str(device)})
+    measured = Measured(**{**({"dtype": "bfloat16", "bf16": True} if large else {}), **settings})
+    device = pick_device(measured.device)
     chosen: list[Way] = ["ours"] if large else ["plain", "ours"]
     ways = [in_fresh_process(measure, way, measured) for way in chosen]
     ours = ways[-1]
@@ -128,7 +125,7 @@ def bench(*, device: torch.device | str | None = None, **settings: Any) -> Itera
 
 def measure(way: Way, settings: Measured) -> dict[str, Any]:
     """One way, in this process."""
-    device = torch.device(settings.device)
+    device = pick_device(settings.device)
     model, processor = random_model(settings.shape, dtype=getattr(torch, settings.dtype), device=device)
     dialogues = _dialogues(settings.objects)
     names = settings.architectures
@@ -212,15 +209,6 @@ def _dialogues(objects: int) -> list[Dialogue]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--shape", choices=SHAPES, help="size of the model (default: tiny)")
-    parser.add_argument("--dtype", help="dtype of the weights (default: float32, bfloat16 for 7b)")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="compute in bfloat16 (7b does)")
-    parser.add_argument("--batch-size", type=int, help="samples of a step (default: 16)")
-    parser.add_argument("--steps", type=int, help="steps at most (default: 20)")
-    parser.add_argument("--objects", type=int, help="number of objects (default: 104)")
-    parser.add_argument("--lora-rank", type=int, help="rank of the adapter (default: 16)")
-    parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY, options=Measured)

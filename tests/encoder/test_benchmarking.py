@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 import torch
@@ -89,23 +91,26 @@ def test_table_formats_numbers_and_leaves_words_and_gaps():
     ]
 
 
-def bench(*, size=10, words=("b", "c"), device=None):
+def bench(
+    words: Sequence[str] = ("b", "c"),
+    *,
+    size: int = 10,
+    way: Literal["here", "there"] = "here",
+    deep: bool = False,
+    clock: Clock | None = None,
+    device: str | None = None,
+):
+    """Things.
+
+    Args:
+        words: what is said,
+            in some words.
+        size: 100 % of it.
+    """
     for count in range(1, len(words) + 1):
-        about = about_run(pick_device(device), size=size)
-        yield Result(
-            what="thing",
-            variant="v1.5",
-            title="Things",
-            about=about,
-            figures={"words": list(words[:count])},
-            text="|x|\n",
-        )
-
-
-def parser():
-    found = benchmark_parser("Things.")
-    found.add_argument("--size", type=int)
-    return found
+        about = about_run(pick_device(device), size=size, way=way, deep=deep)
+        figures = {"words": list(words[:count])}
+        yield Result(what="thing", variant="v1.5", title="Things", about=about, figures=figures, text="|x|\n")
 
 
 def files(folder):
@@ -113,11 +118,11 @@ def files(folder):
 
 
 def test_results_are_written_with_what_was_measured_where(tmp_path, capsys):
-    result = run_benchmark(bench, parser(), ["--out", str(tmp_path), "--device", "cpu", "--size", "3"], tiny=TINY)
+    result = run_benchmark(bench, ["--out", str(tmp_path), "--device", "cpu", "--size", "3"], tiny=TINY)
     stem = f"thing-{result.about['date']}-v1.5-cpu"
     assert files(tmp_path) == [f"{stem}.json", f"{stem}.md"]
     found = json.loads((tmp_path / f"{stem}.json").read_text())
-    about = {"date", "device", "device_type", "threads", "load", "torch", "commit", "size", "dry_run"}
+    about = {"date", "device", "device_type", "threads", "load", "torch", "commit", "size", "way", "deep", "dry_run"}
     assert set(found) == {*about, "words"}
     assert (found["size"], found["words"], found["dry_run"]) == (3, ["b", "c"], False)
     assert found["commit"] and found["device"] and found["torch"] == torch.__version__
@@ -127,12 +132,24 @@ def test_results_are_written_with_what_was_measured_where(tmp_path, capsys):
 
 
 def test_a_dry_run_takes_the_tiny_settings_and_cannot_be_taken_for_a_measurement(tmp_path):
-    result = run_benchmark(bench, parser(), ["--tiny", "--device", "cpu", "--out", str(tmp_path)], tiny=TINY)
+    result = run_benchmark(bench, ["--tiny", "--device", "cpu", "--out", str(tmp_path)], tiny=TINY)
     assert (result.about["size"], result.figures) == (1, {"words": ["a"]})
     assert all("-dry-run-cpu." in name for name in files(tmp_path))
     assert json.loads(next(tmp_path.glob("*.json")).read_text())["dry_run"] is True
-    given = run_benchmark(bench, parser(), ["--tiny", "--size", "2", "--out", str(tmp_path)], tiny=TINY)
+    given = run_benchmark(bench, ["--tiny", "--size", "2", "--out", str(tmp_path)], tiny=TINY)
     assert given.about["size"] == 2  # what is named stands before the tiny settings
+
+
+def test_the_command_line_is_that_of_the_function():
+    parser = benchmark_parser("Things.", bench)
+    given = vars(parser.parse_args(["x", "y", "--size", "3", "--way", "there", "--deep", "--device", "cpu"]))
+    assert given == {"words": ["x", "y"], "size": 3, "way": "there", "deep": True, "device": "cpu"}
+    assert vars(parser.parse_args([])) == {}  # the function's defaults hold
+    text = " ".join(parser.format_help().split())
+    assert "what is said, in some words." in text and "100 % of it." in text and "--clock" not in text
+    for wrong in (["--way", "elsewhere"], ["--size", "large"], ["--clock", "x"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong)
 
 
 def test_a_run_that_stops_keeps_what_it_has(tmp_path):
@@ -141,10 +158,10 @@ def test_a_run_that_stops_keeps_what_it_has(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(stopped, parser(), ["--out", str(tmp_path)], tiny=TINY)
+        run_benchmark(stopped, ["--out", str(tmp_path)], tiny=TINY)
     assert json.loads(next(tmp_path.glob("*.json")).read_text())["words"] == ["b"]
 
 
 def test_a_benchmark_of_nothing_says_so(tmp_path):
     with pytest.raises(ValueError, match="nothing was measured"):
-        run_benchmark(lambda **_: iter(()), parser(), ["--out", str(tmp_path)], tiny=TINY)
+        run_benchmark(lambda **_: iter(()), ["--out", str(tmp_path)], tiny=TINY)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..benchmarking import Result, about_run, benchmark_parser, markdown_table, pick_device, run_benchmark
+from ..benchmarking import Result, about_run, markdown_table, pick_device, run_benchmark
 from ..files import StrPath
 from ..nerfs.architectures import parse_architecture
 from ..objects import ViewSettings
@@ -51,8 +51,8 @@ _KEPT = ("name", "psnr", "psnr_each", "seconds", "cpu_seconds", "nerfs_at_once")
 
 
 def bench(
-    *,
     meshes: str,
+    *,
     quality: str = "quick",
     architectures: str = "HASH,MLP,TRI",
     count: int = 5,
@@ -157,15 +157,6 @@ def summary(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("meshes", help="directory with one directory of meshes per class, or procedural:N")
-    parser.add_argument("--quality", help="preset (default: quick)")
-    parser.add_argument("--architectures", help="names, separated by commas (default: HASH,MLP,TRI)")
-    parser.add_argument("--count", type=int, help="number of objects (default: 5)")
-    parser.add_argument("--seed", type=int, help="seed of the sample and of the fits (default: 0)")
-    parser.add_argument("--batch", type=int, help="NeRFs fitted at once (default: 1)")
-    parser.add_argument("--seconds", type=float, help="begin no other object after so long")
-    parser.add_argument("--work", help="where the NeRFs go (default: a temporary directory)")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY)

