@@ -20,15 +20,7 @@ from typing import Any, Literal
 import torch
 import transformers
 
-from gmn_encoder.benchmarking import (
-    Result,
-    about_run,
-    alternate,
-    markdown_table,
-    pick_device,
-    run_benchmark,
-    timed,
-)
+from gmn_encoder import benchmarking
 from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.nerfs.record import Nerf
 
@@ -85,7 +77,7 @@ def bench(
     nerfs: int = 64,
     architectures: Sequence[str] = ("MLP", "TRI", "HASH"),
     device: torch.device | str | None = None,
-) -> Iterator[Result]:
+) -> Iterator[benchmarking.Result]:
     """Overhead and throughput of a model with random weights, which never ends a text early.
 
     Args:
@@ -101,23 +93,25 @@ def bench(
     Yields:
         one result.
     """
-    device = pick_device(device)
+    device = benchmarking.pick_device(device)
     model, processor = random_model(shape, dtype=getattr(torch, dtype), device=device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    about = about_run(
+    about = benchmarking.about_run(
         device, transformers=transformers.__version__, shape=shape, dtype=dtype, parameters=parameters, repeats=repeats
     )
     records = [Nerf.random(architectures[i % len(architectures)], seed=i) for i in range(nerfs)]
     more = [overhead(model, processor, records[:n], tokens=new_tokens, repeats=repeats) for n in (1, _BATCH)]
     captions = throughput(model, processor, records, tokens=caption_tokens)
     tables = [(_OVERHEAD, more), (_THROUGHPUT, captions)]
-    yield Result(
+    yield benchmarking.Result(
         what="generate",
         variant=shape,
         title="Generation with NeRFs",
         about=about,
         figures={"overhead": more, "throughput": captions},
-        text="\n".join(markdown_table(columns, [list(row.values()) for row in rows]) for columns, rows in tables),
+        text="\n".join(
+            benchmarking.markdown_table(columns, [list(row.values()) for row in rows]) for columns, rows in tables
+        ),
     )
 
 
@@ -133,7 +127,9 @@ def overhead(
     device = model.device
     # A CPU may have other work: there, seconds are this process's own.
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    encoding = alternate({"encode": lambda: model.encode(nerfs)}, repeats=4, device=device, clock=clock)["encode"]
+    encoding = benchmarking.alternate({"encode": lambda: model.encode(nerfs)}, repeats=4, device=device, clock=clock)[
+        "encode"
+    ]
     question = {"type": "text", "text": DEFAULT_QUESTION}
     conversations = [
         [{"role": "user", "content": [{"type": "nerf", "embedding": each}, question]}]
@@ -151,7 +147,7 @@ def overhead(
         "with": lambda: model.generate(**inputs, **options),
         "bare": lambda: model.language_model.generate(**plain, **options),
     }
-    times = alternate(cases, repeats=repeats, device=device, clock=clock)
+    times = benchmarking.alternate(cases, repeats=repeats, device=device, clock=clock)
     return {
         "batch": len(nerfs),
         "prompt_tokens": inputs["input_ids"].shape[1],
@@ -171,7 +167,7 @@ def throughput(
     options: dict[str, Any] = {"question": DEFAULT_QUESTION, "max_new_tokens": tokens, "min_new_tokens": tokens}
 
     def rate(inputs: Sequence[Any], size: int) -> float:
-        captions, seconds = timed(
+        captions, seconds = benchmarking.timed(
             lambda: list(caption_nerfs(model, processor, inputs, batch_size=size, **options)), model.device
         )
         return len(captions) / seconds
@@ -194,4 +190,4 @@ def throughput(
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY)
+    benchmarking.run_benchmark(bench, tiny=TINY)

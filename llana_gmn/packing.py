@@ -1,6 +1,8 @@
 """Putting together the NeRFs that ship (`defaults`): held-out procedural objects and real ones, in all families.
 
 Weights, occupancy grids, one view and the record of each fit are kept.
+
+    python scripts/pack_default_nerfs.py --procedural DATA --real REAL --manifest MANIFEST.json --out llana_gmn/default/nerfs
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _TEXTS = Path("language", "test", "texts")
 
 
 def pack_nerfs(
-    procedural: StrPath, real: StrPath, *, manifest: StrPath, out: StrPath, per_class: int = 2
+    *, procedural: StrPath, real: StrPath, manifest: StrPath, out: StrPath, per_class: int = 2
 ) -> list[DefaultObject]:
     """Write the directory of NeRFs that ships, whole or not at all; an earlier one is replaced.
 

@@ -77,3 +77,9 @@ def own_families():
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Benchmarks measure without starting processes, which takes seconds each."""
+    monkeypatch.setattr("gmn_encoder.benchmarking.in_fresh_process", lambda function, *arguments: function(*arguments))

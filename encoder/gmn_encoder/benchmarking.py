@@ -7,13 +7,10 @@ CPU, shows that everything runs, and has figures that mean nothing. `run_benchma
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import logging
 import multiprocessing
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -23,10 +20,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import torch
 
+from .command_line import argument_parser
 from .files import StrPath, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
@@ -95,7 +93,7 @@ def run_benchmark(
         bench: the benchmark; what the command line does not name stays at the benchmark's own default.
         arguments: words of the command line; None for those of this process.
         tiny: settings of a dry run, which ``--tiny`` takes in place of the defaults.
-        options: where names, types and meanings of the settings stand, see `benchmark_parser`; None for `bench` itself.
+        options: where names, types and meanings of the settings stand, see `command_line`; None for `bench` itself.
 
     Returns:
         the last result.
@@ -103,7 +101,10 @@ def run_benchmark(
     Raises:
         ValueError: the benchmark measured nothing.
     """
-    parser = benchmark_parser(sys.modules[bench.__module__].__doc__, options or bench)
+    parser = argument_parser(options or bench)
+    parser.add_argument("--threads", type=int, help="number of CPU threads that torch uses (default: torch's own)")
+    parser.add_argument("--out", type=Path, help=f"folder for the JSON and Markdown files (default: {RESULTS})")
+    parser.add_argument("--tiny", action="store_true", help="dry run in seconds, figures mean nothing")
     given = vars(parser.parse_args(arguments))
     out, dry_run, threads = given.pop("out", RESULTS), given.pop("tiny", False), given.pop("threads", None)
     if threads is not None:
@@ -116,47 +117,6 @@ def run_benchmark(
         raise ValueError("nothing was measured; the benchmark was given nothing to work on")
     sys.stdout.write(last.markdown())
     return last
-
-
-def benchmark_parser(description: str | None, options: Callable[..., Any]) -> argparse.ArgumentParser:
-    """A parser for a function's arguments and those that all benchmarks share; what is not given is left out of its result.
-
-    Arguments by position are words of the command line, keywords are options. Words, numbers, booleans, choices (`Literal`) and
-    sequences of words are understood; a keyword of another type is for Python alone. Help is what the docstring says of it.
-    """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--threads", type=int, help="number of CPU threads that torch uses (default: torch's own)")
-    parser.add_argument("--out", type=Path, help=f"folder for the JSON and Markdown files (default: {RESULTS})")
-    parser.add_argument("--tiny", action="store_true", help="dry run in seconds, figures mean nothing")
-    lines = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.cleandoc(options.__doc__ or ""), re.MULTILINE)
-    meaning = {name: " ".join(text.split()).replace("%", "%%") for name, text in lines}
-    for name, parameter in inspect.signature(options, eval_str=True).parameters.items():
-        if (settings := _as_option(parameter.annotation)) is not None:
-            word = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-            if word and "nargs" in settings:
-                settings["nargs"] = "*"
-            help = meaning.get(name, "")
-            if parameter.default not in (None, (), parameter.empty):
-                help += f" Default: {parameter.default}".replace("%", "%%")
-            parser.add_argument(name if word else f"--{name.replace('_', '-')}", help=help, **settings)
-    return parser
-
-
-def _as_option(annotation: Any) -> dict[str, Any] | None:
-    """What `ArgumentParser.add_argument` needs to know of a type; None for one that no command line writes."""
-    members = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return {"choices": members}
-    if annotation == Sequence[str]:
-        return {"nargs": "+"}
-    if annotation is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    kinds = [kind for kind in (int, float, str) if kind in (annotation, *members)]
-    return {"type": kinds[0]} if kinds else None
 
 
 def pick_device(device: torch.device | str | None = None) -> torch.device:
@@ -240,12 +200,15 @@ def _wait(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def extra_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """MiB by which `run` lifts the peak of memory over what is held before; None where the system does not tell."""
+def extra_memory(run: Callable[[], T], device: torch.device) -> tuple[T, float | None]:
+    """What `run` returns, and the MiB by which it lifts the peak of memory over what is held before.
+
+    None for the latter where the system does not tell.
+    """
     before = reset_peak_memory(device)
-    run()
+    result = run()
     peak = peak_memory(device)
-    return None if before is None or peak is None else peak - before
+    return result, None if before is None or peak is None else peak - before
 
 
 def reset_peak_memory(device: torch.device) -> float | None:

@@ -24,17 +24,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from gmn_encoder.benchmarking import (
-    Result,
-    about_run,
-    device_name,
-    in_fresh_process,
-    markdown_table,
-    peak_memory,
-    pick_device,
-    run_benchmark,
-    timed,
-)
+from gmn_encoder import benchmarking
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
@@ -93,7 +83,7 @@ class Measured:
     device: str | None = None
 
 
-def bench(**settings: Any) -> Iterator[Result]:
+def bench(**settings: Any) -> Iterator[benchmarking.Result]:
     """Both ways, or ours alone for the large shape.
 
     Args:
@@ -104,20 +94,20 @@ def bench(**settings: Any) -> Iterator[Result]:
     """
     large = settings.get("shape") == "7b"
     measured = Measured(**{**({"dtype": "bfloat16", "bf16": True} if large else {}), **settings})
-    device = pick_device(measured.device)
+    device = benchmarking.pick_device(measured.device)
     chosen: list[Way] = ["ours"] if large else ["plain", "ours"]
-    ways = [in_fresh_process(measure, way, measured) for way in chosen]
+    ways = [benchmarking.in_fresh_process(measure, way, measured) for way in chosen]
     ours = ways[-1]
     times = ours["samples_per_second"] / ways[0]["samples_per_second"] if len(ways) > 1 else None
     shown = ("way", "batch_size", "samples_per_second", "tokens_per_second", "peak_mib", "mfu_percent")
-    text = markdown_table(_COLUMNS, [[way[name] for name in shown] for way in ways])
+    text = benchmarking.markdown_table(_COLUMNS, [[way[name] for name in shown] for way in ways])
     text += f"\n{times:.1f} times the samples a second. " if times else "\n"
     text += f"Embedding {ours['embedded_nerfs']} NeRFs took {ours['embedding_seconds']:.1f} s (not in the rates).\n"
-    yield Result(
+    yield benchmarking.Result(
         what="language-training",
         variant=measured.shape,
         title="Language training",
-        about=about_run(device, transformers=transformers.__version__, shape=measured.shape),
+        about=benchmarking.about_run(device, transformers=transformers.__version__, shape=measured.shape),
         figures={"settings": asdict(measured), "ways": ways, "times": times},
         text=text,
     )
@@ -125,7 +115,7 @@ def bench(**settings: Any) -> Iterator[Result]:
 
 def measure(way: Way, settings: Measured) -> dict[str, Any]:
     """One way, in this process."""
-    device = pick_device(settings.device)
+    device = benchmarking.pick_device(settings.device)
     model, processor = random_model(settings.shape, dtype=getattr(torch, settings.dtype), device=device)
     dialogues = _dialogues(settings.objects)
     names = settings.architectures
@@ -158,10 +148,10 @@ def measure(way: Way, settings: Measured) -> dict[str, Any]:
         return _steps(learner, optimizer, batches, device, bf16=settings.bf16)
 
     train([first])  # warms up
-    (samples, tokens), seconds = timed(lambda: train(others), device)
+    (samples, tokens), seconds = benchmarking.timed(lambda: train(others), device)
     learning, parameters = trainable_parameters(learner)
     flops = (4 * parameters + 2 * learning) * tokens / seconds
-    limit = next((value for name, value in PEAK_FLOPS.items() if name in device_name(device)), None)
+    limit = next((value for name, value in PEAK_FLOPS.items() if name in benchmarking.device_name(device)), None)
     return {
         "way": way,
         "batch_size": size,
@@ -170,7 +160,7 @@ def measure(way: Way, settings: Measured) -> dict[str, Any]:
         "seconds": seconds,
         "samples_per_second": samples / seconds,
         "tokens_per_second": tokens / seconds,
-        "peak_mib": peak_memory(device),
+        "peak_mib": benchmarking.peak_memory(device),
         "embedding_seconds": embedding_seconds if way == "ours" else None,
         "embedded_nerfs": len(ids),
         "trainable": learning,
@@ -211,4 +201,4 @@ def _dialogues(objects: int) -> list[Dialogue]:
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY, options=Measured)
+    benchmarking.run_benchmark(bench, tiny=TINY, options=Measured)

@@ -1,4 +1,7 @@
-"""The losses of training runs as a figure: training (mean of ten steps) and held out."""
+"""The losses of training runs as a figure: training (mean of ten steps) and held out.
+
+python scripts/plot_training.py RUN... --out docs/language_loss.png
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmn_encoder.extras import require
-from gmn_encoder.files import StrPath
+from gmn_encoder.files import StrPath, atomic_path
 
 from .trainer import last_checkpoint
 
@@ -16,11 +19,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def loss_figure(runs: Sequence[StrPath]) -> Figure:
-    """Loss over steps of outputs of ``llana-gmn train``, whose last checkpoint holds the curve.
+def draw_losses(runs: Sequence[str], *, out: StrPath = "docs/language_loss.png") -> None:
+    """Draw loss over steps.
 
-    Raises `FileNotFoundError` for a run without a checkpoint, `ImportError` without matplotlib.
+    Args:
+        runs: outputs of ``llana-gmn train``; the last checkpoint of each holds its curve.
+        out: the PNG file.
+
+    Raises:
+        FileNotFoundError: a run without a checkpoint.
+        ImportError: matplotlib is not installed.
     """
+    figure = loss_figure(runs)
+    with atomic_path(out) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def loss_figure(runs: Sequence[StrPath]) -> Figure:
+    """The figure that `draw_losses` writes."""
     figure = require("matplotlib.figure", "eval").Figure(figsize=(6, 3.2), dpi=110)
     axes = figure.subplots()
     for number, run in enumerate(map(Path, runs)):

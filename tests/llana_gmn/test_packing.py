@@ -40,7 +40,7 @@ def fits(tmp_path):
 
 def test_what_is_packed_is_read_as_what_ships(fits, tmp_path):
     procedural, real, manifest = fits
-    objects = pack_nerfs(procedural, real, manifest=manifest, out=tmp_path / "packed", per_class=1)
+    objects = pack_nerfs(procedural=procedural, real=real, manifest=manifest, out=tmp_path / "packed", per_class=1)
     assert default_objects(tmp_path / "packed") == objects
     assert {each.kind: each.attribution for each in objects} == {
         "procedural": "",

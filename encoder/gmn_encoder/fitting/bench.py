@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..benchmarking import Result, about_run, markdown_table, pick_device, run_benchmark
+from .. import benchmarking
 from ..files import StrPath
 from ..nerfs.architectures import parse_architecture
 from ..objects import ViewSettings
@@ -63,7 +63,7 @@ def bench(
     views: ViewSettings | None = None,
     iterations: int | None = None,
     device: torch.device | str | None = None,
-) -> Iterator[Result]:
+) -> Iterator[benchmarking.Result]:
     """Fits of some objects in some architectures.
 
     Args:
@@ -82,7 +82,7 @@ def bench(
     Yields:
         a result after each batch of objects.
     """
-    device = pick_device(device)
+    device = benchmarking.pick_device(device)
     views = views or ViewSettings(seed=seed)
     changes = {} if iterations is None else {"iterations": iterations}
     parsed = [parse_architecture(name) for name in architectures.split(",")]
@@ -90,7 +90,7 @@ def bench(
     chosen = choose_sources(meshes, count, seed=seed, views=views)
     records: list[Mapping[str, Any]] = []
     failed: list[str] = []
-    about = about_run(device, quality=quality, seed=seed, batch=batch)
+    about = benchmarking.about_run(device, quality=quality, seed=seed, batch=batch)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         job = FitJob(
@@ -119,8 +119,10 @@ def bench(
                 ],
             }
             cells = [[name, quality, *rest] for name, *rest in (row.values() for row in rows)]
-            text = markdown_table(_COLUMNS, cells)
-            yield Result(what="fit", variant=quality, title="Fits", about=about, figures=figures, text=text)
+            text = benchmarking.markdown_table(_COLUMNS, cells)
+            yield benchmarking.Result(
+                what="fit", variant=quality, title="Fits", about=about, figures=figures, text=text
+            )
 
 
 def choose_sources(meshes: str, count: int, *, seed: int, views: ViewSettings) -> list[Source]:
@@ -159,4 +161,4 @@ def summary(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY)
+    benchmarking.run_benchmark(bench, tiny=TINY)

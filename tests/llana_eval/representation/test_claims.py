@@ -8,7 +8,6 @@ from gmn_encoder import Nerf, save_nerf
 from gmn_encoder.fitting.output import nerf_directory
 from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES
 from llana_eval.representation import claims
-from llana_eval.representation.classifier import ClassifierOptions
 from llana_eval.tables import Table
 
 CLASSES = ("02691156", "03001627")
@@ -37,9 +36,10 @@ def measured(tmp_path, small_encoder):
         work=tmp_path / "work",
         out=tmp_path / "out",
         real=tmp_path / "real",
-        losses=["r", "rc"],
+        losses="r,rc",
         objects=4,
-        classifier=ClassifierOptions(epochs=1, batch_size=4),
+        epochs=1,
+        batch_size=4,
     )
 
 

@@ -1,10 +1,12 @@
 """The benchmark of language training in its tiny form."""
 
+import pytest
+
 from llana_gmn.training import bench
 
 
-def test_tiny_run_trains_both_ways_on_the_same_adapter(monkeypatch):
-    monkeypatch.setattr(bench, "in_fresh_process", lambda function, *arguments: function(*arguments))
+@pytest.mark.usefixtures("in_this_process")
+def test_tiny_run_trains_both_ways_on_the_same_adapter():
     (result,) = bench.bench(**bench.TINY, device="cpu")
     plain, ours = result.figures["ways"]
     assert (plain["way"], ours["way"]) == ("plain", "ours")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llana_gmn.training.curves import loss_figure
+from llana_gmn.training.curves import draw_losses, loss_figure
 
 pytest.importorskip("matplotlib")
 
@@ -17,6 +17,8 @@ def test_losses_of_the_last_checkpoint_are_drawn(tmp_path):
     assert training.get_xydata().tolist() == [[10, 2.0], [20, 1.5]]
     assert held_out.get_xydata().tolist() == [[20, 1.8]]
     assert training.get_label() == f"{tmp_path.name}, training"
+    draw_losses([str(tmp_path)], out=tmp_path / "losses.png")
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_without_checkpoint_is_named(tmp_path):

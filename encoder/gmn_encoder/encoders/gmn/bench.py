@@ -22,17 +22,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import scatter
 
-from ...benchmarking import (
-    Result,
-    about_run,
-    alternate,
-    extra_memory,
-    in_fresh_process,
-    markdown_table,
-    pick_device,
-    run_benchmark,
-    timed,
-)
+from ... import benchmarking
 from ...nerfs.files import load_nerf, save_nerf
 from ...nerfs.record import Nerf
 from .encoder import GmnEncoder
@@ -79,7 +69,7 @@ def bench(
     families: Sequence[str] = ("MLP", "TRI", "HASH"),
     repeats: int = 7,
     device: torch.device | str | None = None,
-) -> Iterator[Result]:
+) -> Iterator[benchmarking.Result]:
     """Both paths on a random NeRF of each family, with random weights of the paper's sizes.
 
     Args:
@@ -90,21 +80,21 @@ def bench(
     Yields:
         a result after each family.
     """
-    device = pick_device(device)
+    device = benchmarking.pick_device(device)
     torch.manual_seed(0)
     encoder = GmnEncoder().eval().to(device)
     speeds = {dtype: product_speed(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     gflops = {f"{str(dtype)[6:]}_product_gflops": round(speed / 1e9) for dtype, speed in speeds.items()}
-    about = about_run(device, **gflops)
+    about = benchmarking.about_run(device, **gflops)
     found: dict[str, Any] = {}
     for name in families:
         found[name] = measure_family(name, encoder, repeats=repeats, speeds=speeds)
-        yield Result(
+        yield benchmarking.Result(
             what="encoder",
             title="Encoder: edge list against dense blocks",
             about=about,
             figures={"families": found},
-            text=markdown_table(_COLUMNS, list(_rows(found))),
+            text=benchmarking.markdown_table(_COLUMNS, list(_rows(found))),
         )
 
 
@@ -125,14 +115,14 @@ def measure_family(name: str, encoder: GmnEncoder, *, repeats: int, speeds: dict
     edges = parameter_graph(nerf).num_edges
     flop = 20 * 2 * encoder.config.hidden_dim**2 * edges
     ways = _ways(encoder, nerf)
-    times = alternate(ways, repeats=repeats, device=device)
+    times = benchmarking.alternate(ways, repeats=repeats, device=device)
     cases = {}
     for case, run in ways.items():
         output = run()[0].cpu().double()
         if device.type == "cuda":
-            first = later = extra_memory(run, device)
+            first = later = benchmarking.extra_memory(run, device)[1]
         else:
-            first, later = in_fresh_process(_memory_of, case, name)
+            first, later = benchmarking.in_fresh_process(_memory_of, case, name)
         speed = speeds[torch.bfloat16 if case == "bfloat16" else torch.float32]
         cases[case] = {
             **times[case],
@@ -157,7 +147,7 @@ def product_speed(device: torch.device, dtype: torch.dtype) -> float:
     rows = 4096 if device.type == "cpu" else 1 << 18
     a, b = torch.randn(rows, 128, device=device).to(dtype), torch.randn(128, 128, device=device).to(dtype)
     out = torch.empty_like(a)
-    best = min(timed(lambda: torch.mm(a, b, out=out), device)[1] for _ in range(50))
+    best = min(benchmarking.timed(lambda: torch.mm(a, b, out=out), device)[1] for _ in range(50))
     return 2 * rows * 128 * 128 / best
 
 
@@ -171,7 +161,7 @@ def throughput(name: str, encoder: GmnEncoder) -> dict[str, float]:
             run()
             count, start = 0, time.perf_counter()
             while time.perf_counter() - start < _SECONDS:
-                timed(run, encoder.device)
+                benchmarking.timed(run, encoder.device)
                 count += batch
             rates[f"{str(dtype)[6:]} batch {batch}"] = count / (time.perf_counter() - start)
     return rates
@@ -193,7 +183,7 @@ def _memory_of(case: str, name: str) -> tuple[float | None, float | None]:
     for run in _ways(encoder, Nerf.random({"family": "mlp", "hidden_layers": 1, "hidden_dim": 16})).values():
         run()  # libraries load what they load late
     run = _ways(encoder, Nerf.random(name))[case]
-    return extra_memory(run, device), extra_memory(run, device)
+    return benchmarking.extra_memory(run, device)[1], benchmarking.extra_memory(run, device)[1]
 
 
 def _from_file(name: str, encoder: GmnEncoder, repeats: int) -> dict[str, Any]:
@@ -204,7 +194,7 @@ def _from_file(name: str, encoder: GmnEncoder, repeats: int) -> dict[str, Any]:
             _USUAL: lambda: usual_way(encoder, parameter_graph(load_nerf(file)).to(encoder.device)),
             "float32": lambda: encoder.encode([load_nerf(file)]),
         }
-        times = alternate(cases, repeats=repeats, device=encoder.device)
+        times = benchmarking.alternate(cases, repeats=repeats, device=encoder.device)
     return {**times, "speedup_best": times[_USUAL]["best"] / times["float32"]["best"]}
 
 
@@ -224,4 +214,4 @@ def _rows(families: dict[str, Any]) -> Iterator[list[Any]]:
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY)
+    benchmarking.run_benchmark(bench, tiny=TINY)

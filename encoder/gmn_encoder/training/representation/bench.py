@@ -21,16 +21,7 @@ from typing import Any
 
 import torch
 
-from ...benchmarking import (
-    Result,
-    about_run,
-    markdown_table,
-    peak_memory,
-    pick_device,
-    reset_peak_memory,
-    run_benchmark,
-    timed,
-)
+from ... import benchmarking
 from ...datasets import PairedDataset
 from ...nerfs.architectures import FAMILY_NAMES
 from ...nerfs.files import save_nerf
@@ -58,7 +49,7 @@ def bench(
     config: str = "paper",
     steps: int = 5,
     device: torch.device | str | None = None,
-) -> Iterator[Result]:
+) -> Iterator[benchmarking.Result]:
     """Steps of a recipe, stage by stage and whole.
 
     Args:
@@ -70,14 +61,19 @@ def bench(
     Yields:
         one result.
     """
-    device = pick_device(device)
+    device = benchmarking.pick_device(device)
     recipe = load_recipe(config, settings)
-    about = about_run(device, config=config)
+    about = benchmarking.about_run(device, config=config)
     figures = measure(recipe, steps=steps, device=device)
     figures |= {"hours": projected_hours(recipe, figures), "recipe": recipe.to_dict()}
-    name = Path(config).stem
-    text = _text(recipe, figures)
-    yield Result(what="training", variant=name, title="Training the encoder", about=about, figures=figures, text=text)
+    yield benchmarking.Result(
+        what="training",
+        variant=Path(config).stem,
+        title="Training the encoder",
+        about=about,
+        figures=figures,
+        text=_text(recipe, figures),
+    )
 
 
 def measure(recipe: Recipe, *, steps: int, device: torch.device) -> dict[str, Any]:
@@ -86,7 +82,7 @@ def measure(recipe: Recipe, *, steps: int, device: torch.device) -> dict[str, An
     points = []
 
     def time(stage: str, run: Callable[[], Any]) -> Any:
-        result, seconds = timed(run, device)
+        result, seconds = benchmarking.timed(run, device)
         times[stage].append(seconds)
         return result
 
@@ -95,17 +91,17 @@ def measure(recipe: Recipe, *, steps: int, device: torch.device) -> dict[str, An
         batches = BatchMaker(PairedDataset(folder, recipe.families, split="train"), recipe, device=device)
         model = TrainedModel(recipe).to(device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        reset_peak_memory(device)
+        benchmarking.reset_peak_memory(device)
         for step in range(steps + 1):
             make = partial(batches.make, 0, step)
-            _, cold = timed(make, device)
+            _, cold = benchmarking.timed(make, device)
             batch = time("data", make)
             times["teacher"].append(cold - times["data"][-1])
             points.append(len(batch.lights.samples) + len(batch.lights.points) if batch.lights else 0)
             _staged_step(model, optimizer, batch, time)
             time("step", partial(_whole_step, model, optimizer, batch))
     medians = {stage: statistics.median(values[1:]) for stage, values in times.items()}  # the first step warms up
-    memory = peak_memory(device)
+    memory = benchmarking.peak_memory(device)
     return {
         "step": medians.pop("step"),
         "stages": medians,
@@ -165,7 +161,7 @@ def _text(recipe: Recipe, figures: dict[str, Any]) -> str:
     return (
         f"Batch {recipe.batch_size}, encoder {recipe.hidden_dim}/{recipe.embedding_dim}, decoder {recipe.decoder_dim} wide, "
         f"{figures['points']:.0f} points a step, {recipe.precision}.\n\n"
-        + markdown_table({"stage": "", "seconds": ".3f"}, rows)
+        + benchmarking.markdown_table({"stage": "", "seconds": ".3f"}, rows)
         + (f"\nPeak memory {memory:.1f} GiB. " if memory is not None else "\n")
         + f"{EPOCHS} epochs of {OBJECTS:,} objects at this speed: {figures['hours']:.0f} hours.\n"
     )
@@ -173,4 +169,4 @@ def _text(recipe: Recipe, figures: dict[str, Any]) -> str:
 
 def main() -> None:
     """The benchmark, from the command line of this process."""
-    run_benchmark(bench, tiny=TINY)
+    benchmarking.run_benchmark(bench, tiny=TINY)

@@ -13,8 +13,8 @@ def test_the_usual_way_gives_the_encoders_embedding(golden_encoder64):
     torch.testing.assert_close(usual, golden_encoder64.encode([nerf]), rtol=1e-6, atol=1e-9)
 
 
-def test_tiny_run_compares_both_paths(monkeypatch):
-    monkeypatch.setattr(bench, "in_fresh_process", lambda function, *arguments: function(*arguments))
+@pytest.mark.usefixtures("in_this_process")
+def test_tiny_run_compares_both_paths():
     (result,) = bench.bench(**bench.TINY, device="cpu")
     (family,) = result.figures["families"].values()
     assert set(family) == {"edges", "cases", "file_to_embedding", "throughput"}
