@@ -26,6 +26,7 @@ from gmn_encoder.nerfs.record import Nerf
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .caption import DEFAULT_QUESTION, caption_nerfs
+from .chat_template import conversation_messages
 from .configuration import LLANA_7B
 from .tiny import tiny_model, tiny_text_config
 
@@ -130,11 +131,7 @@ def overhead(
     encoding = benchmarking.alternate({"encode": lambda: model.encode(nerfs)}, repeats=4, device=device, clock=clock)[
         "encode"
     ]
-    question = {"type": "text", "text": DEFAULT_QUESTION}
-    conversations = [
-        [{"role": "user", "content": [{"type": "nerf", "embedding": each}, question]}]
-        for each in model.encode(nerfs).cpu()
-    ]
+    conversations = [conversation_messages([each], [DEFAULT_QUESTION]) for each in model.encode(nerfs).cpu()]
     inputs = processor.apply_chat_template(
         conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
     ).to(device)

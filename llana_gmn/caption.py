@@ -1,33 +1,34 @@
 """Captions of many NeRFs, and conversations about them.
 
-Inputs go through in windows of some batches. Inside a window they are sorted, by the length of their prompts and then by
-architecture (a batch pads little, and the encoder stacks NeRFs of one architecture); outside, the order of the inputs is kept.
-Files are written so that an interrupted run continues where it stopped, with any number of processes.
+Inputs go through in windows of some batches. A NeRF is read and encoded once, however many questions are asked about it: its
+embedding stands in every prompt, and those of the last files are kept for later windows. Inside a window prompts are sorted by
+their length (a batch pads little); outside, the order of the inputs is kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gmn_encoder.ahead import ahead
-from gmn_encoder.files import StrPath
-from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
+from .chat_template import conversation_messages
 from .modeling import LlanaGmnForConditionalGeneration
-from .processing import LlanaGmnProcessor, NerfLike, read_embedding
-from .record_file import RecordFile, remove_records
+from .processing import LlanaGmnProcessor, NerfLike
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
+KEPT_EMBEDDINGS = 16384
+"""Files whose embeddings are kept between windows: 64 MiB at the released encoder's 1024 numbers."""
 
-_Loaded = tuple[int, Any, list[str]]  # place, NeRF, questions
 OnError = Callable[[int, Exception], None]
+_Read = dict[Hashable, Sequence[Nerf | Tensor] | Exception]
 
 
 def caption_nerfs(
@@ -44,12 +45,14 @@ def caption_nerfs(
     """What the model says about each NeRF.
 
     Args:
+        model: the model that answers, in evaluation mode.
+        processor: the model's processor.
         nerfs: records, paths or embeddings.
-        question: one for all, or one each.
+        question: one question for all, or one each.
         batch_size: prompts generated together.
-        on_error: called with the place and the error of an input that cannot be read, which is then left out; None to raise.
-        seed: set anew for each window, for sampling.
-        **generation: for `generate`; by default greedy, 128 new tokens.
+        on_error: receives the place and the error of an input that cannot be read, which is then left out; None to raise.
+        seed: the seed of sampling, set anew for each window.
+        **generation: options of `generate`; by default greedy, 128 new tokens.
 
     Yields:
         ``(place, caption)`` in the order of `nerfs`.
@@ -77,7 +80,7 @@ def converse(
 
     Args:
         questions: the turns of each NeRF's conversation, at least one.
-        others: as of `caption_nerfs`.
+        model, processor, nerfs, batch_size, on_error, seed, generation: see `caption_nerfs`.
 
     Yields:
         ``(place, answers)`` in the order of `nerfs`, an answer for each question.
@@ -87,6 +90,23 @@ def converse(
     if len(questions) != len(nerfs) or not all(questions):
         raise ValueError(f"{len(questions)} lists of questions came with {len(nerfs)} NeRFs; pass one each, none empty")
     return _converse(model, processor, nerfs, questions, batch_size, on_error, seed, generation)
+
+
+@dataclass
+class _Conversation:
+    """One input's: its embeddings ``(D,)``, its questions, and the answers so far."""
+
+    place: int
+    embeddings: list[Tensor]
+    questions: Sequence[str]
+    answers: list[str] = field(default_factory=list)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Up to the first question without an answer."""
+        return conversation_messages(self.embeddings, self.questions[: len(self.answers) + 1], self.answers)
+
+    def text(self) -> str:
+        return "\n".join([*self.questions[: len(self.answers) + 1], *self.answers])
 
 
 def _converse(
@@ -101,100 +121,90 @@ def _converse(
 ) -> Iterator[tuple[int, list[str]]]:
     options = {"max_new_tokens": 128, "do_sample": False, **generation}
     window = batch_size * WINDOW_BATCHES
-    windows = (range(start, min(start + window, len(nerfs))) for start in range(0, len(nerfs), window))
-
-    def load(places: Sequence[int]) -> list[_Loaded]:
-        return [(i, nerf, list(questions[i])) for i in places for nerf in _load(nerfs[i], i, on_error)]
-
-    for number, loaded in enumerate(ahead(load, windows)):
+    windows = [range(start, min(start + window, len(nerfs))) for start in range(0, len(nerfs), window)]
+    shown = _Embeddings(model, processor, nerfs, batch_size)
+    for number, (places, read) in enumerate(zip(windows, ahead(shown.read, windows), strict=True)):
         torch.manual_seed(seed + number)
-        answers: dict[int, list[str]] = {i: [] for i, _, _ in loaded}
-        for turn in range(max((len(asked) for _, _, asked in loaded), default=0)):
-            asked_now = [item for item in loaded if len(item[2]) > turn]
-            _answer_turn(model, processor, asked_now, answers, batch_size, options)
-        yield from sorted(answers.items())
+        held = []
+        for place, found in zip(places, shown.encode(places, read), strict=True):
+            if not isinstance(found, Exception):
+                held.append(_Conversation(place, found, questions[place]))
+            elif on_error is None:
+                raise found
+            else:
+                on_error(place, found)
+        for turn in range(max((len(each.questions) for each in held), default=0)):
+            _answer_turn(model, processor, [each for each in held if len(each.questions) > turn], batch_size, options)
+        yield from ((each.place, each.answers) for each in held)
+
+
+class _Embeddings:
+    """What stands in the prompts for each input. Files are told apart by their names, other inputs by their places."""
+
+    def __init__(
+        self,
+        model: LlanaGmnForConditionalGeneration,
+        processor: LlanaGmnProcessor,
+        nerfs: Sequence[NerfLike],
+        batch_size: int,
+    ) -> None:
+        self._model, self._processor, self._nerfs, self._batch_size = model, processor, nerfs, batch_size
+        self._kept: dict[Hashable, list[Tensor]] = {}
+
+    def read(self, places: Sequence[int]) -> _Read:
+        """Each input once: as it is kept, as `LlanaGmnProcessor.read_nerf` reads it, or what is wrong with it."""
+        read: _Read = {}
+        for place in places:
+            key = self._key(place)
+            try:
+                read[key] = read.get(key) or self._kept.get(key) or self._processor.read_nerf(self._nerfs[place])
+            except (ValueError, OSError) as error:
+                read[key] = error
+        return read
+
+    def encode(self, places: Sequence[int], read: _Read) -> list[list[Tensor] | Exception]:
+        """The embeddings ``(D,)`` of each input, or what is wrong with it."""
+        found = {key: self._kept.get(key, content) for key, content in read.items()}
+        good = {key: content for key, content in found.items() if not isinstance(content, Exception)}
+        records = [each for content in good.values() for each in content if isinstance(each, Nerf)]
+        encoded = iter(self._model.encode(records, batch_size=self._batch_size).cpu() if records else ())
+        shown = {key: [next(encoded) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
+        self._kept |= {key: embeddings for key, embeddings in shown.items() if isinstance(key, str)}
+        while len(self._kept) > KEPT_EMBEDDINGS:
+            del self._kept[next(iter(self._kept))]
+        failed = {key: content for key, content in found.items() if isinstance(content, Exception)}
+        return [shown.get(key) or failed[key] for key in map(self._key, places)]
+
+    def _key(self, place: int) -> Hashable:
+        nerf = self._nerfs[place]
+        return os.fspath(nerf) if isinstance(nerf, str | os.PathLike) else place
 
 
 def _answer_turn(
     model: LlanaGmnForConditionalGeneration,
     processor: LlanaGmnProcessor,
-    items: list[_Loaded],
-    answers: dict[int, list[str]],
+    items: list[_Conversation],
     batch_size: int,
     options: Mapping[str, Any],
 ) -> None:
-    """Add to the answers of each item the one to its next question."""
-    texts = {i: "\n".join([*asked[: len(answers[i]) + 1], *answers[i]]) for i, _, asked in items}
+    """Add to the answers of each conversation the one to its next question."""
+    texts = {item.place: item.text() for item in items}
     lengths = {text: len(processor.tokenizer(text)["input_ids"]) for text in set(texts.values())}
-    items.sort(key=lambda item: (lengths[texts[item[0]]], _architecture_key(item[1]), item[0]))
+    items = sorted(items, key=lambda item: (lengths[texts[item.place]], item.place))
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    prepared = ahead(lambda batch: _inputs(processor, batch, answers), batches)
+    prepared = ahead(lambda batch: _inputs(processor, batch), batches)
     for batch, inputs in zip(batches, prepared, strict=True):
         ids = model.generate(**inputs.to(model.device), **options)
-        for (i, _, _), text in zip(batch, processor.post_process(ids, inputs), strict=True):
-            answers[i].append(text)
+        for item, text in zip(batch, processor.post_process(ids, inputs), strict=True):
+            item.answers.append(text)
 
 
-def _load(nerf: NerfLike, place: int, on_error: OnError | None) -> list[Any]:
-    try:
-        if not isinstance(nerf, str | os.PathLike):
-            return [nerf]
-        return [read_embedding(nerf) if Path(nerf).suffix in (".npy", ".h5") else load_nerf(nerf)]
-    except (ValueError, OSError) as error:
-        if on_error is None:
-            raise
-        on_error(place, error)
-        return []
-
-
-def _architecture_key(nerf: Any) -> str:
-    return nerf.architecture.name if isinstance(nerf, Nerf) else ""
-
-
-def _inputs(processor: LlanaGmnProcessor, batch: Sequence[_Loaded], answers: Mapping[int, Sequence[str]]) -> Any:
+def _inputs(processor: LlanaGmnProcessor, batch: Sequence[_Conversation]) -> Any:
     return processor.apply_chat_template(
-        [_messages(nerf, asked, answers[i]) for i, nerf, asked in batch],
+        [item.messages() for item in batch],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
         processor_kwargs={"padding": True},
     )
-
-
-def _messages(nerf: Any, questions: Sequence[str], answers: Sequence[str]) -> list[dict[str, Any]]:
-    """The conversation up to the first question without an answer."""
-    first, *others = questions[: len(answers) + 1]
-    messages: list[dict[str, Any]] = [
-        {"role": "user", "content": [{"type": "nerf", "nerf": nerf}, {"type": "text", "text": first}]}
-    ]
-    for answer, question in zip(answers, others, strict=True):
-        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": question}]
-    return messages
-
-
-class CaptionFile(RecordFile):
-    """A JSONL file of ``{"nerf", "question", "caption"}``, filled by any number of processes, in the order of its inputs.
-
-    Args:
-        path: the file.
-        nerfs: the inputs, in order.
-        question: asked of each.
-        settings: everything else that decides what the captions are; a file made with others is refused.
-        rank, world_size: of this process.
-
-    Raises:
-        ValueError: a file that was written with other settings, or is not such a file.
-    """
-
-    def __init__(
-        self, path: StrPath, nerfs: Sequence[StrPath], *, question: str, settings: Mapping[str, Any], **place: int
-    ) -> None:
-        self._question = question
-        super().__init__(path, nerfs, settings={"question": question, **settings}, name_field="nerf", **place)
-
-    def write(self, nerf: str, caption: str) -> None:
-        self.append({"nerf": nerf, "question": self._question, "caption": caption})
-
-
-remove_captions = remove_records

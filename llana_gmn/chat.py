@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
-from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
+from .chat_template import conversation_messages, flatten_conversation
 from .modeling import LlanaGmnForConditionalGeneration
-from .processing import LlanaGmnProcessor, NerfLike
+from .processing import PLACEHOLDERS, LlanaGmnProcessor, NerfLike
 
 
 class ChatSession:
     """One conversation. Each NeRF is encoded once, when it is added, and stands before the next question.
 
     Args:
-        model: in evaluation mode.
-        processor: the model's.
+        model: the model that answers, in evaluation mode.
+        processor: the model's processor.
         system: a system message in place of LLaNA's.
-        **generation: for `generate`; by default greedy, 256 new tokens.
+        **generation: options of `generate`; by default greedy, 256 new tokens.
 
     Attributes:
         messages: the conversation so far, as `LlanaGmnProcessor.apply_chat_template` takes it.
@@ -56,21 +56,11 @@ class ChatSession:
 
         Raises `ValueError` or `FileNotFoundError` where it cannot be read; the conversation is then as before.
         """
-        name = (
-            nerf.name
-            if isinstance(nerf, Nerf)
-            else str(nerf)
-            if isinstance(nerf, str | os.PathLike)
-            else "an embedding"
-        )
-        if isinstance(nerf, str | os.PathLike) and not str(nerf).endswith((".npy", ".h5")):
-            nerf = load_nerf(nerf)
-        if isinstance(nerf, Nerf):
-            self._shown.append(self._model.encode([nerf])[0].cpu())
-        else:
-            inputs = self._processor(nerfs=[nerf], text="<nerf>")
-            self._shown.append(inputs["nerf_embeddings"][0, 0])
-        return name
+        found = self._processor.read_nerf(nerf)
+        self._shown += [self._model.encode([each])[0].cpu() if isinstance(each, Nerf) else each for each in found]
+        if isinstance(nerf, str | os.PathLike):
+            return str(nerf)
+        return nerf.name if isinstance(nerf, Nerf) else "an embedding"
 
     def ask(self, question: str) -> str:
         """The whole answer to a question."""
@@ -84,17 +74,17 @@ class ChatSession:
         Raises:
             ValueError: a conversation that no longer fits the backbone's context.
         """
-        parts = [{"type": "nerf", "embedding": embedding} for embedding in self._shown]
-        asked = {"role": "user", "content": [*parts, {"type": "text", "text": question}]}
+        shown = list(self._shown)
+        messages = [*self.messages, *conversation_messages(shown, [question])]
         inputs = self._processor.apply_chat_template(
-            [*self.messages, asked], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         options = {**self._generation, "max_new_tokens": self._room(inputs["input_ids"].shape[1])}
         answer = ""
         for piece in self._generate(inputs.to(self._model.device), options):
             answer += piece
             yield piece
-        self.messages += [asked, {"role": "assistant", "content": answer.strip()}]
+        self.messages += conversation_messages(shown, [question], [answer.strip()])
         self._shown = []
 
     def _room(self, length: int) -> int:
@@ -143,9 +133,6 @@ class _StopOn(StoppingCriteria):
 
 def history(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """``(role, text)`` of every message; NeRFs appear as ``<nerf>``."""
-    from .chat_template import flatten_conversation
-    from .processing import PLACEHOLDERS
-
     flat, _ = flatten_conversation(messages, PLACEHOLDERS[0])
     for message in flat:
         yield message["role"], message["content"]

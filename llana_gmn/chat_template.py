@@ -47,6 +47,30 @@ PLAIN_TEMPLATE = _template("")
 _NERF_KEYS = ("nerf", "path", "embedding")
 
 
+def conversation_messages(
+    nerfs: Sequence[Any], questions: Sequence[str], answers: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The messages of a conversation about NeRFs, as `LlanaGmnProcessor.apply_chat_template` takes them.
+
+    Args:
+        nerfs: records, paths or embeddings ``(D,)``, shown before the first question; none for plain text.
+        questions: the user's turns.
+        answers: the assistant's turns, one for each question, or one less where the last is still to be answered.
+
+    Raises `ValueError` for any other number of answers.
+    """
+    if len(questions) - len(answers) not in (0, 1):
+        raise ValueError(
+            f"{len(answers)} answers came with {len(questions)} questions; expected one each, or none to the last"
+        )
+    messages: list[dict[str, Any]] = []
+    for turn, question in enumerate(questions):
+        shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 else []
+        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        messages += [{"role": "assistant", "content": answer} for answer in answers[turn : turn + 1]]
+    return messages
+
+
 def flatten_conversation(conversation: Sequence[Mapping[str, Any]], nerf_token: str) -> tuple[list[dict], list[Any]]:
     """Messages whose content is plain text with `nerf_token` in it, and the NeRFs in order.
 

@@ -21,7 +21,7 @@ class DefaultObject:
     Attributes:
         class_id, nerf_id: its directories below each family's.
         kind: "procedural", or "real" for one fitted from a mesh that other people made.
-        attribution: of a real one: name, author, licence and source.
+        attribution: name, author, licence and source of a real one.
     """
 
     class_id: str

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
@@ -40,7 +40,7 @@ class LlanaGmnProcessor(ProcessorMixin):
     """Tokenizer and NeRF reading.
 
     Args:
-        tokenizer: of the backbone, with the three NeRF tokens in its vocabulary (`add_nerf_tokens`).
+        tokenizer: the backbone's tokenizer, with the three NeRF tokens in its vocabulary (`add_nerf_tokens`).
         chat_template: a template, or several by name; None for LLaNA's Vicuna v1.1 prompt as ``"default"`` and the template
             that the tokenizer brought along, if any, as ``"backbone"``.
         tokens_per_nerf: T, as in the model's configuration.
@@ -137,7 +137,7 @@ class LlanaGmnProcessor(ProcessorMixin):
                 ``{"type": "nerf", "path" | "nerf" | "embedding": ...}``.
             chat_template: a template or the name of one (``"backbone"``); None for the processor's default.
             return_assistant_tokens_mask: add ``assistant_masks`` ``(B, L)``, 1 on what the assistant says and its end token.
-            processor_kwargs: for `__call__`; other keywords go to the template.
+            processor_kwargs: keywords of `__call__`; others go to the template.
 
         Returns:
             text, or token ids, or with `return_dict` a `BatchFeature`.
@@ -237,7 +237,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             nerfs = [nerfs]
         nested = bool(nerfs) and all(isinstance(item, list | tuple) for item in nerfs)
         if nested:
-            groups = [self._read(group) for group in nerfs]
+            groups = [[one for item in group for one in self.read_nerf(item)] for group in nerfs]
             if len(groups) != len(counts):
                 raise ValueError(f"NeRFs for {len(groups)} prompts came with {len(counts)} prompts")
             for prompt, (group, count) in enumerate(zip(groups, counts, strict=True)):
@@ -246,7 +246,7 @@ class LlanaGmnProcessor(ProcessorMixin):
                         f"prompt {prompt} has {count} placeholders but {len(group)} NeRFs; write one <nerf> for each NeRF"
                     )
             return groups
-        flat = self._read(nerfs)
+        flat = [one for item in nerfs for one in self.read_nerf(item)]
         if len(flat) != sum(counts):
             raise ValueError(
                 f"{len(flat)} NeRFs were passed for {sum(counts)} placeholders in {len(counts)} prompts; "
@@ -255,15 +255,20 @@ class LlanaGmnProcessor(ProcessorMixin):
         rest = iter(flat)
         return [[next(rest) for _ in range(count)] for count in counts]
 
-    def _read(self, items: Sequence[NerfLike]) -> list[Nerf | Tensor]:
-        return [one for item in items for one in self._read_one(item)]
+    def read_nerf(self, item: NerfLike) -> list[Nerf | Tensor]:
+        """What the model is shown for an input: the record itself or of its file, or embeddings ``(D,)`` float32 on the CPU.
 
-    def _read_one(self, item: NerfLike) -> list[Nerf | Tensor]:
+        An array of embeddings ``(n, D)`` stands for n NeRFs.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TypeError, ValueError: neither a NeRF nor an embedding of this model's size, or a broken file.
+        """
         if isinstance(item, Nerf):
             return [item]
         source = "an embedding"
         if isinstance(item, str | os.PathLike):
-            if Path(item).suffix not in (".npy", ".h5"):
+            if not is_embedding_file(item):
                 return [load_nerf(item)]
             source, item = f"{item}: the embedding", read_embedding(item)
         if not _is_array(item):
@@ -271,7 +276,7 @@ class LlanaGmnProcessor(ProcessorMixin):
                 f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({self.embedding_dim},)"
             )
         values = torch.as_tensor(item).detach().to("cpu", torch.float32)
-        if values.ndim not in (1, 2) or values.shape[-1] != self.embedding_dim:
+        if values.ndim not in (1, 2) or values.shape[-1] != self.embedding_dim or not len(values):
             raise ValueError(
                 f"{source} has shape {tuple(values.shape)}; expected ({self.embedding_dim},) or (n, {self.embedding_dim}), "
                 "as the encoder of this model makes them"
@@ -286,22 +291,6 @@ def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:
     tokenizer.add_tokens(list(NERF_TOKENS), special_tokens=True)
     patch, start, end = tokenizer.convert_tokens_to_ids(list(NERF_TOKENS))
     return patch, start, end
-
-
-def read_embedding(path: str | os.PathLike[str]) -> np.ndarray:
-    """The embedding in a `.npy` or `.h5` file of the released layouts (FORMATS.md 7.1, 7.2), float32."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-        import h5py
-
-        with h5py.File(path, "r") as file:
-            return np.asarray(file["embedding"], dtype=np.float32)
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: holds no embedding ({error})") from error
 
 
 def _is_array(value: Any) -> bool:

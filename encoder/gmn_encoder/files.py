@@ -6,6 +6,7 @@ Nothing here runs code from a data file, and nothing half-written ever stands un
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -90,6 +91,20 @@ def atomic_directory(path: StrPath, *, replace: bool = False) -> Iterator[Path]:
         raise OSError(f"{final}: cannot be written: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_digest(path: StrPath) -> str:
+    """SHA-256 of a file's bytes, in hex: what tells whether results were made from what stands there now.
+
+    Raises `FileNotFoundError` or another `OSError` that names the file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def write_bytes(content: bytes, path: StrPath) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 @dataclass(frozen=True)
 class BootstrapSettings:
     """Attributes:
-    resamples: R.
-    confidence: of the intervals, in (0, 1).
-    seed: of the resamples.
+    resamples: number of resamples, R.
+    confidence: coverage of the intervals, in (0, 1).
+    seed: seed of the resamples.
     """
 
     resamples: int = 1000
@@ -38,8 +38,9 @@ class Difference:
     Attributes:
         first, second: the means.
         difference: first - second.
-        interval: of the difference.
-        p_value: two-sided, of no difference: twice the share of resamples on the rarer side of 0, the observed one counted in.
+        interval: confidence interval of the difference.
+        p_value: two-sided p-value of no difference: twice the share of resamples on the rarer side of 0, the observed one
+            counted in.
     """
 
     first: float

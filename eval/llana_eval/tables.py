@@ -40,7 +40,7 @@ class Column:
     Attributes:
         name: its heading.
         digits: decimals of its floats; counts and names are shown as they are.
-        best: which of its numbers are bold, "max", "min" or none; equal as shown means equally bold.
+        best: kind of its bold numbers, "max", "min" or none; equal as shown means equally bold.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Table:
     Attributes:
         title: one line.
         columns: headings, or `Column` where digits or bold type matter.
-        rows: as many cells each as there are columns.
-        note: what a reader must know: seeds, settings, sources.
+        rows: rows of as many cells as there are columns.
+        note: text below, for what a reader must know: seeds, settings, sources.
         group_by: name of the column within whose equal values the best are sought (None: over all rows).
 
     Raises:

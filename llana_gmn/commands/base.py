@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -22,15 +23,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from gmn_encoder.progress import Progress as StageProgress
+
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
+
+Item = TypeVar("Item")
 
 
 class Command(ABC):
     """A sub-command.
 
     Attributes:
-        name: as typed.
+        name: the command as it is typed.
         help: one line, starting in lower case.
         example: a line to copy and run, shown at the end of ``--help``.
     """
@@ -68,16 +74,12 @@ class InputErrors:
         return 1 if self.messages else 0
 
 
-def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """``--model``, to be read with `model_path`."""
-    parser.add_argument("--model", help="directory of a model, or its name on the hub (default: the one that ships)")
-
-
-def model_path(arguments: argparse.Namespace) -> str:
-    """The model that a command was given, or the one that ships. Raises `FileNotFoundError` in a copy without it."""
-    from ..defaults import default_model_path
-
-    return arguments.model or str(default_model_path())
+def add_nerf_arguments(parser: argparse.ArgumentParser, *, nargs: str = "+") -> None:
+    """``NERF ...`` and ``--architecture``, of commands that read NeRF files of any sizes."""
+    parser.add_argument("nerfs", nargs=nargs, metavar="NERF", help="NeRF file or directory; directories are searched")
+    parser.add_argument(
+        "--architecture", metavar="NAME", help="name of the paper's Table 14, where sizes are ambiguous"
+    )
 
 
 def progress_bar(*, disable: bool = False) -> Progress:
@@ -96,17 +98,43 @@ def progress_bar(*, disable: bool = False) -> Progress:
 
 
 @contextmanager
-def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with a line for each kind of work: the function says what is done, how much of it, and of how much."""
-    with progress_bar() as bar:
+def stage_progress(*, one_line: bool = False, disable: bool = False) -> Iterator[StageProgress]:
+    """A bar with a line for each stage of the work (`one_line`: for the one at hand); what follows ": " in a stage's name is
+    a note behind it."""
+    with progress_bar(disable=disable) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, note="")
-            bar.update(tasks[what], completed=done, total=total)
+        def update(stage: str, done: int, total: int) -> None:
+            what, _, note = stage.partition(": ")
+            line = "" if one_line else what
+            if line not in tasks:
+                tasks[line] = bar.add_task(what, total=total, note="")
+            bar.update(tasks[line], description=what, completed=done, total=total, note=note)
 
         yield update
+
+
+def with_rate(items: Iterable[Item], what: str, total: int, *, disable: bool = False) -> Iterator[Item]:
+    """The items as they come, beside a bar that says how many of them, and how many a second."""
+    started = time.perf_counter()
+    with stage_progress(disable=disable) as progress:
+        for count, item in enumerate(items, 1):
+            yield item
+            progress(f"{what}: {count / max(time.perf_counter() - started, 1e-9):.1f}/s", count, total)
+
+
+def device_named(name: str | None) -> torch.device:
+    """What ``--device`` names; None: CUDA where there is one. Raises `ValueError` for a device that is not there."""
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        raise ValueError(
+            f"--device is {name!r}, which is not to be had here; expected cpu, or cuda with a GPU"
+        ) from error
 
 
 def process_state() -> PartialState:

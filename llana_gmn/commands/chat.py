@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from .base import Command, InputErrors, add_model_argument, model_path
+from .base import Command, InputErrors
+from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 _HELP = """/nerf PATH  show a NeRF (or an embedding: .npy, .h5) before the next question
 /history    what was said so far
@@ -20,7 +21,6 @@ class Chat(Command):
     example = "llana-gmn chat --nerf data/nerf/02691156/1a04e3ea"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_model_argument(parser)
         parser.add_argument(
             "--nerf", action="append", default=[], help="a NeRF to begin with; several times for several"
         )
@@ -28,13 +28,12 @@ class Chat(Command):
             "--question", action="append", default=[], help="ask this and leave; several times for several turns"
         )
         parser.add_argument("--system", help="a system message in place of LLaNA's")
-        add_generation_arguments(parser, max_new_tokens=256)
+        add_answer_arguments(parser, max_new_tokens=256)
 
     def run(self, arguments: argparse.Namespace) -> int:
         from ..chat import ChatSession
-        from ..loading import load_model
 
-        model, processor = load_model(model_path(arguments), dtype=arguments.dtype, bits=arguments.bits)
+        model, processor = load_answering(arguments)
         session = ChatSession(model, processor, system=arguments.system, **generation_options(arguments))
         errors = InputErrors(self.name, debug=arguments.debug)
         for path in arguments.nerf:
@@ -97,25 +96,3 @@ def _answer(session: Any, question: str, errors: InputErrors) -> None:
     except ValueError as error:
         print()
         errors.add(error)
-
-
-def add_generation_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int | None) -> None:
-    """Arguments that commands with a model have in common."""
-    limit = "the task's" if max_new_tokens is None else max_new_tokens
-    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens, help=f"default: {limit}")
-    parser.add_argument("--temperature", type=float, default=0.0, help="above 0 answers are sampled; default: greedy")
-    parser.add_argument("--top-p", type=float, default=1.0, help="of sampling")
-    parser.add_argument("--beams", type=int, default=1, help="beam search")
-    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
-    parser.add_argument("--bits", type=int, choices=(4, 8), help="quantise the backbone (needs bitsandbytes and a GPU)")
-
-
-def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    options: dict[str, Any] = {"max_new_tokens": arguments.max_new_tokens, "do_sample": arguments.temperature > 0}
-    if arguments.max_new_tokens < 1:
-        raise ValueError(f"--max-new-tokens must be at least 1, got {arguments.max_new_tokens}")
-    if arguments.temperature > 0:
-        options |= {"temperature": arguments.temperature, "top_p": arguments.top_p, "top_k": 0}
-    if arguments.beams > 1:
-        options["num_beams"] = arguments.beams
-    return options

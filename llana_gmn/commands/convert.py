@@ -23,7 +23,7 @@ class Convert(Command):
         parser.add_argument("--encoder", help="the GMN encoder of a LLaNA model: a directory or a gmnerf .pt file")
         parser.add_argument("--projector", help="LLaNA's vec_proj.bin, in place of the projector in SOURCE")
         parser.add_argument(
-            "--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; default: as they are"
+            "--dtype", choices=("float32", "bfloat16", "float16"), help="dtype of the weights (default: as they are)"
         )
 
     def run(self, arguments: argparse.Namespace) -> int:

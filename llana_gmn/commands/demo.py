@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from .base import Command, InputErrors, add_model_argument, model_path, stage_progress
+from .base import Command, InputErrors, stage_progress
+from .model_arguments import add_model_argument, model_path
 
 
 class DemoCommand(Command):

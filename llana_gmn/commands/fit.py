@@ -6,9 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress, TaskID
-
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, device_named, stage_progress
 
 if TYPE_CHECKING:
     from gmn_encoder.fitting.presets import FitSettings
@@ -66,14 +64,11 @@ class FitCommand(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.fitting.job import FitJob
 
-        from .render import _device
-
-        device = _device(arguments.device)
+        device = device_named(arguments.device)
         settings = _settings(arguments)
         errors = InputErrors("fit", debug=arguments.debug)
         sources = _sources(arguments, next(iter(settings.values())), errors)
-        with progress_bar() as bar:
-            report = _Report(bar)
+        with stage_progress(one_line=True) as progress:
             job = FitJob(
                 out=arguments.out,
                 settings=settings,
@@ -82,9 +77,9 @@ class FitCommand(Command):
                 device=device,
                 resume=arguments.resume,
                 on_error=errors.add,
-                on_done=report.done,
-                on_skip=report.skipped,
-                progress=report.progress,
+                on_done=_say_done,
+                on_skip=_say_skipped,
+                progress=progress,
             )
             job.run(sources)
         return errors.status
@@ -131,31 +126,13 @@ def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: Input
     return found
 
 
-class _Report:
-    """Lines on stdout about finished NeRFs, a bar for the batch in work."""
+def _say_done(source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
+    views = record["held_out_views"]
+    psnr = f"{record['psnr']:.2f} dB on {views} held-out views" if record["psnr"] else "not measured"
+    notes = f" ({'; '.join(record['notes'])})" if record["notes"] else ""
+    name = f"{architecture.name} {source.class_id}/{source.nerf_id}"
+    print(f"{name}: {psnr}, {record['seconds']:.0f} s{notes}", flush=True)
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar, self._task = bar, None
 
-    _task: TaskID | None
-
-    def progress(self, text: str, done: int, total: int, note: str) -> None:
-        if self._task is None:
-            self._task = self._bar.add_task(text, total=total, note=note)
-        self._bar.update(self._task, description=text, completed=done, total=total, note=note)
-
-    def done(self, source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
-        psnr = (
-            f"{record['psnr']:.2f} dB on {record['held_out_views']} held-out views"
-            if record["psnr"]
-            else "not measured"
-        )
-        notes = f" ({'; '.join(record['notes'])})" if record["notes"] else ""
-        self._bar.console.file.flush()
-        print(
-            f"{architecture.name} {source.class_id}/{source.nerf_id}: {psnr}, {record['seconds']:.0f} s{notes}",
-            flush=True,
-        )
-
-    def skipped(self, source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
-        print(f"{architecture.name} {source.class_id}/{source.nerf_id}: finished before", flush=True)
+def _say_skipped(source: Source, architecture: NerfArchitecture, record: Mapping[str, Any]) -> None:
+    print(f"{architecture.name} {source.class_id}/{source.nerf_id}: finished before", flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
-from .base import Command, InputErrors
+from .base import Command, InputErrors, add_nerf_arguments
 
 
 def describe(nerf: Nerf) -> dict[str, Any]:
@@ -58,10 +58,7 @@ class InspectCommand(Command):
     example = "llana-gmn inspect nerfs/ --json"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("nerfs", nargs="+", metavar="NERF", help="NeRF file or directory; directories are searched")
-        parser.add_argument(
-            "--architecture", metavar="NAME", help="name of the paper's Table 14, where sizes are ambiguous"
-        )
+        add_nerf_arguments(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON list")
 
     def run(self, arguments: argparse.Namespace) -> int:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress, TaskID
-
-from .base import Command, progress_bar
+from .base import Command, device_named, stage_progress
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 _GIF_VIEWS = 24
@@ -49,39 +46,13 @@ class RenderCommand(Command):
         if not 1 <= arguments.size <= 4096:
             raise ValueError(f"--size is {arguments.size}; expected 1 to 4096 pixels")
         views = arguments.views if arguments.views is not None else _GIF_VIEWS if kind == "GIF" else 1
-        device = _device(arguments.device)
+        device = device_named(arguments.device)
         poses = cameras.turntable(views, elevation=arguments.elevation, size=arguments.size).to(device)
         nerf = load_nerf(arguments.nerf).to(device)
-        with progress_bar() as bar:
-            grid = find_occupancy(nerf, progress=_steps(bar, "looking for the object"))
-            seen = render.render_views(nerf, poses, grid.to(device), progress=_steps(bar, "rendering"))
+        with stage_progress() as progress:
+            grid = find_occupancy(nerf, progress=progress)
+            seen = render.render_views(nerf, poses, grid.to(device), progress=progress)
         images.save_images(images.to_images(seen, background), arguments.out)
         if float(seen.opacity.max()) < _VISIBLE:
             print(f"llana-gmn render: {nerf.name}: nothing in it is dense enough to be seen", file=sys.stderr)
         return 0
-
-
-def _device(name: str | None) -> torch.device:
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
-        raise ValueError(
-            f"--device is {name!r}, which is not to be had here; expected cpu, or cuda with a GPU"
-        ) from error
-
-
-def _steps(bar: Progress, description: str) -> Callable[[int, int], None]:
-    """A progress callback that opens its line on the bar when it is first called."""
-    task: TaskID | None = None
-
-    def step(done: int, total: int) -> None:
-        nonlocal task
-        if task is None:
-            task = bar.add_task(description, total=total, note="")
-        bar.update(task, completed=done)
-
-    return step

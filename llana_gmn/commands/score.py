@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gmn_encoder.progress import Progress
 
 from .base import Command, InputErrors, stage_progress
 
 if TYPE_CHECKING:
-    from llana_eval.bootstrap import BootstrapSettings, Difference
-    from llana_eval.tables import Table
+    from llana_eval.bootstrap import BootstrapSettings
 
 
 class Score(Command):
@@ -30,6 +30,7 @@ class Score(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         from llana_eval import compare_scores, read_results, write_scores
         from llana_eval.captioning.scoring import scores_path
+        from llana_eval.captioning.tables import comparison_table, overall_table
 
         out = Path(arguments.out) if arguments.out else scores_path(arguments.results)
         files = [arguments.results, *([arguments.against] if arguments.against else [])]
@@ -47,7 +48,7 @@ class Score(Command):
         extra: dict[str, Any] = {}
         if arguments.against:
             differences = compare_scores(*scored, bootstrap=bootstrap_settings(arguments))
-            print(_comparison(differences, f"{arguments.results} against {arguments.against}").text())
+            print(comparison_table(differences, title=f"{arguments.results} against {arguments.against}").text())
             extra["comparison"] = {"against": arguments.against, **{k: vars(d) for k, d in differences.items()}}
         write_scores(scored[0], out, extra=extra)
         print(out)
@@ -67,9 +68,9 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--simcse-model", metavar="DIR", help="in place of sup-simcse-roberta-large: a directory or a hub name"
     )
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: 1000)")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--bootstrap-seed", type=int, default=0, metavar="SEED")
+    parser.add_argument("--resamples", type=int, default=1000, help="resamples of the bootstrap (default: 1000)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="coverage of the intervals (default: 0.95)")
+    parser.add_argument("--bootstrap-seed", type=int, default=0, metavar="SEED", help="(default: 0)")
 
 
 def bootstrap_settings(arguments: argparse.Namespace) -> BootstrapSettings:
@@ -84,7 +85,15 @@ def metric_names(arguments: argparse.Namespace) -> list[str] | None:
     return [name.strip() for name in arguments.metrics.split(",") if name.strip()]
 
 
-def scored_records(records: list[dict[str, Any]], arguments: argparse.Namespace, progress: Any) -> dict[str, Any]:
+def check_scoring(arguments: argparse.Namespace) -> None:
+    """Raise what `score_captions` would for lack of a metric's data or model, before anything is scored."""
+    from llana_eval.captioning.scoring import ScoreSettings, prepare
+
+    models = {key: vars(arguments)[key] for key in ("sbert_model", "simcse_model") if vars(arguments)[key]}
+    prepare(ScoreSettings(tuple(metric_names(arguments) or ()), **models))
+
+
+def scored_records(records: list[dict[str, Any]], arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """`score_captions` with the command's arguments."""
     from llana_eval import score_captions
 
@@ -97,34 +106,3 @@ def scored_records(records: list[dict[str, Any]], arguments: argparse.Namespace,
         bootstrap=bootstrap_settings(arguments),
         progress=progress,
     )
-
-
-def overall_table(scores: Mapping[str, Any], *, title: str) -> Table:
-    from llana_eval.captioning.report import LABELS
-    from llana_eval.tables import Table
-
-    settings = scores["settings"]
-    rows = [
-        (LABELS[name], f"{value:.4f}", "[{:.2f}, {:.2f}]".format(*scores["confidence_intervals"][name]))
-        for name, value in scores["overall_scores"].items()
-    ]
-    heading = f"{title}: {settings['records']} records, protocol {settings['protocol']}"
-    return Table(heading, ("Metric", "Mean", f"{settings['bootstrap']['confidence']:.0%} interval"), tuple(rows))
-
-
-def _comparison(differences: Mapping[str, Difference], title: str) -> Table:
-    from llana_eval.captioning.report import LABELS
-    from llana_eval.tables import Table
-
-    rows = [
-        (
-            LABELS[name],
-            f"{each.first:.2f}",
-            f"{each.second:.2f}",
-            f"{each.difference:+.2f}",
-            "[{:+.2f}, {:+.2f}]".format(*each.interval),
-            f"{each.p_value:.4f}",
-        )
-        for name, each in differences.items()
-    ]
-    return Table(title, ("Metric", "First", "Second", "Difference", "Interval", "p"), tuple(rows))

@@ -8,8 +8,8 @@ import sys
 import threading
 from typing import Any
 
-from .base import Command, InputErrors, add_model_argument, model_path, progress_bar
-from .chat import add_generation_arguments, generation_options
+from .base import Command, InputErrors, stage_progress
+from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 
 class Serve(Command):
@@ -18,7 +18,6 @@ class Serve(Command):
     example = "llana-gmn serve --nerfs data --port 7860"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        add_model_argument(parser)
         parser.add_argument(
             "--nerfs", metavar="DIR", help="NeRFs of the gallery; searched (default: the ones that ship)"
         )
@@ -35,33 +34,26 @@ class Serve(Command):
             "--max-upload", type=float, default=64.0, metavar="MIB", help="largest file taken, MiB (default: 64)"
         )
         parser.add_argument(
-            "--quality", default="nano", help="of NeRFs fitted to meshes: nano, quick, standard (default: nano)"
+            "--quality", default="nano", help="preset of fits to meshes: nano, quick, standard (default: nano)"
         )
-        add_generation_arguments(parser, max_new_tokens=128)
+        add_answer_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.extras import require
 
         require("gradio", "serve")
         from ..defaults import default_nerfs_path
-        from ..loading import load_model
         from ..web.page import running
         from ..web.state import Service
 
         options = _options(arguments)
-        path, nerfs = model_path(arguments), arguments.nerfs or default_nerfs_path()
+        nerfs = arguments.nerfs or default_nerfs_path()
         errors = InputErrors(self.name, debug=arguments.debug)
-        model, processor = load_model(path, dtype=arguments.dtype, bits=arguments.bits)
+        model, processor = load_answering(arguments)
         ended = threading.Event()
         with _Termination(ended), Service(model, processor, options=options) as service:
-            with progress_bar() as bar:
-                task = bar.add_task("preparing the gallery", total=None, note="")
-                service.gallery.fill(
-                    nerfs,
-                    limit=arguments.limit,
-                    on_error=errors.add,
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
-                )
+            with stage_progress() as progress:
+                service.gallery.fill(nerfs, limit=arguments.limit, on_error=errors.add, progress=progress)
             with running(service, host=arguments.host, port=arguments.port) as address:
                 print(f"{address} (Ctrl-C ends it)", flush=True)
                 try:

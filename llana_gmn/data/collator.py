@@ -25,9 +25,9 @@ class ConversationCollator:
     """Pads samples ``{"input_ids", "labels", "nerfs"}`` to the longest.
 
     Attributes:
-        pad_token_id: of the tokenizer.
-        embedding_dim: D.
-        pad_to_multiple_of: lengths are rounded up to it; 8 suits tensor cores.
+        pad_token_id: the tokenizer's padding token.
+        embedding_dim: D, as in the model's configuration.
+        pad_to_multiple_of: number that lengths are rounded up to a multiple of; 8 suits tensor cores.
 
     Returns (when called):
         ``input_ids``, ``attention_mask``, ``labels`` ``(B, L)`` int64, and where there are NeRFs ``nerf_architectures``

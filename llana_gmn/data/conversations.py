@@ -36,7 +36,7 @@ class Conversation:
     """Questions and answers about one object.
 
     Attributes:
-        object_id: of the object.
+        object_id: the object's name.
         conversation_type: one of `CONVERSATION_TYPES`, or `HST`.
         turns: ``(question, answer)`` each, as they stand in the file but for the placeholder.
         has_placeholder: whether the first question began with one, which was taken off together with its newline.
@@ -55,7 +55,7 @@ class Problem:
     """An entry that was left out, and why.
 
     Attributes:
-        path, index: where it stands; `index` counts entries from 0.
+        path, index: file and place of the entry, counted from 0.
         kind: a few words, the same for all such entries: what `Conversations.counts` counts.
         message: the whole sentence.
     """
@@ -74,7 +74,7 @@ class Conversations(list[Conversation]):
 
     Attributes:
         path: the file.
-        problems: of the entries that were left out.
+        problems: what is wrong with each entry that was left out.
     """
 
     def __init__(self, path: str, conversations: Iterable[Conversation] = (), problems: Iterable[Problem] = ()) -> None:
@@ -108,7 +108,7 @@ def read_conversations(
     Args:
         path: the JSON file.
         types: allowed types; None for `CONVERSATION_TYPES` and `default_type`.
-        default_type: of entries that do not name theirs (`HST`); None: they must.
+        default_type: type of entries that do not name theirs (`HST`); None: they must.
         strict: raise where any entry is malformed.
 
     Returns:

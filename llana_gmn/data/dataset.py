@@ -22,9 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from gmn_encoder.embeddings.records import EmbeddingSet
+from gmn_encoder.progress import Progress, no_progress
+
+from ..chat_template import conversation_messages
 from ..processing import PLACEHOLDERS, LlanaGmnProcessor
 from .conversations import Conversation, Problem
-from .embeddings import EmbeddingTable, Progress
 
 IGNORED = -100
 """Label of a token that nothing is learned from."""
@@ -43,10 +46,10 @@ class Dialogue:
     """What is said about one object or several.
 
     Attributes:
-        object_ids: in the order in which the first question shows them; none for plain text.
+        object_ids: the objects, in the order in which the first question shows them; none for plain text.
         turns: (question, answer) pairs, without placeholders.
         kind: the `conversation_type`.
-        path, index: where it stands, for messages about it.
+        path, index: file and place of the dialogue, for messages about it.
     """
 
     object_ids: tuple[str, ...]
@@ -67,26 +70,22 @@ class Dialogue:
 
     def messages(self, embeddings: Sequence[Any]) -> list[dict[str, Any]]:
         """As `LlanaGmnProcessor.apply_chat_template` takes it, the objects before the first question."""
-        messages: list[dict[str, Any]] = []
-        for number, (question, answer) in enumerate(self.turns):
-            shown = [] if number else [{"type": "nerf", "embedding": embedding} for embedding in embeddings]
-            messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
-            messages.append({"role": "assistant", "content": answer})
-        return messages
+        questions, answers = zip(*self.turns, strict=True) if self.turns else ((), ())
+        return conversation_messages(embeddings, questions, answers)
 
 
 class ConversationDataset(torch.utils.data.Dataset):
     """Samples of a set of dialogues.
 
     Args:
-        dialogues: what is said.
+        dialogues: the dialogues to learn from.
         table: embeddings of the objects.
-        processor: writes prompts; its embedding size must be the table's.
-        variants: use these only, in this order; None for all that an object has.
-        max_length: of a sample in tokens. A longer one loses its end, but never an answer's only token or a placeholder: such
-            a dialogue is left out.
-        limit: keep so many samples, spread over all; 0 for all.
-        progress: hears how far tokenization is.
+        processor: the model's processor, which writes prompts; its embedding size must be the table's.
+        variants: the families of the record to use, in this order; None for all that an object has.
+        max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
+            placeholder: such a dialogue is left out.
+        limit: most samples to keep, spread over all; 0 for all.
+        progress: receives how many dialogues are tokenized.
 
     Attributes:
         problems: dialogues that are left out or were cut, each with its reason.
@@ -100,13 +99,13 @@ class ConversationDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         dialogues: Iterable[Dialogue],
-        table: EmbeddingTable,
+        table: EmbeddingSet,
         *,
         processor: LlanaGmnProcessor,
         variants: Sequence[str] | None = None,
         max_length: int = 2048,
         limit: int = 0,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         if table.dim != processor.embedding_dim:
             raise ValueError(
@@ -163,7 +162,7 @@ class ConversationDataset(torch.utils.data.Dataset):
             if problem := _text_problem(dialogue):
                 self.problems.append(problem)
                 continue
-            names = self.table.variants_of(dialogue.object_ids) if dialogue.object_ids else [""]
+            names = self.table.families_of(dialogue.object_ids) if dialogue.object_ids else [""]
             if variants is not None and dialogue.object_ids:
                 names = [name for name in variants if name in names]
             if names:
@@ -183,7 +182,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         return dialogue.problem("no embedding", f"has no embedding{what}; embed its NeRF, or take it out of the texts")
 
     def _encode(
-        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress | None
+        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress
     ) -> None:
         ids: list[np.ndarray] = []
         masks: list[np.ndarray] = []
@@ -198,8 +197,7 @@ class ConversationDataset(torch.utils.data.Dataset):
                 ids.append(np.asarray(tokens[:max_length], dtype=np.int32))
                 masks.append(np.asarray(mask[:max_length], dtype=bool))
                 self._numbers.append(number)
-            if progress is not None:
-                progress("reading texts", min(start + _CHUNK, len(dialogues)), len(dialogues))
+            progress("reading texts", min(start + _CHUNK, len(dialogues)), len(dialogues))
         self._ids = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
         self._mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
         self._starts = np.concatenate([[0], np.cumsum([len(each) for each in ids], dtype=np.int64)])

@@ -25,6 +25,7 @@ import transformers
 from torch import Tensor
 
 from gmn_encoder import benchmarking
+from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
@@ -32,7 +33,6 @@ from gmn_encoder.objects.language import conversations
 from ..bench import Shape, random_model
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset, Dialogue
-from ..data.embeddings import EmbeddingTable
 from .recipe import TrainingRecipe
 from .sampler import SeededSampler
 from .stages import prepare, trainable_parameters
@@ -126,7 +126,7 @@ def measure(way: Way, settings: Measured) -> dict[str, Any]:
     if way == "ours":
         embeddings = model.encode(list(nerfs.values()), batch_size=8).cpu()
     embedding_seconds = time.perf_counter() - started
-    table = EmbeddingTable(embeddings, {object_id: {"nerf": i} for i, object_id in enumerate(ids)})
+    table = EmbeddingSet(embeddings, tuple(("", object_id) for object_id in ids), ("nerf",) * len(ids))
     dataset = ConversationDataset(dialogues, table, processor=processor)
     learner = prepare(model, TrainingRecipe(stage=2, lora_rank=settings.lora_rank, lora_dropout=0.0, seed=0)).train()
     if settings.checkpointing:

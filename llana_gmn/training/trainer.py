@@ -21,11 +21,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, write_json
+from gmn_encoder.progress import Progress, no_progress
 
 from ..checkpoints import read_json
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
-from ..data.embeddings import Progress
 from ..data.sources import LanguageData
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
@@ -88,7 +88,7 @@ class TrainingRun:
     Args:
         recipe: of the run.
         resume: continue what `recipe.output` holds; otherwise it is begun anew.
-        progress: hears of embedding, tokenization and steps.
+        progress: receives how far embedding, tokenization and training are.
         report: hears what is logged.
 
     Raises:
@@ -100,7 +100,7 @@ class TrainingRun:
         recipe: TrainingRecipe,
         *,
         resume: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
         report: Report | None = None,
     ) -> None:
         for name in ("data", "output"):
@@ -124,7 +124,7 @@ class TrainingRun:
             self.train_set = self._load("train")
             if recipe.model == NEW and not is_whitened(self.model):
                 table = self.train_set.table
-                whiten_projector(self.model, table.embeddings, table.row_variants())
+                whiten_projector(self.model, table.values, table.families)
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)
@@ -238,7 +238,7 @@ def check_same_run(recipe: TrainingRecipe) -> bool:
     if not path.is_file():
         return False
     earlier = TrainingRecipe.from_dict(read_json(path), source=str(path))
-    if changed := earlier.changes(recipe):
+    if changed := earlier.differences(recipe):
         name, (then, now) = next(iter(changed.items()))
         raise ValueError(
             f"{recipe.output}: holds a run with {name}={then!r}, this one has {now!r}; "

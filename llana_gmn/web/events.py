@@ -135,8 +135,8 @@ class Events:
         if path is None:
             raise ValueError("no file came; choose one first")
 
-        def step(done: int, total: int, note: str) -> None:
-            progress((done, total), desc=f"Fitting a NeRF to the mesh, {note}")
+        def step(stage: str, done: int, total: int) -> None:
+            progress((done, total), desc=f"Fitting a NeRF to the mesh, {stage.partition(': ')[2]}")
 
         progress(0, desc="Reading the file")
         exhibit = session.upload(Path(path), family=family, progress=step)

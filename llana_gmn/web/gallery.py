@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.files import find_nerfs, load_nerf, released_ids
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
+from gmn_encoder.progress import Progress, no_progress
 
 from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
@@ -35,8 +36,8 @@ class Exhibit:
     """A NeRF that can be looked at and talked about.
 
     Attributes:
-        key: what it is called in URLs and pictures; says nothing about the file system.
-        name: for people, such as ``chair-000000003``.
+        key: its name in URLs and pictures, which says nothing about the file system.
+        name: its name for people, such as ``chair-000000003``.
         class_name: such as ``chair``; empty where nothing tells.
         nerf: its record.
         embedding: ``(D,)``, float32, of the model's encoder.
@@ -70,8 +71,8 @@ class Gallery:
     """Exhibits, their pictures, and which of them are alike.
 
     Args:
-        model: whose encoder embeds.
-        folder: for pictures.
+        model: the model whose encoder embeds.
+        folder: directory that pictures are written to.
     """
 
     def __init__(self, model: LlanaGmnForConditionalGeneration, folder: Path) -> None:
@@ -85,7 +86,7 @@ class Gallery:
         *,
         limit: int = DEFAULT_LIMIT,
         on_error: Callable[[Exception], None] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         """Add the NeRFs under a directory, at most `limit`, evenly over classes, the families of an object together.
 
@@ -107,8 +108,7 @@ class Gallery:
                 if on_error is None:
                     raise
                 on_error(error)
-            if progress is not None:
-                progress(number, len(chosen))
+            progress("preparing the gallery", number, len(chosen))
         if not self.exhibits:
             raise ValueError(f"{nerfs}: none of its {len(chosen)} NeRFs can be read")
 
@@ -131,9 +131,8 @@ class Gallery:
         others = [other for other in (*among, *self.exhibits) if other.key != exhibit.key]
         if not others:
             return []
-        cosines = F.cosine_similarity(exhibit.embedding, torch.stack([other.embedding for other in others]))
-        best = cosines.topk(min(count, len(others)))
-        return [(others[i], cosine) for cosine, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        cosines, places = nearest(exhibit.embedding[None], torch.stack([other.embedding for other in others]), count)
+        return [(others[i], cosine) for cosine, i in zip(cosines[0].tolist(), places[0].tolist(), strict=True)]
 
 
 def choose(paths: Iterable[Path], limit: int) -> list[Path]:

@@ -10,7 +10,7 @@ import itertools
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,14 @@ from types import TracebackType
 from typing import Any
 
 from gmn_encoder.fitting.single import fit_object
+from gmn_encoder.progress import Progress, no_progress
 
 from ..chat import ChatSession
 from ..modeling import LlanaGmnForConditionalGeneration
 from ..processing import LlanaGmnProcessor
 from .gallery import Exhibit, Gallery
-from .pictures import Progress
 from .uploads import MESH_EXTENSIONS, read_nerf, receive
 
-FitProgress = Callable[[int, int, str], None]
-"""Hears iterations done, all iterations, and the PSNR of the rays as text."""
 MAX_UPLOADS = 8
 """That a visitor has at a time; the oldest makes room."""
 MAX_QUESTION = 2000
@@ -40,7 +38,7 @@ class ServiceOptions:
     Attributes:
         max_upload: bytes.
         fit_quality: preset for meshes.
-        generation: for `generate`.
+        generation: options of `generate`.
     """
 
     max_upload: int = 64 << 20
@@ -163,7 +161,7 @@ class Session:
     def still(self, exhibit: Exhibit) -> Path:
         return self._service.gallery.pictures.still(exhibit.key, exhibit.nerf)
 
-    def turntable(self, exhibit: Exhibit, *, progress: Progress | None = None) -> Path:
+    def turntable(self, exhibit: Exhibit, *, progress: Progress = no_progress) -> Path:
         return self._service.gallery.pictures.turntable(exhibit.key, exhibit.nerf, progress=progress)
 
     def is_turning(self, exhibit: Exhibit) -> bool:
@@ -201,13 +199,13 @@ class Session:
             raise ValueError("no NeRF is chosen; pick one in the gallery, or upload one")
         return self._service.gallery.neighbours(self.chosen, count, among=self.uploads)
 
-    def upload(self, path: Path, *, family: str = "hash", progress: FitProgress | None = None) -> Exhibit:
+    def upload(self, path: Path, *, family: str = "hash", progress: Progress = no_progress) -> Exhibit:
         """Read a visitor's file, fit it first if it is a mesh, and choose it.
 
         Args:
-            path: where the file arrived; it is gone afterwards.
-            family: of NeRFs that are fitted to meshes.
-            progress: of the fit.
+            path: the file where it arrived; it is gone afterwards.
+            family: family of the NeRF that a mesh is fitted by.
+            progress: receives how far the fit is.
 
         Raises:
             ValueError, OSError: what is wrong with it; nothing of it is kept.
@@ -224,7 +222,7 @@ class Session:
                         families=[family],
                         quality=options.fit_quality,
                         device=self._service.model.device,
-                        progress=lambda _, *step: progress(*step) if progress else None,
+                        progress=progress,
                     )[family]
             else:
                 source = received

@@ -16,7 +16,7 @@ from torch import Tensor
 from gmn_encoder.files import read_tensors
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
-from gmn_encoder.objects.meshes import EXTENSIONS as MESH_EXTENSIONS
+from gmn_encoder.objects.mesh_files import EXTENSIONS as MESH_EXTENSIONS
 
 NERF_EXTENSIONS = (".pth", ".pt", ".safetensors")
 MAX_WEIGHTS = 2_000_000

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,7 @@ import pytest
 
 from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import caption_nerfs
-from llana_gmn.caption import CaptionFile, remove_captions
 from llana_gmn.commands import main
-
-SETTINGS = {"model": "m", "max_new_tokens": 5}
 
 
 def one_by_one(model, processor, nerfs, questions):
@@ -89,67 +88,6 @@ def test_embeddings_are_captioned(model, processor, nerfs):
     assert list(caption_nerfs(model, processor, embeddings, max_new_tokens=4)) == records
 
 
-def open_file(path, nerfs="abcdef", **options):
-    options = {"question": "What?", "settings": SETTINGS, **options}
-    return CaptionFile(path, list(nerfs), **options)
-
-
-def test_processes_share_the_work_and_the_file_keeps_the_order(tmp_path):
-    path = tmp_path / "out.jsonl"
-    files = [open_file(path, rank=rank, world_size=3) for rank in range(3)]
-    files[0].start()
-    shares = [file.missing() for file in files]
-    assert sorted(nerf for share in shares for nerf in share) == list("abcdef")
-    for file, share in reversed(list(zip(files, shares, strict=True))):
-        for nerf in share:
-            file.write(nerf, f"caption {nerf} \u2028 é")
-    assert files[0].finish() == 6
-    lines = [json.loads(line) for line in path.read_text().strip().split("\n")]
-    assert [line["nerf"] for line in lines] == list("abcdef")
-    assert lines[0] == {"nerf": "a", "question": "What?", "caption": "caption a \u2028 é"}
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.settings.json"]
-    again = open_file(path)
-    assert again.missing() == []
-    assert again.done == 6
-
-
-def test_an_interrupted_run_continues_with_another_number_of_processes(tmp_path):
-    path = tmp_path / "out.jsonl"
-    first = open_file(path, rank=1, world_size=2)
-    first.start()
-    first.write("e", "caption e")
-    first.write("d", "caption d")
-    part = tmp_path / "out.jsonl.part-1"
-    part.write_text(part.read_text()[:-9])  # killed in the middle of a line
-    second = open_file(path)
-    assert second.missing() == ["a", "b", "c", "d", "f"]
-    for nerf in second.missing():
-        second.write(nerf, "new")
-    second.finish()
-    assert [(r["nerf"], r["caption"]) for r in records(path)][3:5] == [("d", "new"), ("e", "caption e")]
-    more = open_file(path, nerfs="xa")
-    assert more.missing() == ["x"]
-    more.write("x", "new")
-    assert more.finish() == 7
-    assert [r["nerf"] for r in records(path)] == list("bcdefxa")
-
-
-def test_other_settings_and_other_files_are_refused(tmp_path):
-    path = tmp_path / "out.jsonl"
-    file = open_file(path)
-    file.start()
-    file.write("a", "x")
-    with pytest.raises(ValueError, match="was begun with max_new_tokens 5, now 6; name another file, or --overwrite"):
-        open_file(path, settings={**SETTINGS, "max_new_tokens": 6})
-    with pytest.raises(ValueError, match="begun with question 'What\\?'"):
-        open_file(path, question="Why?")
-    remove_captions(path)
-    assert list(tmp_path.iterdir()) == []
-    path.write_text("my notes\n")
-    with pytest.raises(ValueError, match="is there already, and not of this command"):
-        open_file(path)
-
-
 def test_command(saved, capsys, model, processor, nerfs):
     out = saved / "captions.jsonl"
     (saved / "nerfs" / "3.safetensors").write_bytes(b"broken")
@@ -174,6 +112,47 @@ def test_command(saved, capsys, model, processor, nerfs):
     assert "begun with question" in capsys.readouterr().err
     assert main([*arguments, "--question", "Why?", "--overwrite"]) == 0
     assert records(out)[0]["question"] == "Why?"
+
+
+def test_what_was_fitted_or_trained_anew_in_the_same_place_is_not_taken_for_the_old(saved, capsys, tiny, nerfs):
+    out, model = saved / "captions.jsonl", saved / "model"
+    arguments = ["caption", "--model", str(model), str(saved / "nerfs"), "--out", str(out), "--max-new-tokens", "6"]
+    assert main(arguments) == 0
+    before = records(out)
+    capsys.readouterr()
+    save_nerf(nerfs[1], saved / "nerfs" / "3.safetensors")  # nerfs[0] stood there
+    assert main(arguments) == 0
+    err = capsys.readouterr().err
+    assert "1 of 7 had changed and are done again" in err and "7 captions, 1 new" in err
+    after = records(out)
+    assert [i for i in range(7) if after[i] != before[i]] == [3]
+    assert (after[3]["caption"], after[3]["sha256"]) == (before[1]["caption"], before[1]["sha256"])
+
+    changed = copy.deepcopy(tiny[0])
+    next(iter(changed.projector.parameters())).data.mul_(1.5)
+    changed.save_pretrained(model)
+    kept = out.read_text()
+    assert main(arguments) == 1
+    assert re.search(
+        r"was begun with model_sha256 '\w{64}', now '\w{64}'; name another file, or --overwrite",
+        capsys.readouterr().err,
+    )
+    assert out.read_text() == kept
+    tiny[0].save_pretrained(model)  # the first model again, written later
+    (model / "trainer_state.json").write_text("{}")
+    assert main(arguments) == 0
+    assert "7 captions, 0 new" in capsys.readouterr().err
+
+
+def test_a_file_of_before_that_says_nothing_of_content_is_refused(saved, capsys):
+    out = saved / "captions.jsonl"
+    arguments = ["caption", "--model", str(saved / "model"), str(saved / "nerfs"), "--out", str(out)]
+    assert main([*arguments, "--max-new-tokens", "2"]) == 0
+    settings = saved / "captions.jsonl.settings.json"
+    old = {key: value for key, value in json.loads(settings.read_text()).items() if key != "model_sha256"}
+    settings.write_text(json.dumps(old))
+    assert main([*arguments, "--max-new-tokens", "2"]) == 1
+    assert "captions.jsonl: was begun without model_sha256, now '" in capsys.readouterr().err
 
 
 def test_two_processes(saved, model, processor, nerfs):
@@ -224,3 +203,26 @@ def test_conversations_continue_with_their_own_answers(model, processor, nerfs, 
         converse(model, processor, many, [["a"]])
     with pytest.raises(ValueError, match="none empty"):
         converse(model, processor, many[:1], [[]])
+
+
+def test_a_nerf_is_encoded_once_for_all_that_is_asked_about_it(model, processor, nerfs, tmp_path, monkeypatch):
+    """Over turns, conversations and windows; the embeddings that are kept have a bound."""
+    from llana_gmn import converse
+
+    paths = [save_nerf(nerf, tmp_path / f"{i}.safetensors") for i, nerf in enumerate(nerfs)]
+    many, questions = [paths[i % 3] for i in range(8)], [["What is it?", "Is it red?"]] * 8
+    encoded = []
+    encode = type(model.nerf_encoder).encode
+    monkeypatch.setattr(
+        type(model.nerf_encoder),
+        "encode",
+        lambda self, given, **options: encoded.extend(given) or encode(self, given, **options),
+    )
+    monkeypatch.setattr("llana_gmn.caption.WINDOW_BATCHES", 2)
+    options = {"batch_size": 2, "max_new_tokens": 3}
+    found = list(converse(model, processor, many, questions, **options))
+    assert [nerf.source for nerf in encoded] == paths
+    encoded.clear()
+    monkeypatch.setattr("llana_gmn.caption.KEPT_EMBEDDINGS", 0)
+    assert list(converse(model, processor, many, questions, **options)) == found
+    assert len(encoded) == 6  # three in each of two windows

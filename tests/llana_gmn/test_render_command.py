@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from gmn_encoder import Nerf, save_nerf
-from gmn_encoder.rendering.occupancy import OccupancyGrid, voxel_centers, write_occupancy
+from gmn_encoder.rendering.occupancy import OccupancyGrid, write_occupancy
+from gmn_encoder.rendering.voxels import voxel_centers
 from llana_gmn.commands import main
 
 
@@ -39,7 +40,7 @@ def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch, ca
     (nerf / "grid.pth").unlink()
     asked = []
 
-    def looked(nerf, *, resolution, progress=None):
+    def looked(nerf, *, resolution, progress):
         asked.append(nerf.source)
         return OccupancyGrid(torch.zeros(96, 96, 96, dtype=torch.bool))
 

@@ -63,7 +63,7 @@ def test_says_what_is_wrong(data, config, tmp_path, capsys):
     assert stopped.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("llana-gmn train-encoder:")]
     assert len(lines) == 4
-    assert "no setting 'epoch'" in lines[0]
+    assert "unknown setting 'epoch'" in lines[0]
     assert "nowhere" in lines[1]
     assert "no such recipe file" in lines[2]
     assert "invalid choice: 'x'" in lines[3]

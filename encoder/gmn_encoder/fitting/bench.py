@@ -25,7 +25,7 @@ from .. import benchmarking
 from ..files import StrPath
 from ..nerfs.architectures import parse_architecture
 from ..objects import ViewSettings
-from ..objects.meshes import EXTENSIONS
+from ..objects.mesh_files import EXTENSIONS
 from .job import FitJob
 from .presets import preset
 from .sources import Source, find_sources

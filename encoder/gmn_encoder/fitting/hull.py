@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..nerfs.fields import BOX_MAX, BOX_MIN
 from ..rendering.cameras import Cameras
-from ..rendering.occupancy import RESOLUTION, OccupancyGrid, voxel_centers
+from ..rendering.occupancy import OccupancyGrid
+from ..rendering.voxels import DIAGONAL, RESOLUTION, voxel_centers
 
 _COARSE = 4
 
@@ -30,7 +30,7 @@ def visual_hull(masks: Tensor, cameras: Cameras, *, resolution: int = RESOLUTION
         masks: bool ``(V, height, width)``, where a view shows the object.
         cameras: of the views.
     """
-    half = math.sqrt(3) * (BOX_MAX - BOX_MIN) / resolution / 2
+    half = DIAGONAL / resolution / 2
     left = voxel_centers(resolution, device=masks.device).reshape(-1, 3)
     numbers = torch.arange(len(left), device=masks.device)
     if resolution % _COARSE == 0 and resolution >= 8 * _COARSE:

@@ -20,19 +20,21 @@ import torch
 
 from ..files import StrPath, read_tensors, write_pth_content
 from ..nerfs.architectures import NerfArchitecture
+from ..progress import Progress, no_progress
 from ..rendering.marching import STEP
+from ..rendering.psnr import psnr_of_error
 from ..seeds import derived_seed
+from .measure import held_out_psnr
 from .output import FIT_NAME, is_complete, nerf_directory, split_of, write_fit, write_language, write_splits
+from .photometric import PhotometricFit
 from .presets import FitSettings
 from .sources import PosedImages, Source, check_ids
-from .trainer import Trainer, held_out_psnr
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = ".fit"
 
 Report = Callable[[Source, NerfArchitecture, Mapping[str, Any]], None]
-Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass(kw_only=True)
@@ -50,7 +52,7 @@ class FitJob:
         on_error: called with every object that failed; the others go on.
         on_done: called with the record of every NeRF written.
         on_skip: called with every NeRF that was finished before.
-        progress: called with a description, iterations done, all iterations, and a note with the PSNR of the rays.
+        progress: receives iterations done and all; its stage names the batch and ends with the PSNR of the rays.
     """
 
     out: StrPath
@@ -63,7 +65,7 @@ class FitJob:
     on_error: Callable[[Exception], None] = field(default=lambda error: logger.error("%s", error))
     on_done: Report = field(default=lambda *_: None)
     on_skip: Report = field(default=lambda *_: None)
-    progress: Progress = field(default=lambda *_: None)
+    progress: Progress = no_progress
 
     def run(self, sources: Iterable[Source]) -> None:
         """Fit every source in every architecture. Raises `ValueError` for a batch under one."""
@@ -125,31 +127,31 @@ class FitJob:
         shared = derived_seed(self.seed, architecture.name, "initialisation")
         initial = [shared] * len(seeds) if settings.share_initialisation else seeds
         started, cpu_started = time.perf_counter(), time.process_time()
-        trainer = Trainer(architecture, objects, settings, seeds=seeds, initial_seeds=initial, device=self.device)
-        checkpoint = Path(self.out, CHECKPOINTS, f"{self._batch_key(trainer, seeds)}.pth")
+        fit = PhotometricFit(architecture, objects, settings, seeds=seeds, initial_seeds=initial, device=self.device)
+        checkpoint = Path(self.out, CHECKPOINTS, f"{self._batch_key(fit, seeds)}.pth")
         before = {"seconds": 0.0, "cpu_seconds": 0.0}
         if self.resume and checkpoint.is_file():
             try:
                 state, _ = read_tensors(checkpoint)
-                trainer.load_state_dict(state)
+                fit.load_state_dict(state)
                 before = {name: float(state[name]) for name in before}
             except (ValueError, KeyError, RuntimeError) as error:
                 logger.warning("%s: cannot be continued from (%s): starting again", checkpoint, error)
         saved = time.perf_counter()
         text = architecture.name if len(objects) > 1 else f"{architecture.name} {objects[0].nerf_id}"
         text += f" and {len(objects) - 1} more" if len(objects) > 1 else ""
-        while not trainer.done:
-            trainer.step()
-            if trainer.iteration % 10 == 0 or trainer.done:
-                psnr = float(-10 * torch.log10(trainer.loss.clamp(min=1e-10)).mean())
-                self.progress(text, trainer.iteration, settings.iterations, f"{psnr:.1f} dB")
-            if time.perf_counter() - saved > self.checkpoint_seconds and not trainer.done:
+        while not fit.done:
+            fit.step()
+            if fit.iteration % 10 == 0 or fit.done:
+                quality = float(psnr_of_error(fit.loss).mean())
+                self.progress(f"{text}: {quality:.1f} dB", fit.iteration, settings.iterations)
+            if time.perf_counter() - saved > self.checkpoint_seconds and not fit.done:
                 spent = {
                     "seconds": before["seconds"] + time.perf_counter() - started,
                     "cpu_seconds": before["cpu_seconds"] + time.process_time() - cpu_started,
                 }
                 try:
-                    write_pth_content({**trainer.state_dict(), **spent}, checkpoint)
+                    write_pth_content({**fit.state_dict(), **spent}, checkpoint)
                 except OSError as error:
                     logger.warning("no checkpoint: %s", error)
                 saved = time.perf_counter()
@@ -157,33 +159,33 @@ class FitJob:
             "seconds": (before["seconds"] + time.perf_counter() - started) / len(objects),
             "cpu_seconds": (before["cpu_seconds"] + time.process_time() - cpu_started) / len(objects),
         }
-        self._write_batch(trainer, sources, seeds, initial, share)
+        self._write_batch(fit, sources, seeds, initial, share)
         checkpoint.unlink(missing_ok=True)
 
     def _write_batch(
         self,
-        trainer: Trainer,
+        fit: PhotometricFit,
         sources: list[Source],
         seeds: list[int],
         initial: list[int],
         share: Mapping[str, float],
     ) -> None:
-        grids = trainer.grids()
-        for number, (source, posed) in enumerate(zip(sources, trainer.objects, strict=True)):
+        grids = fit.grids()
+        for number, (source, posed) in enumerate(zip(sources, fit.objects, strict=True)):
             try:
-                nerf = trainer.nerf(number)
-                moved = (nerf.to(trainer.device), grids[number].to(trainer.device))
-                held_out = posed.held_out[: trainer.settings.measured_views]
-                cameras = posed.held_out_cameras[: len(held_out)].to(trainer.device)
+                nerf = fit.nerf(number)
+                moved = (nerf.to(fit.device), grids[number].to(fit.device))
+                held_out = posed.held_out[: fit.settings.measured_views]
+                cameras = posed.held_out_cameras[: len(held_out)].to(fit.device)
                 psnr, rendered = held_out_psnr(*moved, held_out, cameras)
                 record = {
-                    "architecture": trainer.architecture.to_dict(),
-                    "name": trainer.architecture.name,
+                    "architecture": fit.architecture.to_dict(),
+                    "name": fit.architecture.name,
                     "class_id": posed.class_id,
                     "nerf_id": posed.nerf_id,
                     "source": posed.source,
                     "notes": list(posed.notes),
-                    "settings": trainer.settings.to_dict(),
+                    "settings": fit.settings.to_dict(),
                     "seed": self.seed,
                     "object_seed": seeds[number],
                     "initial_seed": initial[number],
@@ -196,21 +198,21 @@ class FitJob:
                     "psnr_of": "held-out views, whole images over white, 8-bit truth, step of the released renderer",
                     "step": STEP,
                     **share,
-                    "nerfs_at_once": len(trainer),
-                    "device": device_name(trainer.device),
+                    "nerfs_at_once": len(fit),
+                    "device": device_name(fit.device),
                     "threads": torch.get_num_threads(),
                     "torch": torch.__version__,
                 }
                 write_fit(
-                    nerf_directory(self.out, trainer.architecture, posed.class_id, posed.nerf_id),
+                    nerf_directory(self.out, fit.architecture, posed.class_id, posed.nerf_id),
                     posed,
                     nerf,
                     grids[number],
                     record=record,
                     rendered=rendered.cpu(),
-                    shared=self._sibling(trainer.architecture, posed),
+                    shared=self._sibling(fit.architecture, posed),
                 )
-                self.on_done(source, trainer.architecture, record)
+                self.on_done(source, fit.architecture, record)
             except (ValueError, OSError) as error:
                 self.on_error(_named(error, source))
 
@@ -225,12 +227,12 @@ class FitJob:
                 return directory
         return None
 
-    def _batch_key(self, trainer: Trainer, seeds: Sequence[int]) -> str:
+    def _batch_key(self, fit: PhotometricFit, seeds: Sequence[int]) -> str:
         """A name that only a batch with the same views, settings and seeds has."""
         digest = hashlib.sha256()
-        description = [trainer.architecture.to_dict(), trainer.settings.to_dict(), list(seeds), str(trainer.device)]
+        description = [fit.architecture.to_dict(), fit.settings.to_dict(), list(seeds), str(fit.device)]
         digest.update(json.dumps(description).encode())
-        for posed in trainer.objects:
+        for posed in fit.objects:
             digest.update(posed.images.numpy().tobytes())
             digest.update(posed.cameras.camera_to_world.numpy().tobytes())
         return digest.hexdigest()[:32]
@@ -239,14 +241,16 @@ class FitJob:
         """Split lists and texts of the procedural objects that are there in every family."""
         members = []
         for source in sources:
-            if source.thing is not None and source.index is not None:
+            if source.procedural is not None and source.index is not None:
                 places = [nerf_directory(self.out, a, source.class_id, source.nerf_id) for a in self.settings]
                 if all(is_complete(place) for place in places):
                     members.append((split_of(source.index), source))
         if not members:
             return
         write_splits(self.out, [(split, source.class_id, source.nerf_id) for split, source in members])
-        write_language(self.out, [(split, source.thing()) for split, source in members if source.thing], seed=self.seed)
+        write_language(
+            self.out, [(split, source.procedural()) for split, source in members if source.procedural], seed=self.seed
+        )
 
 
 def device_name(device: torch.device) -> str:
@@ -256,7 +260,7 @@ def device_name(device: torch.device) -> str:
 def _named(error: Exception, source: Source) -> Exception:
     """The error, its message starting with the source's name."""
     text = str(error) or type(error).__name__
-    path = source.name.split(" ")[-1] if source.thing is not None else source.name
+    path = source.name.split(" ")[-1] if source.procedural is not None else source.name
     if path in text:
         return error
     return type(error)(f"{source.name}: {text}") if isinstance(error, ValueError) else OSError(f"{source.name}: {text}")

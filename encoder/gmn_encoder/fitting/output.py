@@ -24,10 +24,9 @@ from ..nerfs.files import WEIGHTS_NAME, save_nerf
 from ..nerfs.record import Nerf
 from ..objects import ProceduralObject, write_texts
 from ..rendering.camera_files import write_cameras
-from ..rendering.images import contact_sheet
+from ..rendering.images import contact_sheet, rgba_over
 from ..rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
 from .sources import PosedImages
-from .trainer import over
 
 FIT_NAME = "fit.json"
 PREVIEW_NAME = "preview.png"
@@ -101,7 +100,7 @@ def _write_view(image: Tensor, file: Path, shared: Path | None) -> None:
 def preview(rendered: Tensor, true: Tensor) -> Image.Image:
     """Fitted views above true ones, over white, small."""
     white = torch.ones(3)
-    rows = [rendered[:_PREVIEW_VIEWS].cpu(), over(true[: min(len(rendered), _PREVIEW_VIEWS)], white)]
+    rows = [rendered[:_PREVIEW_VIEWS].cpu(), rgba_over(true[: min(len(rendered), _PREVIEW_VIEWS)], white)]
     pictures = [
         Image.fromarray(view.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()).resize(
             (_PREVIEW_SIDE, max(1, round(_PREVIEW_SIDE * view.shape[0] / view.shape[1]))), Image.Resampling.BOX
@@ -127,11 +126,11 @@ def write_splits(out: StrPath, members: Iterable[tuple[str, str, str]]) -> None:
         write_bytes("".join(entries).encode(), Path(out, f"{split}.txt"))
 
 
-def write_language(out: StrPath, things: Iterable[tuple[str, ProceduralObject]], *, seed: int = 0) -> None:
+def write_language(out: StrPath, objects: Iterable[tuple[str, ProceduralObject]], *, seed: int = 0) -> None:
     """Write ``<out>/<split>/texts/conversations_*.json`` of procedural objects, as ShapeNeRF-Text lays them out (7.2)."""
     by_split: dict[str, list[ProceduralObject]] = {split: [] for split in SPLITS}
-    for split, thing in things:
-        by_split[split].append(thing)
+    for split, each in objects:
+        by_split[split].append(each)
     for split, members in by_split.items():
         if members:
             write_texts(members, Path(out, "language", split, "texts"), seed=seed)

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..files import StrPath
 from ..nerfs.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NerfArchitecture
 from ..objects import ViewSettings
-from .job import FitJob, Progress
+from ..progress import Progress, no_progress
+from .job import FitJob
 from .output import nerf_directory
 from .presets import preset
 from .sources import path_source
@@ -34,7 +35,7 @@ def fit_object(
     class_id: str = "own",
     background: Tensor | None = None,
     device: torch.device | str | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Path]:
     """Fit an object in each family, from the same views, whatever stood in `out` before.
 
@@ -55,7 +56,8 @@ def fit_object(
         family -> directory of the NeRF.
 
     Raises:
-        ValueError, FileNotFoundError: an unknown family or quality; what reading the mesh or the images refuses; see `Trainer`.
+        ValueError, FileNotFoundError: an unknown family or quality; what reading the mesh or the images refuses; what
+            `PhotometricFit` refuses.
     """
     architectures = [fit_architecture(family, quality) for family in families]
     settings = {each: preset(quality, each.family) for each in architectures}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..files import StrPath
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
-from ..objects.meshes import EXTENSIONS
+from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..rendering.camera_files import camera_file, read_cameras
 from ..rendering.cameras import Cameras
@@ -47,7 +47,7 @@ class PosedImages:
         held_out, held_out_cameras: views to measure on, which training does not see; may be none.
         background: ``(3,)`` in 0..1 where the images stand before a colour and opacity is what was told apart from it.
         notes: what is worth saying about it.
-        thing: the procedural object, if it is one.
+        procedural: the procedural object, if it is one.
     """
 
     class_id: str
@@ -59,7 +59,7 @@ class PosedImages:
     held_out_cameras: Cameras
     background: Tensor | None = None
     notes: tuple[str, ...] = ()
-    thing: ProceduralObject | None = field(default=None, repr=False)
+    procedural: ProceduralObject | None = field(default=None, repr=False)
     _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
 
     def hull(self, device: torch.device) -> OccupancyGrid:
@@ -82,14 +82,21 @@ class PosedImages:
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was not opened yet: its name, its place in the output, and what opens it; of procedural objects also what
-    makes them and their number."""
+    """A source that was not opened yet.
+
+    Attributes:
+        name: what messages call it.
+        class_id, nerf_id: directory names of the output.
+        load: opens it.
+        procedural: makes the procedural object, if it is one.
+        index: number of the procedural object.
+    """
 
     name: str
     class_id: str
     nerf_id: str
     load: Callable[[], PosedImages] = field(repr=False)
-    thing: Callable[[], ProceduralObject] | None = field(default=None, repr=False)
+    procedural: Callable[[], ProceduralObject] | None = field(default=None, repr=False)
     index: int | None = None
 
 
@@ -188,14 +195,16 @@ def from_mesh(
     *,
     source: str,
     settings: ViewSettings | None = None,
-    thing: ProceduralObject | None = None,
+    procedural: ProceduralObject | None = None,
 ) -> PosedImages:
     """Views of a mesh in the box, and `HELD_OUT_VIEWS` from elsewhere to measure on."""
     settings = settings or ViewSettings()
     held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + _HELD_OUT_SEED)
     images, cameras = _take_views(mesh, settings)
     held, held_cameras = _take_views(mesh, held_out)
-    return PosedImages(class_id, nerf_id, source, images, cameras, held, held_cameras, notes=mesh.notes, thing=thing)
+    return PosedImages(
+        class_id, nerf_id, source, images, cameras, held, held_cameras, notes=mesh.notes, procedural=procedural
+    )
 
 
 def _take_views(mesh: Mesh, settings: ViewSettings) -> tuple[Tensor, Cameras]:
@@ -211,15 +220,17 @@ def _procedural(count: int, seed: int, settings: ViewSettings) -> Iterator[Sourc
         own = seed * SEEDS_PER_SET + index // len(CLASS_NAMES)
         nerf_id = f"{name}-{own:09d}"
 
-        def thing(name: str = name, own: int = own) -> ProceduralObject:
+        def make(name: str = name, own: int = own) -> ProceduralObject:
             return generate(name, own)
 
-        def load(thing: Callable[[], ProceduralObject] = thing) -> PosedImages:
-            made = thing()
+        def load(make: Callable[[], ProceduralObject] = make) -> PosedImages:
+            made = make()
             source = f"procedural {made.object_id}"
-            return from_mesh(made.mesh, made.class_id, made.object_id, source=source, settings=settings, thing=made)
+            return from_mesh(
+                made.mesh, made.class_id, made.object_id, source=source, settings=settings, procedural=made
+            )
 
-        yield Source(f"procedural {nerf_id}", CLASS_IDS[name], nerf_id, load, thing, index)
+        yield Source(f"procedural {nerf_id}", CLASS_IDS[name], nerf_id, load, make, index)
 
 
 def read_images(path: StrPath, class_id: str, nerf_id: str, *, background: Tensor | None = None) -> PosedImages:

@@ -55,7 +55,7 @@ _SURFACE_FACTS = ("The {label} {be} {look}.",)
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that can be said: ways to ask for it, ways to say it, a reply word, a noun phrase and the surface it is about."""
+    """One statement: ways to ask for it, ways to say it, a reply word, a noun phrase and the surface it is about."""
 
     questions: tuple[str, ...]
     facts: tuple[str, ...]
@@ -64,9 +64,9 @@ class Claim:
     surface: str = ""
 
 
-def claims(thing: ProceduralObject) -> list[Claim]:
+def claims(subject: ProceduralObject) -> list[Claim]:
     """Everything that may be said about an object: the topics that hold for it, and the look of each named surface."""
-    words = _words(thing)
+    words = _words(subject)
     found = [
         Claim(
             tuple(_fill(text, words) for text in topic.questions),
@@ -74,16 +74,18 @@ def claims(thing: ProceduralObject) -> list[Claim]:
             topic.reply,
             _fill(topic.phrase, words, sentence=False),
         )
-        for topic in topics(thing.class_name)
-        if _usable(topic, thing, words)
+        for topic in topics(subject.class_name)
+        if _usable(topic, subject, words)
     ]
-    return found + [_surface_claim(label, look) for label, look in thing.surfaces.items()]
+    return found + [_surface_claim(label, look) for label, look in subject.surfaces.items()]
 
 
-def _usable(topic: Topic, thing: ProceduralObject, words: Mapping[str, str]) -> bool:
+def _usable(topic: Topic, subject: ProceduralObject, words: Mapping[str, str]) -> bool:
     """A topic holds where its conditions do and every word it needs exists (a lamp without a base has no `base_look`)."""
     texts = (*topic.questions, *topic.facts, topic.phrase)
-    return topic.holds(thing.parameters) and all(key in words for text in texts for key in re.findall(r"{(\w+)}", text))
+    return topic.holds(subject.parameters) and all(
+        key in words for text in texts for key in re.findall(r"{(\w+)}", text)
+    )
 
 
 def _surface_claim(label: str, look: str) -> Claim:
@@ -103,15 +105,15 @@ def predicate(look: str) -> str:
     return look
 
 
-def _words(thing: ProceduralObject) -> dict[str, str]:
+def _words(subject: ProceduralObject) -> dict[str, str]:
     """Template keys and their words."""
-    words = {"noun": nouns(thing)[0]}
-    for key, value in thing.parameters.items():
+    words = {"noun": nouns(subject)[0]}
+    for key, value in subject.parameters.items():
         if isinstance(value, int) and not isinstance(value, bool):
             words[key] = _NUMBERS[value] if value < len(_NUMBERS) else str(value)
         elif isinstance(value, str):
             words[key] = value
-    for label, look in thing.surfaces.items():
+    for label, look in subject.surfaces.items():
         key = label.replace(" ", "_")
         words[f"{key}_look"], words[f"{key}_is"] = look, predicate(look)
     return words
@@ -123,11 +125,11 @@ def _fill(template: str, words: Mapping[str, str], *, sentence: bool = True) -> 
     return text[:1].upper() + text[1:] if sentence else text
 
 
-def brief_description(thing: ProceduralObject, dice: Dice) -> str:
+def brief_description(subject: ProceduralObject, dice: Dice) -> str:
     """One sentence: what it is, and two or three of its features."""
-    noun = dice.choice(nouns(thing))
-    main = thing.surfaces.get(main_surface(thing.class_name), "")
-    phrases = dice.shuffled([claim.phrase for claim in claims(thing) if claim.phrase])[: dice.integer(2, 3)]
+    noun = dice.choice(nouns(subject))
+    main = subject.surfaces.get(main_surface(subject.class_name), "")
+    phrases = dice.shuffled([claim.phrase for claim in claims(subject) if claim.phrase])[: dice.integer(2, 3)]
     opening = dice.choice(("A {main} {noun}", "This is a {main} {noun}", "The object is a {main} {noun}")).replace(
         "{main} ", f"{main} " if main else ""
     )
@@ -141,12 +143,12 @@ def brief_description(thing: ProceduralObject, dice: Dice) -> str:
     return _fill(text, {})
 
 
-def detailed_description(thing: ProceduralObject, dice: Dice) -> str:
+def detailed_description(subject: ProceduralObject, dice: Dice) -> str:
     """A paragraph: what it is, its features, and the surfaces that these did not mention."""
-    everything = claims(thing)
+    everything = claims(subject)
     features = [claim for claim in everything if not claim.surface]
     lacking = dice.shuffled([claim for claim in features if claim.reply == "No"])[1:]
-    text = [_fill(dice.choice(_OPENINGS), {"noun": dice.choice(nouns(thing))})]
+    text = [_fill(dice.choice(_OPENINGS), {"noun": dice.choice(nouns(subject))})]
     asked: set[str] = set()
     for claim in dice.shuffled(features):
         if claim not in lacking and not asked & set(
@@ -156,7 +158,7 @@ def detailed_description(thing: ProceduralObject, dice: Dice) -> str:
             asked |= set(claim.questions)
     said = " ".join(text).lower()
     for claim in everything:
-        if claim.surface and (claim.surface not in said or thing.surfaces[claim.surface] not in said):
+        if claim.surface and (claim.surface not in said or subject.surfaces[claim.surface] not in said):
             text.append(dice.choice(claim.facts))
     return " ".join(text)
 
@@ -169,37 +171,39 @@ def question_and_answer(claim: Claim, dice: Dice) -> tuple[str, str]:
     return question, fact
 
 
-def conversations(thing: ProceduralObject, *, seed: int = 0, single_rounds: int = 3) -> list[dict[str, Any]]:
+def conversations(subject: ProceduralObject, *, seed: int = 0, single_rounds: int = 3) -> list[dict[str, Any]]:
     """All entries of one object, in the exact form of the texts files: brief, detailed, `single_rounds` single rounds, multi."""
-    dice = Dice(CLASS_NAMES.index(thing.class_name), thing.seed, seed, 7_2)
+    dice = Dice(CLASS_NAMES.index(subject.class_name), subject.seed, seed, 7_2)
     entries = [
-        _entry(thing, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(thing, dice))]),
-        _entry(thing, "detailed_description", [(dice.choice(_DETAILED_PROMPTS), detailed_description(thing, dice))]),
+        _entry(subject, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(subject, dice))]),
+        _entry(
+            subject, "detailed_description", [(dice.choice(_DETAILED_PROMPTS), detailed_description(subject, dice))]
+        ),
     ]
-    naming = Claim(_CLASS_QUESTIONS, tuple(_fill(text, {"noun": nouns(thing)[0]}) for text in _CLASS_ANSWERS))
-    everything = dice.shuffled([*claims(thing), naming])
+    naming = Claim(_CLASS_QUESTIONS, tuple(_fill(text, {"noun": nouns(subject)[0]}) for text in _CLASS_ANSWERS))
+    everything = dice.shuffled([*claims(subject), naming])
     entries += [
-        _entry(thing, "single_round", [question_and_answer(everything[k % len(everything)], dice)])
+        _entry(subject, "single_round", [question_and_answer(everything[k % len(everything)], dice)])
         for k in range(single_rounds)
     ]
     turns = [question_and_answer(naming, dice)]
-    for claim in dice.shuffled(claims(thing)):
+    for claim in dice.shuffled(claims(subject)):
         question, answer = question_and_answer(claim, dice)
         if len(turns) < 3 and question not in [asked for asked, _ in turns]:
             turns.append((question, answer))
-    return [*entries, _entry(thing, "multi_round", turns)]
+    return [*entries, _entry(subject, "multi_round", turns)]
 
 
-def _entry(thing: ProceduralObject, kind: str, turns: list[tuple[str, str]]) -> dict[str, Any]:
+def _entry(subject: ProceduralObject, kind: str, turns: list[tuple[str, str]]) -> dict[str, Any]:
     values = []
     for index, (question, answer) in enumerate(turns):
         values.append({"from": "human", "value": question if index else PLACEHOLDER + question})
         values.append({"from": "gpt", "value": answer})
-    return {"object_id": thing.object_id, "conversation_type": kind, "conversations": values}
+    return {"object_id": subject.object_id, "conversation_type": kind, "conversations": values}
 
 
 def write_texts(
-    things: Iterable[ProceduralObject], directory: StrPath, *, seed: int = 0, single_rounds: int = 3
+    objects: Iterable[ProceduralObject], directory: StrPath, *, seed: int = 0, single_rounds: int = 3
 ) -> tuple[Path, Path]:
     """Write `conversations_brief.json` and `conversations_complex.json` for objects, and return their paths.
 
@@ -209,11 +213,11 @@ def write_texts(
     brief: list[dict[str, Any]] = []
     rest: list[dict[str, Any]] = []
     seen: set[str] = set()
-    for thing in things:
-        if thing.object_id in seen:
-            raise ValueError(f"object {thing.object_id} was given twice; expected every object once")
-        seen.add(thing.object_id)
-        for entry in conversations(thing, seed=seed, single_rounds=single_rounds):
+    for subject in objects:
+        if subject.object_id in seen:
+            raise ValueError(f"object {subject.object_id} was given twice; expected every object once")
+        seen.add(subject.object_id)
+        for entry in conversations(subject, seed=seed, single_rounds=single_rounds):
             (brief if entry["conversation_type"] == "brief_description" else rest).append(entry)
     paths = Path(directory) / BRIEF_NAME, Path(directory) / COMPLEX_NAME
     write_json(brief, paths[0])

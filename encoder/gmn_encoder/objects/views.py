@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..rendering.cameras import Cameras, sphere
+from ..settings import require_integers
 from .casting import Caster, CasterName, Hits, PixelGrid, make_caster
 from .mesh import RADIUS, Mesh, face_normals
 
@@ -36,10 +37,8 @@ class ViewSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_views", 1), ("size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} of the views must be an integer of at least {least}, got {value!r}")
+        require_integers(self, 1, "n_views", "size")
+        require_integers(self, 0, "seed")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..nerfs.fields import BOX_MAX
 from ..nerfs.record import Nerf
-from .occupancy import OccupancyGrid, voxel_centers
+from .occupancy import OccupancyGrid
 from .render import Field
+from .voxels import voxel_centers
 
 RESOLUTION = 128
 _POINTS = 1 << 14  # in a query: their features stay in cache

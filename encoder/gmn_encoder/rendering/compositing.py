@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..extras import has_triton
-from .marching import Samples
+from .samples import Samples
 
 TRANSMITTANCE_THRESHOLD = 1e-4
 """Samples with less transmittance are not rendered (2.7)."""

@@ -43,6 +43,12 @@ def to_images(views: Rendering, background: Tensor | None = None) -> list[Image.
     return [Image.fromarray(image) for image in _bytes(torch.cat([colour, views.opacity[..., None]], dim=-1))]
 
 
+def rgba_over(images: Tensor, background: Tensor) -> Tensor:
+    """uint8 RGBA ``(..., 4)``, straight opacity, before a colour ``(3,)`` or ``(..., 3)``: float ``(..., 3)`` in 0..1."""
+    rgba = images.float() / 255
+    return rgba[..., :3] * rgba[..., 3:] + background * (1 - rgba[..., 3:])
+
+
 def contact_sheet(images: Sequence[Image.Image], *, columns: int | None = None) -> Image.Image:
     """Pictures of one size side by side, row by row, in about as many rows as columns."""
     if not images:

@@ -16,8 +16,6 @@ Shapes: R rays, S samples, A any number of rays or points.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,6 +24,8 @@ from ..extras import has_triton
 from ..nerfs.fields import BOX_MAX, BOX_MIN
 from .cameras import Rays
 from .occupancy import OccupancyGrid
+from .samples import Samples, pick
+from .voxels import DIAGONAL, float32_box, voxel_numbers, voxels_of_unit
 
 STEP = 0.0023680380545556545
 """Length of a marching step, world units: the box diagonal 1.4 sqrt(3) over 1024, as float32 arithmetic gives it."""
@@ -36,48 +36,9 @@ _BLOCKS = (32, 8)  # points of a block that is looked at as a whole, coarse to f
 _CHUNK = 1 << 13  # rays whose blocks are looked for at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """S samples on R rays, packed: ray after ray, front to back.
-
-    Attributes:
-        ray_index: int64 ``(S,)``, not decreasing.
-        t_starts, t_ends: ``(S,)`` distances along the ray, world units.
-        counts: int64 ``(R,)`` samples of each ray.
-    """
-
-    ray_index: Tensor
-    t_starts: Tensor
-    t_ends: Tensor
-    counts: Tensor
-
-    def __len__(self) -> int:
-        return len(self.ray_index)
-
-    @property
-    def num_rays(self) -> int:
-        return len(self.counts)
-
-    @property
-    def middles(self) -> Tensor:
-        """``(S,)``: the distance at which a sample is evaluated."""
-        return (self.t_starts + self.t_ends) * 0.5
-
-    @cached_property
-    def offsets(self) -> Tensor:
-        """int64 ``(R + 1,)``: where each ray's samples begin, and S."""
-        return torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)])
-
-    def positions(self, rays: Rays) -> Tensor:
-        """World coordinates ``(S, 3)`` of the samples."""
-        origins, directions = _pick(self.ray_index, rays.origins, rays.directions)
-        return torch.addcmul(origins, directions, self.middles[:, None])
-
-    def select(self, keep: Tensor) -> Samples:
-        """The samples where the bool mask ``(S,)`` holds, on the same rays."""
-        kept = keep.nonzero()[:, 0]
-        ray_index, t_starts, t_ends = _pick(kept, self.ray_index, self.t_starts, self.t_ends)
-        return Samples(ray_index, t_starts, t_ends, torch.bincount(ray_index, minlength=self.num_rays))
+def step_length(steps_per_diagonal: int) -> float:
+    """Length of a marching step, world units, of which so many make the box diagonal."""
+    return DIAGONAL / steps_per_diagonal
 
 
 def box_intersection(rays: Rays, *, near: float = 0.0, far: float = math.inf) -> tuple[Tensor, Tensor]:
@@ -159,8 +120,7 @@ class _March:
         self.first_voxel = None
         if rays.nerf_index is not None and len(grid) > 1:
             self.first_voxel = (rays.nerf_index * grid.resolution**3).to(self.index_dtype)
-        low, high = torch.tensor([BOX_MIN, BOX_MAX], dtype=torch.float32)
-        self.low, self.extent = float(low), float(high - low)
+        self.low, self.extent = float32_box()
 
     def clearance_at(self, ray: Tensor, t: Tensor, *, bounded: bool = True) -> Tensor:
         """Clearance of the grid ``(..., A)`` at distances ``(..., A)`` along rays ``(A,)``.
@@ -173,8 +133,8 @@ class _March:
         if bounded:
             lowest, highest = (pick(pick(u[0], u[1]), u[2]) for pick in (torch.minimum, torch.maximum))
             outside = (lowest > 0).logical_and_(highest < 1).logical_not_()
-        voxel = u.mul_(self.resolution).clamp_(0, self.resolution - 1).to(self.index_dtype)
-        index = voxel[0].mul_(self.resolution).add_(voxel[1]).mul_(self.resolution).add_(voxel[2])
+        voxel = voxels_of_unit(u, self.resolution, dtype=self.index_dtype)
+        index = voxel_numbers(*voxel, self.resolution)
         if self.first_voxel is not None:
             index += self.first_voxel.index_select(0, ray)
         clearance = self.clearance.index_select(0, index.flatten()).view(index.shape)
@@ -182,7 +142,7 @@ class _March:
 
     def candidate_blocks(self, ray: Tensor) -> tuple[Tensor, Tensor]:
         """Where rays ``(A,)`` may meet something: ray and number of each block of `_BLOCKS[-1]` points, in order."""
-        near, far = _pick(ray, self.t_near, self.t_far)
+        near, far = pick(ray, self.t_near, self.t_far)
         block = torch.zeros_like(ray)
         parts = int(float((far - near).max()) / (self.step * _BLOCKS[0])) + 1
         for size, smaller in zip(_BLOCKS, (*_BLOCKS[1:], 1), strict=True):
@@ -195,7 +155,7 @@ class _March:
             clearance = self.clearance_at(ray, start + 0.5 * length, bounded=False)
             kept = (start < far).logical_and_(clearance <= voxels)
             owner, part = kept.T.nonzero(as_tuple=True)
-            ray, block, near, far = _pick(owner, ray, block, near, far)
+            ray, block, near, far = pick(owner, ray, block, near, far)
             block, parts = block * parts + part, size // smaller
         return ray, block
 
@@ -242,7 +202,7 @@ class _March:
         middle, point = self.first_middle.clone(), torch.zeros_like(per_ray)
         begin, second = self.t_near.new_empty(len(ray)), self.t_near.new_empty(len(ray))
         for run in turn.argsort(stable=True).split(torch.bincount(turn).tolist()):
-            owner, start, count = _pick(run, ray, first, length)
+            owner, start, count = pick(run, ray, first, length)
             t = advance(middle.index_select(0, owner), start - point.index_select(0, owner), self.step)
             near = self.t_near.index_select(0, owner)
             begin[run] = torch.where(start == 0, near, t - 0.5 * self.step)
@@ -271,10 +231,6 @@ def advance(t: Tensor, count: Tensor, step: float) -> Tensor:
         taken = torch.minimum(count, (power - t).div_(stride).ceil_().sub_(1).clamp_(min=0))
         t, count = stride.mul_(taken).add_(t), count.sub_(taken)
     return t
-
-
-def _pick(index: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(tensor.index_select(0, index) for tensor in tensors)
 
 
 def _check_nerfs(rays: Rays, grid: OccupancyGrid) -> None:

@@ -13,9 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .samples import Samples
+from .voxels import float32_box
+
 if TYPE_CHECKING:
     from .cameras import Rays
-    from .marching import Samples
     from .occupancy import OccupancyGrid
 
 _RAYS = 128
@@ -116,12 +118,9 @@ def _march_kernel(
 
 def march_kernel(rays: Rays, grid: OccupancyGrid, t_near: Tensor, t_far: Tensor, step: float) -> Samples:
     """`march_reference` by the kernel. Arguments as there, float32 and on one device."""
-    from ..nerfs.fields import BOX_MAX, BOX_MIN
-    from .marching import Samples
-
     count = len(rays)
     counts = torch.zeros(count, dtype=torch.int64, device=t_near.device)
-    low, high = torch.tensor([BOX_MIN, BOX_MAX], dtype=torch.float32)
+    low, extent = float32_box()
     nerf_index = rays.nerf_index if rays.nerf_index is not None and len(grid) > 1 else None
 
     def launch(offsets: Tensor, ray_index: Tensor, t_starts: Tensor, t_ends: Tensor, *, write: bool) -> None:
@@ -139,8 +138,8 @@ def march_kernel(rays: Rays, grid: OccupancyGrid, t_near: Tensor, t_far: Tensor,
             t_ends,
             count,
             step,
-            float(low),
-            float(high - low),
+            low,
+            extent,
             G=grid.resolution,
             HAS_NERFS=nerf_index is not None,
             WRITE=write,

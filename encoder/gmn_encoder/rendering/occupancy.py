@@ -1,7 +1,7 @@
 """Occupancy grids: which voxels of the world box hold anything, so that rays only stop where something is.
 
-Source: nerfacc 0.3's grid as the released data has it (FORMATS.md 1.4). Shapes: B NeRFs, G voxels along an axis (96).
-A voxel ``(ix, iy, iz)`` has the flat number ``ix * G * G + iy * G + iz`` and covers ``1.4 / G`` world units from -0.7 on.
+Source: nerfacc 0.3's grid as the released data has it (FORMATS.md 1.4). Shapes: B NeRFs, G voxels along an axis (96), as
+`voxels` numbers them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 from ..files import StrPath, read_tensors, write_pth
 from ..nerfs.fields import BOX_MAX, BOX_MIN
 from ..nerfs.record import Nerf
+from ..progress import Progress, no_progress
+from .voxels import RESOLUTION, voxel_centers, voxel_width
 
 GRID_NAME = "grid.pth"
-RESOLUTION = 96
-"""Voxels along an axis of the released grids."""
 DENSITY_THRESHOLD = 0.01 / (1.4 * 3**0.5 / 1024)
 """Density (per world unit) from which a voxel counts as occupied: opacity 0.01 over one marching step, nerfacc's default."""
 
@@ -92,12 +92,6 @@ class OccupancyGrid:
         return cls(torch.cat([grid.binary for grid in grids]))
 
 
-def voxel_centers(resolution: int = RESOLUTION, *, device: torch.device | str | None = None) -> Tensor:
-    """World coordinates ``(G, G, G, 3)`` of the centres of all voxels, float32."""
-    axis = (torch.arange(resolution, device=device) + 0.5) * ((BOX_MAX - BOX_MIN) / resolution) + BOX_MIN
-    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-
-
 @torch.no_grad()
 def occupancy_from_density(
     density: Callable[[Tensor], Tensor],
@@ -108,7 +102,7 @@ def occupancy_from_density(
     dilation: int = 1,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> OccupancyGrid:
     """Find the occupied voxels of a field by looking at it.
 
@@ -123,11 +117,11 @@ def occupancy_from_density(
         points: evaluations in each voxel.
         dilation: voxels.
         device: where the coordinates are made.
-        progress: called with the number of points done and of all points.
+        progress: receives the points done and all.
     """
     centers = voxel_centers(resolution, device=device).reshape(-1, 3)
     highest: Tensor | None = None
-    width = (BOX_MAX - BOX_MIN) / resolution
+    width = voxel_width(resolution)
     for turn in range(points):
         parts = []
         for start in range(0, len(centers), _BATCH):
@@ -136,8 +130,7 @@ def occupancy_from_density(
                 xyz = xyz + (torch.rand(xyz.shape, generator=generator, device=xyz.device) - 0.5) * width
             values = density(xyz)
             parts.append(values.reshape(-1, len(xyz)))
-            if progress is not None:
-                progress(turn * len(centers) + start + len(xyz), points * len(centers))
+            progress("looking for the object", turn * len(centers) + start + len(xyz), points * len(centers))
         found = torch.cat(parts, dim=-1)
         highest = found if highest is None else torch.maximum(highest, found)
     if highest is None:
@@ -145,9 +138,7 @@ def occupancy_from_density(
     return OccupancyGrid((highest > threshold).unflatten(-1, (resolution,) * 3)).dilated(dilation)
 
 
-def nerf_occupancy(
-    nerf: Nerf, *, resolution: int = RESOLUTION, progress: Callable[[int, int], None] | None = None
-) -> OccupancyGrid:
+def nerf_occupancy(nerf: Nerf, *, resolution: int = RESOLUTION, progress: Progress = no_progress) -> OccupancyGrid:
     """The occupied voxels of a NeRF without a `grid.pth`, on its device, with the defaults of `occupancy_from_density`."""
     device = next(iter(nerf.tensors.values())).device
     return occupancy_from_density(
@@ -155,9 +146,7 @@ def nerf_occupancy(
     )
 
 
-def find_occupancy(
-    nerf: Nerf, *, resolution: int = RESOLUTION, progress: Callable[[int, int], None] | None = None
-) -> OccupancyGrid:
+def find_occupancy(nerf: Nerf, *, resolution: int = RESOLUTION, progress: Progress = no_progress) -> OccupancyGrid:
     """The grid beside a NeRF's weights where there is one, else what its density shows (`nerf_occupancy`, of a resolution)."""
     if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
         return read_occupancy(beside)

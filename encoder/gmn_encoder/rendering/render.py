@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..nerfs.record import Nerf, NerfBatch
+from ..progress import Progress, no_progress
 from .cameras import Cameras, Rays
 from .compositing import (
     TRANSMITTANCE_THRESHOLD,
@@ -23,8 +24,9 @@ from .compositing import (
     render_weights,
     visible_samples,
 )
-from .marching import STEP, Samples, march_rays
+from .marching import STEP, march_rays
 from .occupancy import OccupancyGrid
+from .samples import Samples
 
 Field = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 Density = Callable[[Tensor, Tensor | None], Tensor]
@@ -156,7 +158,7 @@ def render_views(
     *,
     background: Tensor | None = None,
     step: float = STEP,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Rendering:
     """Images of one NeRF or field.
 
@@ -166,7 +168,7 @@ def render_views(
         grid: where something may be; None looks everywhere, which is slow: see `nerf_occupancy`.
         background: ``(3,)`` on the cameras' device; None: black, colours premultiplied by opacity.
         step: length of a sample.
-        progress: called with the number of rays done and of all rays.
+        progress: receives the rays done and all.
 
     Returns:
         colour ``(V, height, width, 3)``, opacity and depth ``(V, height, width)``.
@@ -179,8 +181,7 @@ def render_views(
         for start in range(0, area, _IMAGE_RAYS):
             chunk = rays[start : start + _IMAGE_RAYS]
             parts.append(render_rays_front_to_back(field, chunk, grid, background=background, step=step))
-            if progress is not None:
-                progress(view * area + start + len(chunk), len(cameras) * area)
+            progress("rendering", view * area + start + len(chunk), len(cameras) * area)
     size = (len(cameras), cameras.height, cameras.width)
     return Rendering(
         torch.cat([part.colour for part in parts]).view(*size, 3),

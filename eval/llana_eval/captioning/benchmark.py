@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmn_encoder.embeddings.files import content_hashes
 from gmn_encoder.files import StrPath
+from llana_gmn.caption import converse
 from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
 
 from .nerf_sources import NerfSources, nerf_sources
 from .tasks import Task
-
-ANSWER_NAME = "name"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BenchmarkItem:
     """A conversation to hold.
 
     Attributes:
-        name: of its answers in the file of a run: the conversation's place in its file.
+        name: name of its answers in the file of a run: the conversation's place in its file.
         conversation: questions and references.
         nerf: file or directory of its NeRF or embedding.
         questions: what is asked, in order.
@@ -42,10 +42,10 @@ class Benchmark:
     """What a task asks of a data set.
 
     Attributes:
-        task: of `TASKS`.
-        protocol: of `PROTOCOLS`.
+        task: the task that asks.
+        protocol: one of `PROTOCOLS`.
         texts: the file of the conversations.
-        test: what the NeRFs are, for tables.
+        test: name of what the NeRFs are, for tables.
         items: the conversations whose NeRF was found.
         problems: one sentence for each that is left out: malformed entries, objects without a NeRF.
     """
@@ -71,7 +71,7 @@ def load_benchmark(
     """Read a data set's conversations of a task and find their NeRFs (see `nerf_sources`).
 
     Args:
-        limit: only the first so many conversations.
+        limit: most conversations to ask, the first ones; None for all.
 
     Raises:
         FileNotFoundError, ValueError: texts or NeRFs are not there; nothing is left to ask.
@@ -111,6 +111,20 @@ def _items(
     return items, [f"{message} ({count} conversations left out)" for message, count in missing.items()]
 
 
+def asked_of(items: Sequence[BenchmarkItem]) -> dict[str, dict[str, Any]]:
+    """Name of each item -> what its answers are of: the object, the questions, and the content of its NeRF."""
+    paths = list(dict.fromkeys(item.nerf for item in items))
+    hashes = dict(zip(paths, content_hashes(paths), strict=True))
+    return {
+        item.name: {
+            "object_id": item.conversation.object_id,
+            "questions": list(item.questions),
+            "sha256": hashes[item.nerf],
+        }
+        for item in items
+    }
+
+
 def answer(
     model: Any,
     processor: Any,
@@ -118,51 +132,35 @@ def answer(
     *,
     on_error: Callable[[int, Exception], None] | None = None,
     **options: Any,
-) -> Iterator[dict[str, Any]]:
-    """Hold the conversations; yields a record each for the file of the run, in order.
+) -> Iterator[tuple[BenchmarkItem, list[str]]]:
+    """Hold the conversations; yields each item with its answers, one a question, in order.
 
     Args:
-        on_error: of `converse`; items whose NeRF cannot be read are left out.
-        **options: of `converse` and `generate`.
+        model, processor: see `converse`.
+        items: the conversations.
+        on_error: see `converse`; items whose NeRF cannot be read are left out.
+        **options: other options of `converse` and `generate`.
     """
-    from llana_gmn.caption import converse
+    nerfs, turns = [str(item.nerf) for item in items], [item.questions for item in items]
+    found = converse(model, processor, nerfs, turns, on_error=on_error, **options)
+    return ((items[place], answers) for place, answers in found)
 
-    turns = [item.questions for item in items]
-    for place, answers in converse(
-        model, processor, [str(item.nerf) for item in items], turns, on_error=on_error, **options
-    ):
-        item = items[place]
-        yield {
-            ANSWER_NAME: item.name,
+
+def result_records(benchmark: Benchmark, answers: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """The records of a published result file, one a turn, in the order of the conversations.
+
+    Args:
+        benchmark: the conversations and their references.
+        answers: name of an item -> what was answered; items that are not there have no records.
+    """
+    return [
+        {
             "object_id": item.conversation.object_id,
-            "nerf": str(item.nerf),
-            "questions": list(item.questions),
-            "answers": answers,
+            "question": question.strip(),
+            "ground_truth": reference.strip(),
+            "model_output": answers[item.name][min(turn, len(answers[item.name]) - 1)],
         }
-
-
-def result_records(benchmark: Benchmark, answers: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The records of a published result file, one a turn, in the order of the conversations; items without answers have none.
-
-    Raises `ValueError` where answers belong to other questions: the texts changed since they were asked.
-    """
-    records = []
-    for item in benchmark.items:
-        if item.name not in answers:
-            continue
-        given = answers[item.name]
-        if given["questions"] != list(item.questions) or given["object_id"] != item.conversation.object_id:
-            raise ValueError(
-                f"{benchmark.texts}: entry {item.name} is not what was asked before; the file changed, begin anew (--overwrite)"
-            )
-        for turn, (question, reference) in enumerate(item.conversation.turns):
-            said = given["answers"]
-            records.append(
-                {
-                    "object_id": item.conversation.object_id,
-                    "question": question.strip(),
-                    "ground_truth": reference.strip(),
-                    "model_output": said[min(turn, len(said) - 1)],
-                }
-            )
-    return records
+        for item in benchmark.items
+        if item.name in answers
+        for turn, (question, reference) in enumerate(item.conversation.turns)
+    ]

@@ -86,7 +86,7 @@ def named_objects(data: LanguageData, split: str) -> list[NamedObject]:
     table = data.table(split, list(captions))
     classes = classes_of(table.rows)
     return [
-        NamedObject(object_id, variant, classes[object_id], table.embeddings[row], captions[object_id])
+        NamedObject(object_id, variant, classes[object_id], table.values[row], captions[object_id])
         for object_id in captions
         if object_id in classes
         for variant, row in table.rows.get(object_id, {}).items()

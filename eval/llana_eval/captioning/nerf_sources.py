@@ -1,6 +1,6 @@
 """Where the NeRF of a conversation's object is: as weights of a family, or as an embedding made before.
 
-Source: FORMATS.md sections 1.1, 7.1, 7.2. Shapes are those of the files; nothing is opened here but the ids of ``.h5`` files.
+Source: FORMATS.md sections 1.1, 7.1, 7.2. Shapes are those of the files; nothing is opened here but ``.h5`` files, for their ids.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gmn_encoder.datasets import scan
+from gmn_encoder.embeddings.files import read_h5_embedding
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.architectures import FAMILIES
 from gmn_encoder.nerfs.files import WEIGHTS_NAME
@@ -20,7 +21,7 @@ class NerfSources:
     """Paths by object.
 
     Attributes:
-        test: what they are, for tables: a family, or the name of a folder of embeddings.
+        test: name of what they are, for tables: a family, or the name of a folder of embeddings.
         paths: object id -> files or directories, several where an id is not unique.
     """
 
@@ -48,7 +49,7 @@ def nerf_sources(
     Args:
         data: holds ``<family>/<class_id>/<nerf_id>`` as `llana-gmn fit` writes it, or ``nerf/shapenet/<family>/...`` as released,
             or ``<split>/vecs`` with embeddings.
-        split: of the embeddings.
+        split: split whose embeddings are meant.
         family: a folder of NeRFs, such as ``hash`` or ``hash_unseen/HASH-11T``; None: the embeddings if there are any, else the
             only family.
         embeddings: a folder of ``.npy`` or ``.h5`` files in place of ``<split>/vecs``.
@@ -102,21 +103,11 @@ def _embeddings(folder: Path) -> NerfSources:
         raise FileNotFoundError(f"{folder}: no such directory; expected embeddings, <object_id>.npy or <index>.h5")
     pairs = [(path.stem, path) for path in sorted(folder.rglob("*.npy"))]
     for path in sorted(folder.rglob("*.h5")):
-        pairs += [(name, path) for name in _h5_ids(path)]
+        _, class_id, nerf_id = read_h5_embedding(path)
+        pairs += [(nerf_id, path), (f"{class_id}/{nerf_id}", path)]
     if not pairs:
         raise ValueError(f"{folder}: holds no embeddings; expected <object_id>.npy or <index>.h5")
     return NerfSources(folder.name, _grouped(pairs))
-
-
-def _h5_ids(path: Path) -> tuple[str, str]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            class_id, nerf_id = (file[key][()].decode() for key in ("class_id", "nerf_id"))
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no embedding in the released layout ({error})") from error
-    return nerf_id, f"{class_id}/{nerf_id}"
 
 
 def _grouped(pairs: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:

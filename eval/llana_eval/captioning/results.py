@@ -27,7 +27,7 @@ class ResultFile:
 
     Attributes:
         path: the file.
-        records: those that can be scored, in the order of the file; their three texts are strings.
+        records: the records that can be scored, in the order of the file; their three texts are strings.
         problems: one sentence for each entry that was left out, and for each that is there twice.
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gmn_encoder.files import StrPath, write_json
+from gmn_encoder.progress import Progress, no_progress
 
 from ..bootstrap import BootstrapSettings, Difference, confidence_intervals, paired_differences
 from .ngrams import BLEU_WEIGHTS, METEOR_NAME, ROUGE_NAMES, bleu_scores, meteor_scores, rouge_scores
@@ -39,7 +40,6 @@ SUFFIX = "_evaluated_traditional.json"
 
 _SHOWN = 5
 
-Progress = Callable[[str, int, int], Any]
 Model = str | os.PathLike[str] | TextEmbedder | None
 
 
@@ -48,10 +48,10 @@ class ScoreSettings:
     """How to score.
 
     Attributes:
-        metrics: of `METRICS`, in this order; empty for all.
-        protocol: of `PROTOCOLS`.
+        metrics: names of `METRICS`, in this order; empty for all.
+        protocol: one of `PROTOCOLS`.
         sbert_model, simcse_model: directories, or names on the hub.
-        bootstrap: of the confidence intervals.
+        bootstrap: how the confidence intervals are estimated.
     """
 
     metrics: tuple[str, ...] = METRICS
@@ -77,7 +77,7 @@ def score_captions(
     sbert_model: Model = None,
     simcse_model: Model = None,
     bootstrap: BootstrapSettings | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Score what a model said about objects.
 
@@ -86,8 +86,8 @@ def score_captions(
         metrics: names of `METRICS`; None for all.
         protocol: ``"full"``, or ``"llana"`` for the published evaluator's numbers.
         sbert_model, simcse_model: a directory, a name on the hub, or an embedder; None for the published models.
-        bootstrap: of the confidence intervals.
-        progress: called with the name of a stage, how many of its texts are done and how many there are.
+        bootstrap: how the confidence intervals are estimated.
+        progress: receives the name of a metric and how many of its texts are done.
 
     Returns:
         ``overall_scores`` and ``confidence_intervals`` (name -> mean in 0..100, and its interval), ``results`` (a record each
@@ -248,13 +248,12 @@ def _by_record(results: Sequence[Record]) -> dict[tuple[Any, ...], Mapping[str, 
     return found
 
 
-def _counter(stage: str, total: int, progress: Progress | None) -> Callable[[float], None]:
+def _counter(stage: str, total: int, progress: Progress) -> Callable[[float], None]:
     done = 0.0
 
     def step(count: float) -> None:
         nonlocal done
         done += count
-        if progress is not None:
-            progress(stage, int(done), total)
+        progress(stage, int(done), total)
 
     return step

@@ -32,9 +32,9 @@ class TextEmbedder(ABC):
     """A model that embeds texts, and a memory of those it has embedded.
 
     Args:
-        name: of the model: a directory, or a name on the hub.
-        batch_size: texts at a time.
-        device: None for the accelerator if there is one, else the CPU.
+        name: the model's name: a directory, or a name on the hub.
+        batch_size: number of texts at a time.
+        device: where the model runs; None for the accelerator if there is one, else the CPU.
 
     Raises:
         FileNotFoundError: no such directory.
@@ -64,7 +64,7 @@ class TextEmbedder(ABC):
             ) from error
 
     def embed(self, texts: Sequence[str], *, on_texts: Step | None = None) -> np.ndarray:
-        """Embeddings ``(n, D)`` float32 in the order of the texts; `on_texts` hears how many more have theirs."""
+        """Embeddings ``(n, D)`` float32 in the order of the texts; `on_texts` receives how many more have theirs."""
         new = sorted({text for text in texts if text not in self._memory}, key=lambda text: (len(text), text))
         if on_texts is not None:
             on_texts(sum(text in self._memory for text in texts))

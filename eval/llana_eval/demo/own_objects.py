@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -23,19 +22,19 @@ from gmn_encoder.fitting.single import fit_object
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
+from gmn_encoder.progress import Progress, no_progress
 from gmn_encoder.rendering.cameras import turntable
-from gmn_encoder.rendering.images import contact_sheet, to_images
+from gmn_encoder.rendering.images import contact_sheet
 from gmn_encoder.rendering.marching import STEP
-from gmn_encoder.rendering.occupancy import find_occupancy
-from gmn_encoder.rendering.render import render_views
-from llana_gmn.caption import caption_nerfs
+from gmn_encoder.rendering.pictures import nerf_pictures, picture_file
 
-from ..captioning.answer_page import Picture, spread, write_gallery
-from ..representation.gallery import GalleryRow, gallery_picture, gallery_rows, view_file
+from ..captioning.answers import spread
+from ..pages import Picture, write_page
+from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows
 from ..tables import Column, Table
-from .shipped import QUESTION, DemoResult, Progress, embed_families
+from .common import DESCRIBE, DemoResult, ask_about, embed_families
 
-QUESTIONS = (QUESTION, "What kind of object is this?")
+QUESTIONS = (DESCRIBE, "What kind of object is this?")
 NEIGHBOURS = 5
 _SIDES, _SIZE = 4, 160
 _STEP = 8 * STEP  # finer still than the steps that nano NeRFs are fitted with
@@ -49,20 +48,20 @@ def run_on_object(
     out: StrPath,
     *,
     background: Tensor | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> DemoResult:
     """Fit nano NeRFs to an object, let the model talk about them, and write ``<out>/<name>.html``; NeRFs stay in ``<out>/nerfs``.
 
     Args:
-        model, processor: of `load_model`.
+        model, processor: see `load_model`.
         path: a mesh file or a posed image folder.
-        nerfs: those among which neighbours are looked for, see `run_demo`; their embeddings stay in `out`.
+        nerfs: directory of the NeRFs among which neighbours are looked for, see `run_demo`; embeddings stay in `out`.
         out: directory to write to.
-        background: ``(3,)`` in 0..1 behind the object, of images without opacity.
-        progress: as of `run_demo`.
+        background: ``(3,)`` in 0..1 behind the object, for images without opacity.
+        progress: receives what is being done, and how much of it.
 
     Raises:
-        FileNotFoundError, ValueError: what `fit_object` and `run_demo` refuse.
+        FileNotFoundError, ValueError: what `fit_object` and `embed_families` refuse.
     """
     started = time.perf_counter()
     out = Path(out)
@@ -70,12 +69,12 @@ def run_on_object(
         path,
         out / "nerfs",
         background=background,
-        progress=lambda text, done, total, _: progress(f"fitting {text}", done, total),
+        progress=lambda stage, done, total: progress(f"fitting {stage}", done, total),
     )
     name = next(iter(made.values())).name
     own = {FAMILY_NAMES[family]: (directory, load_nerf(directory)) for family, directory in made.items()}
     embeddings = model.encode([nerf for _, nerf in own.values()]).float().cpu()
-    answers = _answers(model, processor, embeddings, progress)
+    answers = ask_about(model, processor, embeddings, QUESTIONS, stage="asking", progress=progress)
     shipped = join_embeddings(embed_families(model, nerfs, out, progress).values())
     rows = []
     for (family, (directory, _)), embedding in zip(own.items(), embeddings, strict=True):
@@ -87,32 +86,13 @@ def run_on_object(
         Table(
             f"{name}: what the model says",
             ["Family", Column("PSNR of the fit (dB)", digits=1), *QUESTIONS],
-            [[family, psnr[family], *(text for _, text in given)] for family, given in zip(own, answers, strict=True)],
+            [[family, psnr[family], *given] for family, given in zip(own, answers, strict=True)],
         ),
         _neighbour_table(rows),
     )
     page = out / f"{name}.html"
-    write_gallery(page, f"Talking to {name}", (), (), tables=tables, pictures=_pictures(own, rows, progress))
-    seconds = time.perf_counter() - started
-    return DemoResult(tables, page, seconds)
-
-
-def _answers(model: Any, processor: Any, embeddings: Tensor, progress: Progress) -> list[list[tuple[str, str]]]:
-    """For each embedding, question and answer."""
-    asked = [(row, question) for row in range(len(embeddings)) for question in QUESTIONS]
-    found = caption_nerfs(
-        model,
-        processor,
-        [embeddings[row] for row, _ in asked],
-        question=[question for _, question in asked],
-        max_new_tokens=48,
-    )
-    given: list[list[tuple[str, str]]] = [[] for _ in range(len(embeddings))]
-    for place, text in found:
-        row, question = asked[place]
-        given[row].append((question, text))
-        progress("asking", place + 1, len(asked))
-    return given
+    write_page(page, f"Talking to {name}", tables=tables, pictures=_pictures(own, rows, progress))
+    return DemoResult(tables, page, time.perf_counter() - started)
 
 
 def _neighbour_table(rows: Sequence[GalleryRow]) -> Table:
@@ -126,7 +106,8 @@ def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], pro
     pictures = [Picture("As it was given", _given(next(iter(own.values()))[0]))]
     for number, (family, (_, nerf)) in enumerate(own.items(), 1):
         note = f"{nerf.num_parameters:,} weights, rendered from {_SIDES} sides for you; the model reads the weights."
-        pictures.append(Picture(f"As {family}", _sides(nerf), note))
+        sides = nerf_pictures(nerf, turntable(_SIDES, size=_SIZE), step=_STEP)
+        pictures.append(Picture(f"As {family}", contact_sheet(sides, columns=_SIDES), note))
         progress("rendering", number, len(own))
     sheet, _ = gallery_picture(rows)
     note = "Left, framed blue: your object. No other NeRF shows it: the class is what may be right."
@@ -136,9 +117,6 @@ def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], pro
 def _given(directory: Path) -> Image.Image:
     """Some of the views that a NeRF was fitted to."""
     views = sorted((directory / "train").glob("*.png"))
-    return contact_sheet([view_file(views[place], size=_SIZE) for place in spread(len(views), _SIDES)], columns=_SIDES)
-
-
-def _sides(nerf: Nerf) -> Image.Image:
-    seen = render_views(nerf, turntable(_SIDES, size=_SIZE), find_occupancy(nerf), step=_STEP)
-    return contact_sheet(to_images(seen, torch.ones(3)), columns=_SIDES)
+    return contact_sheet(
+        [picture_file(views[place], size=_SIZE) for place in spread(len(views), _SIDES)], columns=_SIDES
+    )

@@ -6,55 +6,42 @@ No object of it was trained on. A procedural object has references to score agai
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gmn_encoder.embeddings.records import EmbeddingSet, embed_split, join_embeddings
+from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
-from llana_gmn.caption import caption_nerfs
+from gmn_encoder.progress import Progress, no_progress
 from llana_gmn.defaults import DefaultObject, default_objects
 
-from ..captioning.answer_page import Picture, write_gallery
-from ..captioning.benchmark import ANSWER_NAME, answer, load_benchmark, result_records
+from ..captioning.answers import answers_html
+from ..captioning.benchmark import answer, load_benchmark, result_records
 from ..captioning.class_naming import NamedObject, class_words, named_class, naming_accuracy
 from ..captioning.scoring import score_captions
 from ..captioning.tasks import load_task
 from ..classes import class_name
-from ..representation.gallery import gallery_picture, gallery_rows
+from ..pages import Picture, write_page
 from ..representation.plots import embedding_figure, figure_picture, project
 from ..representation.retrieval_benchmark import retrieval_table, run_retrieval
+from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..tables import Column, Table
+from .common import DESCRIBE, OPTIONS, DemoResult, ask_about, embed_families, shipped_families
 
-QUESTION = "Describe this object briefly."
 METRICS = ("bleu-1", "rouge-l")
 
-Progress = Callable[[str, int, int], Any]
 
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What a demo found: the tables of its report, the path of that, and the seconds that it took."""
-
-    tables: tuple[Table, ...]
-    report: Path
-    seconds: float
-
-
-def run_demo(
-    model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress: Progress = lambda what, done, total: None
-) -> DemoResult:
+def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress: Progress = no_progress) -> DemoResult:
     """Do everything and write ``<out>/report.html``; embeddings stay in `out` and are not made again.
 
     Args:
-        model, processor: of `load_model`.
+        model, processor: see `load_model`.
         nerfs: directory with ``objects.json`` and the families' NeRFs, see `llana_gmn.defaults`.
         out: directory to write to.
-        progress: hears what is done, how much of it, and of how much.
+        progress: receives what is being done, and how much of it.
 
     Raises:
         FileNotFoundError, ValueError: NeRFs or texts that are missing or broken.
@@ -64,12 +51,15 @@ def run_demo(
     kinds = {(each.class_id, each.nerf_id): each for each in objects}
     sets = embed_families(model, nerfs, out, progress)
     rows, page, places = [], [], []
-    for directory, family in _families(nerfs).items():
+    for directory, family in shipped_families(nerfs).items():
         members = sets[family]
-        captions = _describe(model, processor, members.values, f"describing {family}", progress)
-        without = _describe(model, processor, torch.zeros(1, members.values.shape[1]), "without a NeRF", progress)
+        nothing = torch.zeros(1, members.values.shape[1])
+        captions, (without,) = (
+            [text for (text,) in ask_about(model, processor, shown, [DESCRIBE], stage=stage, progress=progress)]
+            for shown, stage in ((members.values, f"describing {family}"), (nothing, "without a NeRF"))
+        )
         answers, records, questioned = _ask(model, processor, nerfs, directory, progress)
-        rows.append(_row(family, members, captions, without[0], kinds, answers))
+        rows.append(_row(family, members, captions, without, kinds, answers))
         for path, object_id, caption in zip(members.paths, members.object_ids, captions, strict=True):
             about = kinds[object_id]
             page.append(_record(about, family, caption))
@@ -84,51 +74,15 @@ def run_demo(
         Table("Unseen objects", columns, rows, note=note),
         retrieval_table(run_retrieval(sets), method="this encoder"),
     )
-    write_gallery(
-        out / "report.html",
-        "Talking to NeRFs",
-        page,
-        places,
-        tables=tables,
-        pictures=[_space(sets, progress), *_galleries(sets, progress)],
-        count=90,
-        progress=lambda done, total: progress("writing the report", done, total),
-    )
+    pictures = [_space(sets, progress), *_galleries(sets, progress)]
+    shown = answers_html(page, places, count=90, progress=progress)
+    write_page(out / "report.html", "Talking to NeRFs", tables=tables, pictures=pictures, more=shown)
     return DemoResult(tables, out / "report.html", time.perf_counter() - started)
 
 
 _COLUMNS = (
     "class named, procedural (%)", "class named, real (%)", "without a NeRF (%)", "answers, BLEU-1", "answers, ROUGE-L",
 )  # fmt: skip
-
-
-def embed_families(
-    model: Any, nerfs: Path, out: Path, progress: Progress = lambda what, done, total: None
-) -> dict[str, EmbeddingSet]:
-    """Embeddings of each family's NeRFs, by the paper's name, kept in ``<out>/<family>.safetensors`` and read from there again.
-
-    Raises:
-        FileNotFoundError, ValueError: as of `run_demo`.
-    """
-    sets, families = {}, _families(nerfs)
-    for number, (directory, name) in enumerate(families.items(), 1):
-        sets[name], errors = embed_split(
-            nerfs,
-            model.nerf_encoder,
-            family=directory,
-            split=None,
-            out=out / f"{directory}.safetensors",
-            batch_size=16,
-        )
-        if errors:
-            raise ValueError(errors[0])
-        progress("embedding the NeRFs that ship", number, len(families))
-    return sets
-
-
-def _families(nerfs: Path) -> dict[str, str]:
-    """Directory -> the paper's name, of the families that are there: a program may know more."""
-    return {directory: name for directory, name in FAMILY_NAMES.items() if (nerfs / directory).is_dir()}
 
 
 def _space(sets: dict[str, EmbeddingSet], progress: Progress) -> Picture:
@@ -157,23 +111,14 @@ def _galleries(sets: dict[str, EmbeddingSet], progress: Progress) -> list[Pictur
     return pictures
 
 
-def _describe(model: Any, processor: Any, embeddings: Any, what: str, progress: Progress) -> list[str]:
-    captions = []
-    found = caption_nerfs(model, processor, list(embeddings), question=QUESTION, batch_size=32, max_new_tokens=48)
-    for _, caption in found:
-        captions.append(caption)
-        progress(what, len(captions), len(embeddings))
-    return captions
-
-
 def _ask(
     model: Any, processor: Any, nerfs: Path, directory: str, progress: Progress
 ) -> tuple[dict[str, float], list[dict[str, Any]], list[Path]]:
     """Scores, records and NeRFs of the questions about a family's procedural objects."""
     benchmark = load_benchmark(load_task("single_round"), nerfs, family=directory)
     given = {}
-    for record in answer(model, processor, benchmark.items, batch_size=32, max_new_tokens=48):
-        given[record[ANSWER_NAME]] = record
+    for item, answers in answer(model, processor, benchmark.items, **OPTIONS):
+        given[item.name] = answers
         progress(f"answering questions about {FAMILY_NAMES[directory]}", len(given), len(benchmark.items))
     scored = score_captions(result_records(benchmark, given), metrics=METRICS)
     return scored["overall_scores"], scored["results"], [item.nerf for item in benchmark.items]
@@ -206,7 +151,7 @@ def _record(about: DefaultObject, family: str, caption: str) -> dict[str, Any]:
     reference = class_name(about.class_id) + (f" ({about.attribution})" if about.attribution else "")
     return {
         "object_id": f"{about.nerf_id} as {family}",
-        "question": QUESTION,
+        "question": DESCRIBE,
         "ground_truth": reference,
         "model_output": caption,
         "scores": {},

@@ -16,20 +16,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gmn_encoder.datasets import NerfDataset, ObjectId
-from gmn_encoder.embeddings.records import EmbeddingSet, embed_split, join_embeddings
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
-from gmn_encoder.files import read_tensors, write_bytes, write_json, write_safetensors
+from gmn_encoder.embeddings.cache import EmbeddingCache
+from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
+from gmn_encoder.encoders.base import load_encoder
+from gmn_encoder.files import write_bytes, write_json
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import nerf_directory, split_of
 from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import find_sources
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
-from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.objects import ViewSettings
 
 from ..tables import Table, published_table
-from .classification import classification_table, evaluate_classifier, run_classification, training_sets
-from .classifier import ClassifierOptions
+from .classification_benchmark import classification_table, evaluate_classifier, run_classification, training_sets
+from .classifier_training import ClassifierOptions
 from .plots import embedding_figure, project, save_figure
 from .retrieval_benchmark import retrieval_table, run_retrieval
 
@@ -112,14 +112,14 @@ def measure_claims(claims: Claims) -> dict[str, Table]:
 def measure_loss(loss: str, claims: Claims) -> dict[str, Table]:
     """The tables of the encoder that one loss has trained, by kind, and its picture."""
     method, keep = LOSSES[loss], claims.work / loss
-    encoder = load_encoder(claims.runs / loss / "best")
-    train, val, test = (embed_families(encoder, claims.data, split, keep) for split in ("train", "val", "test"))
+    cache = EmbeddingCache(keep, load_encoder(claims.runs / loss / "best"), batch_size=_BATCH)
+    train, val, test = (embed_families(cache, claims.data, split) for split in ("train", "val", "test"))
     others: dict[str, dict[str, EmbeddingSet]] = {}
     if claims.objects:
         objects = NerfDataset(claims.data / next(iter(FAMILY_NAMES)), "test").object_ids
-        others["unseen architectures"] = embed_unseen(encoder, claims.work / "unseen", objects, keep)
+        others["unseen architectures"] = embed_unseen(cache, claims.work / "unseen", objects)
     if claims.real:
-        others["real objects, classification"] = embed_families(encoder, claims.real, None, keep)
+        others["real objects, classification"] = embed_families(cache, claims.real)
     runs, classes, chosen = [], {each for members in train.values() for each in members.class_ids}, training_sets(val)
     elsewhere: dict[str, list] = {kind: [] for kind in others}
     for name, members in training_sets(train).items():
@@ -160,30 +160,24 @@ def fit_unseen(out: Path, objects: int, *, batch: int) -> None:
     FitJob(out=out, settings=settings, batch=batch).run(sources)
 
 
-def embed_unseen(encoder: NerfEncoder, data: Path, objects: Sequence[ObjectId], keep: Path) -> dict[str, EmbeddingSet]:
-    """Name of an unseen architecture -> embeddings of its NeRFs of some objects, kept in a directory."""
+def embed_unseen(cache: EmbeddingCache, data: Path, objects: Sequence[ObjectId]) -> dict[str, EmbeddingSet]:
+    """Name of an unseen architecture -> embeddings of its NeRFs of some objects."""
     sets = {}
     for name, architecture in unseen_architectures().items():
-        file = keep / f"unseen-{name}.safetensors"
-        if not file.is_file():
-            nerfs = [load_nerf(nerf_directory(data, architecture, *each), architecture) for each in objects]
-            write_safetensors({"embeddings": encoder.encode(nerfs, batch_size=_BATCH)}, file)
-        values = read_tensors(file)[0]["embeddings"]
-        none = ("",) * len(objects)
-        sets[name] = EmbeddingSet(values, tuple(objects), (name,) * len(objects), none)
+        paths = [nerf_directory(data, architecture, *each) for each in objects]
+        sets[name] = _reported(cache.embed(paths, family=name, architecture=architecture))
     return sets
 
 
-def embed_families(encoder: NerfEncoder, data: Path, split: str | None, keep: Path) -> dict[str, EmbeddingSet]:
-    """Name of a family -> embeddings of its NeRFs in a split, kept in a directory."""
-    sets = {}
-    for family, name in FAMILY_NAMES.items():
-        out = keep / f"{split or data.name}-{family}.safetensors"
-        sets[name], errors = embed_split(data, encoder, family=family, split=split, out=out, batch_size=_BATCH)
-        for message in errors:
-            logger.warning("%s", message)
-        logger.info("%s: %d embeddings of %s", keep.name, len(sets[name]), out.stem)
-    return sets
+def embed_families(cache: EmbeddingCache, data: Path, split: str | None = None) -> dict[str, EmbeddingSet]:
+    """Name of a family -> embeddings of its NeRFs in a split, or of all that are there."""
+    return {name: _reported(cache.embed_family(data / family, split=split)) for family, name in FAMILY_NAMES.items()}
+
+
+def _reported(members: EmbeddingSet) -> EmbeddingSet:
+    for message in members.problems:
+        logger.warning("%s", message)
+    return members
 
 
 def _of_classes(sets: Mapping[str, EmbeddingSet], classes: set[str]) -> dict[str, EmbeddingSet]:

@@ -20,7 +20,7 @@ def _one_thread():
 def _posed(name: str, seed: int) -> PosedImages:
     made = generate(name, seed)
     views = ViewSettings(n_views=8, size=32)
-    return from_mesh(made.mesh, made.class_id, made.object_id, source="test", settings=views, thing=made)
+    return from_mesh(made.mesh, made.class_id, made.object_id, source="test", settings=views, procedural=made)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import torch
 
 from gmn_encoder.fitting.hull import near_mask, visual_hull
 from gmn_encoder.rendering.cameras import sphere
-from gmn_encoder.rendering.occupancy import voxel_centers
+from gmn_encoder.rendering.voxels import voxel_centers
 
 
 def test_near_mask_grows_by_its_radius_in_rows_and_columns():

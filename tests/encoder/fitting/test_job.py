@@ -9,9 +9,9 @@ from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import split_of
 from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import Source, find_sources
-from gmn_encoder.fitting.trainer import over
 from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES, PAPER_ARCHITECTURES
 from gmn_encoder.objects import ViewSettings
+from gmn_encoder.rendering.images import rgba_over
 from gmn_encoder.rendering.occupancy import read_occupancy
 
 HASH, MLP = PAPER_ARCHITECTURES["HASH"], PAPER_ARCHITECTURES["MLP"]
@@ -136,7 +136,7 @@ def test_killed_run_continues_to_the_same_weights(tmp_path, posed, tiny):
 
     seen = []
 
-    def kill(text, done, total, note):
+    def kill(stage, done, total):
         raise Killed
 
     killed = _Log(
@@ -146,7 +146,7 @@ def test_killed_run_continues_to_the_same_weights(tmp_path, posed, tiny):
         killed.job.run([_source(posed)])
     assert not (tmp_path / "a" / "hash").exists()
     assert len(list((tmp_path / "a" / ".fit").glob("*.pth"))) == 1
-    resumed = _Log(tmp_path / "a", tiny, progress=lambda text, done, total, note: seen.append(done))
+    resumed = _Log(tmp_path / "a", tiny, progress=lambda stage, done, total: seen.append(done))
     resumed.job.run([_source(posed)])
     assert seen[0] == 10 and resumed.done
     assert list((tmp_path / "a" / ".fit").iterdir()) == []
@@ -185,7 +185,7 @@ def test_nano_nerfs_learn_in_seconds_and_stand_with_their_families(tmp_path, pos
     assert sorted(record["name"] for record in records) == ["HASH-nano"] * 2 + ["MLP-nano"] * 2 + ["TRI-nano"] * 2
     for record in records:
         held_out = {each.nerf_id: each.held_out[0] for each in (posed, other_posed)}[record["nerf_id"]]
-        white = float(-10 * torch.log10((1 - over(held_out, torch.ones(3))).square().mean()))
+        white = float(-10 * torch.log10((1 - rgba_over(held_out, torch.ones(3))).square().mean()))
         assert record["psnr"] > white + 3
     assert {len(record["psnr_each"]) for record in records} == {1}
     assert len({(record["name"], record["initial_seed"]) for record in records}) == 3  # one start for each family

@@ -157,7 +157,7 @@ def test_render_mesh_defaults_and_refusals():
     assert (views.cameras.width, views.cameras.height) == (32, 32)
     border = np.concatenate([views.images[:, [0, -1], :, 3].ravel(), views.images[:, :, [0, -1], 3].ravel()])
     assert border.max() < 255  # the object is inside the picture
-    with pytest.raises(ValueError, match="n_views of the views must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_views is 0; expected an integer of at least 1"):
         ViewSettings(n_views=0)
     with pytest.raises(ValueError, match="caster is 'gl'"):
         make_caster(thing.mesh, "gl")  # type: ignore[arg-type]

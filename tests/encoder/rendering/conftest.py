@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from gmn_encoder.rendering.cameras import Rays, default_view, sphere
-from gmn_encoder.rendering.occupancy import OccupancyGrid, voxel_centers
+from gmn_encoder.rendering.occupancy import OccupancyGrid
+from gmn_encoder.rendering.voxels import voxel_centers
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 NERF_DIRECTORY = "02691156/eee65f53e9421ce50211670eae679f02"

@@ -3,7 +3,8 @@ import torch
 
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.rendering.baking import bake_nerf
-from gmn_encoder.rendering.occupancy import OccupancyGrid, voxel_centers
+from gmn_encoder.rendering.occupancy import OccupancyGrid
+from gmn_encoder.rendering.voxels import voxel_centers
 
 
 def test_a_baked_field_is_the_nerf_at_voxel_centres_and_nothing_far_from_the_grid():

@@ -10,7 +10,8 @@ from gmn_encoder.rendering.compositing import (
     sum_before,
     visible_samples,
 )
-from gmn_encoder.rendering.marching import Samples, march_rays
+from gmn_encoder.rendering.marching import march_rays
+from gmn_encoder.rendering.samples import Samples
 
 from .conftest import some_grid, some_rays
 

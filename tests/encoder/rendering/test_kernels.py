@@ -9,9 +9,10 @@ import torch
 
 from gmn_encoder.rendering.cameras import Rays
 from gmn_encoder.rendering.compositing import composite, composite_reference
-from gmn_encoder.rendering.marching import STEP, Samples, box_intersection, march_rays, march_reference
+from gmn_encoder.rendering.marching import STEP, box_intersection, march_rays, march_reference
 from gmn_encoder.rendering.occupancy import OccupancyGrid
 from gmn_encoder.rendering.render import render_rays
+from gmn_encoder.rendering.samples import Samples
 
 from .conftest import ball_field, join, some_grid, some_rays
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from gmn_encoder.rendering.cameras import Rays
-from gmn_encoder.rendering.marching import MISS, STEP, Samples, advance, box_intersection, march_rays
+from gmn_encoder.rendering.marching import MISS, STEP, advance, box_intersection, march_rays
 from gmn_encoder.rendering.occupancy import OccupancyGrid
+from gmn_encoder.rendering.samples import Samples
 
 from .conftest import join, slow_march, some_grid, some_rays
 

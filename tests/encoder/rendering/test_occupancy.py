@@ -8,9 +8,9 @@ from gmn_encoder.rendering.occupancy import (
     nerf_occupancy,
     occupancy_from_density,
     read_occupancy,
-    voxel_centers,
     write_occupancy,
 )
+from gmn_encoder.rendering.voxels import voxel_centers
 
 from .conftest import nerf_directory, some_grid
 
@@ -109,7 +109,7 @@ def test_occupancy_of_several_fields_at_once():
 
     steps = []
     grid = occupancy_from_density(
-        density, resolution=16, dilation=0, progress=lambda done, total: steps.append((done, total))
+        density, resolution=16, dilation=0, progress=lambda stage, done, total: steps.append((done, total))
     )
     assert len(grid) == 2 and steps[-1] == (16**3, 16**3)
     assert not bool(grid.binary[0, :8].any()) and bool(grid.binary[0, 8:].all()) and bool(grid.binary[1, :, 8:].all())

@@ -120,7 +120,7 @@ def test_views_are_images_of_the_object():
         turntable(2, size=32),
         some_grid("ball").dilated(),
         background=torch.ones(3),
-        progress=lambda done, total: steps.append((done, total)),
+        progress=lambda stage, done, total: steps.append((done, total)),
     )
     assert views.colour.shape == (2, 32, 32, 3) and views.opacity.shape == views.depth.shape == (2, 32, 32)
     assert float(views.opacity[:, 16, 16].min()) > 0.99 and float(views.opacity[:, 0, 0].max()) == 0

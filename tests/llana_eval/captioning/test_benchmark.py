@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -101,11 +102,50 @@ def test_evaluate_continues(data, minilm, tmp_path, capsys, monkeypatch):
     assert main(arguments(data, minilm, tmp_path)) == 0
 
 
+def test_a_nerf_that_changed_and_a_question_that_changed_are_asked_again(data, minilm, tmp_path, capsys):
+    copy = tmp_path / "data"
+    shutil.copytree(data / "data", copy)
+    command = arguments(data, minilm, tmp_path / "out")
+    command[command.index("--data") + 1] = str(copy)
+    assert main(command) == 0
+    path = tmp_path / "out" / "brief_description_hash.jsonl"
+    before = [json.loads(line) for line in path.read_text().splitlines()]
+    save_nerf(Nerf.random("HASH-11T", seed=99), before[1]["nerf"])
+    texts = copy / "language/test/texts/conversations_brief.json"
+    entries = json.loads(texts.read_text())
+    entries[2]["conversations"][0]["value"] = "<point>\nWhat on earth is this?"
+    texts.write_text(json.dumps(entries))
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "brief_description_hash.jsonl: 2 of 4 had changed and are done again" in capsys.readouterr().err
+    after = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [i for i in range(OBJECTS) if after[i] != before[i]] == [1, 2]
+    assert after[1]["sha256"] != before[1]["sha256"] and after[2]["questions"] == ["What on earth is this?"]
+    assert json.loads(path.with_suffix(".json").read_text())[2]["question"] == "What on earth is this?"
+
+
+def test_a_nerf_is_encoded_once_for_all_conversations_about_it(data, minilm, tmp_path, monkeypatch):
+    """Single-round questions come by several to an object, multi-round ones turn by turn."""
+    from gmn_encoder import GmnEncoder
+
+    encoded = []
+    encode = GmnEncoder.encode
+    monkeypatch.setattr(
+        GmnEncoder, "encode", lambda self, nerfs, **options: encoded.extend(nerfs) or encode(self, nerfs, **options)
+    )
+    for task, questions in (("single_round", 12), ("multi_round", 12)):
+        encoded.clear()
+        assert main(arguments(data, minilm, tmp_path, task)) == 0
+        answered = [json.loads(line) for line in (tmp_path / f"{task}_hash.jsonl").read_text().splitlines()]
+        assert sum(len(each["answers"]) for each in answered) == questions
+        assert len(encoded) == OBJECTS
+
+
 def test_multi_round_in_both_protocols(data, tiny):
     task = load_task("multi_round")
     full = load_benchmark(task, data / "data", family="mlp")
     assert {len(item.questions) for item in full.items} == {3}
-    answers = {each["name"]: each for each in answer(*tiny, full.items, max_new_tokens=4)}
+    answers = {item.name: said for item, said in answer(*tiny, full.items, max_new_tokens=4)}
     records = result_records(full, answers)
     assert len(records) == 3 * OBJECTS
     item = full.items[1]
@@ -115,13 +155,11 @@ def test_multi_round_in_both_protocols(data, tiny):
 
     llana = load_benchmark(task, data / "data", family="mlp", protocol="llana")
     assert {len(item.questions) for item in llana.items} == {1}
-    published = result_records(llana, {each["name"]: each for each in answer(*tiny, llana.items, max_new_tokens=4)})
+    given = {item.name: said for item, said in answer(*tiny, llana.items, max_new_tokens=4)}
+    published = result_records(llana, given)
     assert [record["ground_truth"] for record in published] == [record["ground_truth"] for record in records]
     for start in range(0, len(published), 3):
         assert {record["model_output"] for record in published[start : start + 3]} == {records[start]["model_output"]}
-    changed = {name: {**each, "questions": ["Another?"]} for name, each in answers.items()}
-    with pytest.raises(ValueError, match="is not what was asked before"):
-        result_records(full, changed)
     assert result_records(full, {}) == []
 
 
@@ -142,8 +180,6 @@ def test_embeddings_in_place_of_nerfs(data, minilm, tmp_path, tiny, capsys):
 
 
 def test_what_is_missing_is_named_and_the_rest_is_done(data, minilm, tmp_path, capsys):
-    import shutil
-
     copy = tmp_path / "data"
     shutil.copytree(data / "data", copy)
     first, second, *_ = sorted((copy / "mlp").glob("*/*"))
@@ -205,13 +241,13 @@ def test_sources(data, tmp_path):
 
 
 def test_released_h5_embeddings(tmp_path):
-    from gmn_encoder.embeddings.job import write_h5_embedding
+    from gmn_encoder.embeddings.files import write_h5_embedding
 
     write_h5_embedding(torch.zeros(8), tmp_path / "emb" / "0.h5", class_id="c", nerf_id="n")
     found = nerf_sources(tmp_path, embeddings=tmp_path / "emb")
     assert found.find("n") == found.find("c/n") == tmp_path / "emb" / "0.h5"
     (tmp_path / "emb" / "1.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"1\.h5: is no embedding in the released layout"):
+    with pytest.raises(ValueError, match=r"1\.h5: is no embedding .*expected datasets embedding, class_id, nerf_id"):
         nerf_sources(tmp_path, embeddings=tmp_path / "emb")
 
 

@@ -138,7 +138,7 @@ def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
     steps = []
     exhibit = session.upload(sent("thing.ply", CUBE), family="triplane", progress=lambda *step: steps.append(step))
     assert exhibit.family == "triplane" and exhibit.name == "thing"
-    assert steps[-1][:2] == (20, 20) and steps[-1][2].endswith("dB")
+    assert steps[-1][1:] == (20, 20) and steps[-1][0].endswith("dB")
     assert last(session.ask("What is it?"))
     gif = Image.open(session.turntable(exhibit))
     assert gif.n_frames > 8 and session.is_turning(exhibit)

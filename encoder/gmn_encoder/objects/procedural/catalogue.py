@@ -104,9 +104,9 @@ def topics(class_name: str) -> tuple[Topic, ...]:
     return _MODULES[class_name].TOPICS
 
 
-def nouns(thing: ProceduralObject) -> tuple[str, ...]:
+def nouns(subject: ProceduralObject) -> tuple[str, ...]:
     """What the object may be called, the most specific word first."""
-    return _MODULES[thing.class_name].NOUNS[thing.parameters["kind"]]
+    return _MODULES[subject.class_name].NOUNS[subject.parameters["kind"]]
 
 
 def main_surface(class_name: str) -> str:

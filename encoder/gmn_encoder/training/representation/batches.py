@@ -15,7 +15,7 @@ from ...ahead import ahead
 from ...datasets import NerfEntry, PairedDataset
 from ...nerfs.record import Nerf, NerfBatch
 from ...rendering.cameras import Rays
-from ...rendering.marching import Samples
+from ...rendering.samples import Samples
 from ...seeds import generator_for
 from .cache import Lesson, LessonCache, entry_name
 from .pairs import Member, epoch_batches

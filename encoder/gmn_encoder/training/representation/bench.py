@@ -28,7 +28,8 @@ from ...nerfs.files import save_nerf
 from ...nerfs.record import Nerf
 from ...rendering.camera_files import write_cameras
 from ...rendering.cameras import released_cameras, sphere
-from ...rendering.occupancy import GRID_NAME, OccupancyGrid, voxel_centers, write_occupancy
+from ...rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
+from ...rendering.voxels import voxel_centers
 from .batches import BatchMaker, TrainingBatch
 from .model import TrainedModel
 from .recipe import Recipe, load_recipe

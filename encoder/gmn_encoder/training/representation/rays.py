@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...nerfs.fields import BOX_MAX, BOX_MIN
 from ...nerfs.record import Nerf, NerfBatch
 from ...rendering.cameras import Cameras, Rays
-from ...rendering.marching import Samples, box_intersection, march_rays
+from ...rendering.marching import box_intersection, march_rays
 from ...rendering.occupancy import OccupancyGrid
 from ...rendering.render import batch_field, render_rays_front_to_back
+from ...rendering.samples import Samples
+from ...rendering.voxels import voxel_numbers, voxels_of_numbers, voxels_of_unit, world_from_unit
 
 logger = logging.getLogger(__name__)
 
@@ -207,15 +208,13 @@ def empty_points(targets: RayTargets, count: int, generator: torch.Generator, *,
         bits = np.unpackbits(targets.occupied.numpy(), count=resolution**3)
         empty = torch.from_numpy(np.flatnonzero(bits == 0))
         voxel = empty[torch.randperm(len(empty), generator=generator)[:count]]
-        corner = torch.stack([voxel // resolution**2, voxel // resolution % resolution, voxel % resolution], dim=-1)
-        unit = (corner + torch.rand(len(voxel), 3, generator=generator)) / resolution
-        return unit * (BOX_MAX - BOX_MIN) + BOX_MIN
+        fraction = torch.rand(len(voxel), 3, generator=generator)
+        return world_from_unit((voxels_of_numbers(voxel, resolution) + fraction) / resolution)
     # Most of the box is empty: points anywhere, without those in occupied voxels.
     unit = torch.rand(2 * count, 3, generator=generator)
-    corner = (unit * resolution).to(torch.int64).clamp_(max=resolution - 1)
-    voxel = (corner[:, 0] * resolution + corner[:, 1]) * resolution + corner[:, 2]
+    voxel = voxel_numbers(*voxels_of_unit(unit, resolution).unbind(dim=1), resolution)
     bit = targets.occupied[voxel >> 3].to(torch.int64) >> (7 - (voxel & 7)) & 1
-    return unit[bit == 0][:count] * (BOX_MAX - BOX_MIN) + BOX_MIN
+    return world_from_unit(unit[bit == 0][:count])
 
 
 def packed_samples(draws: Sequence[Draw], step: float) -> Samples:

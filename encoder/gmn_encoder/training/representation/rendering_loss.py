@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...rendering.marching import STEP
+from ...settings import require_numbers, require_one_of, require_positive
 
 LossMode = Literal["clean", "released"]
 
@@ -31,8 +32,8 @@ class RenderingLossConfig:
     """How the two terms are made.
 
     Attributes:
-        mode: see the module.
-        foreground_weight, background_weight: of the terms.
+        mode: "clean" or "released", see the module.
+        foreground_weight, background_weight: weights of the two terms.
         step: length of a marching step in world units, which makes a density an opacity in ``clean`` mode.
     """
 
@@ -42,13 +43,9 @@ class RenderingLossConfig:
     step: float = STEP
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(LossMode):
-            raise ValueError(f"rendering loss has mode {self.mode!r}; expected {' or '.join(get_args(LossMode))}")
-        for name in ("foreground_weight", "background_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a number of at least 0")
-        if not self.step > 0:
-            raise ValueError(f"step is {self.step!r}; expected a positive length")
+        require_one_of(self, "mode", get_args(LossMode))
+        require_numbers(self, 0, "foreground_weight", "background_weight")
+        require_positive(self, "step")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +101,6 @@ def target_colour(colour: Tensor, opacity: Tensor, background: Tensor, *, mode: 
     opacity = opacity[:, None]
     once = colour + background * (1 - opacity)
     return once if mode == "clean" else once * opacity + background * (1 - opacity)
-
-
-def psnr(colour: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of colours in 0..1 against a target of the same shape, a scalar."""
-    return -10 * torch.log10((colour - target).square().mean().clamp(min=1e-10))
 
 
 def _mean_of_means(values: Tensor, nerf: Tensor, nerfs: int) -> Tensor:

@@ -15,11 +15,11 @@ class Task:
     """What is asked, and how.
 
     Attributes:
-        name: of `TASKS`.
-        title: of its tables.
-        conversation_type: of the conversations in ShapeNeRF-Text.
+        name: one of `TASKS`.
+        title: title of its tables.
+        conversation_type: type of its conversations in ShapeNeRF-Text.
         dialogue: whether conversations have several turns, asked one after the other.
-        max_new_tokens: of an answer, unless asked for otherwise.
+        max_new_tokens: most tokens of an answer, unless asked for otherwise.
         published_tables: numbers of the paper's tables with this task.
     """
 

@@ -6,7 +6,8 @@ import torch
 from gmn_encoder import Nerf, save_nerf
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import released_cameras, sphere
-from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, voxel_centers, write_occupancy
+from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
+from gmn_encoder.rendering.voxels import voxel_centers
 from gmn_encoder.training.representation.recipe import Recipe
 
 ARCHITECTURES = {

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from gmn_encoder.fitting.trainer import Trainer, held_out_psnr
+from gmn_encoder.fitting.measure import held_out_psnr
+from gmn_encoder.fitting.photometric import PhotometricFit
 from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES
 
 HASH = PAPER_ARCHITECTURES["HASH"]
@@ -35,7 +36,7 @@ def test_psnr_rises_on_views_it_never_saw(posed, tiny, name, gain):
         learning_rate=rates.learning_rate,
         encoding_rate=rates.encoding_rate,
     )
-    trainer = Trainer(architecture, [posed], settings, seeds=[0])
+    trainer = PhotometricFit(architecture, [posed], settings, seeds=[0])
     before = _psnr(trainer, posed)
     after = _psnr(_run(trainer), posed)
     assert after > before + gain
@@ -43,7 +44,7 @@ def test_psnr_rises_on_views_it_never_saw(posed, tiny, name, gain):
 
 @pytest.mark.parametrize("name", ["HASH", "TRI"])
 def test_same_seed_same_weights(posed, tiny, name):
-    runs = [_run(Trainer(PAPER_ARCHITECTURES[name], [posed], tiny, seeds=[seed])) for seed in (3, 3, 4)]
+    runs = [_run(PhotometricFit(PAPER_ARCHITECTURES[name], [posed], tiny, seeds=[seed])) for seed in (3, 3, 4)]
     first, second, other = (run.nerf(0).tensors for run in runs)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not any(torch.equal(first[key], other[key]) for key in first)
@@ -55,7 +56,7 @@ def test_resumed_equals_uninterrupted(posed, other_posed, tiny, name, tmp_path):
     from gmn_encoder.files import read_tensors, write_pth_content
 
     def make():
-        return Trainer(PAPER_ARCHITECTURES[name], [posed, other_posed], tiny, seeds=[1, 2])
+        return PhotometricFit(PAPER_ARCHITECTURES[name], [posed, other_posed], tiny, seeds=[1, 2])
 
     whole = _run(make())
     half = _run(make(), 8)  # between two looks at the density
@@ -71,9 +72,9 @@ def test_resumed_equals_uninterrupted(posed, other_posed, tiny, name, tmp_path):
 @pytest.mark.parametrize("name", ["MLP", "HASH", "TRI"])
 def test_one_of_a_batch_equals_one_alone(posed, other_posed, tiny, name):
     settings = dataclasses.replace(tiny, iterations=8)  # rounding grows with every step
-    together = _run(Trainer(PAPER_ARCHITECTURES[name], [other_posed, posed], settings, seeds=[8, 9]))
-    alone = _run(Trainer(PAPER_ARCHITECTURES[name], [posed], settings, seeds=[9]))
-    start = Trainer(PAPER_ARCHITECTURES[name], [posed], settings, seeds=[9]).nerf(0).tensors
+    together = _run(PhotometricFit(PAPER_ARCHITECTURES[name], [other_posed, posed], settings, seeds=[8, 9]))
+    alone = _run(PhotometricFit(PAPER_ARCHITECTURES[name], [posed], settings, seeds=[9]))
+    start = PhotometricFit(PAPER_ARCHITECTURES[name], [posed], settings, seeds=[9]).nerf(0).tensors
     for key, expected in alone.nerf(0).tensors.items():
         found = together.nerf(1).tensors[key]
         moved = (expected - start[key]).norm()
@@ -82,7 +83,7 @@ def test_one_of_a_batch_equals_one_alone(posed, other_posed, tiny, name):
 
 
 def test_shared_initialisation_is_the_same_start(posed, other_posed, tiny):
-    trainer = Trainer(HASH, [posed, other_posed], tiny, seeds=[1, 2], initial_seeds=[5, 5])
+    trainer = PhotometricFit(HASH, [posed, other_posed], tiny, seeds=[1, 2], initial_seeds=[5, 5])
     first, second = trainer.nerfs()
     assert all(torch.equal(first.tensors[key], second.tensors[key]) for key in first.tensors)
     _run(trainer, 2)
@@ -91,9 +92,9 @@ def test_shared_initialisation_is_the_same_start(posed, other_posed, tiny):
 
 
 def test_untrained_octaves_stay_zero(posed, tiny):
-    nerf = _run(Trainer(PAPER_ARCHITECTURES["MLP"], [posed], dataclasses.replace(tiny, frequencies=5), seeds=[0])).nerf(
-        0
-    )
+    nerf = _run(
+        PhotometricFit(PAPER_ARCHITECTURES["MLP"], [posed], dataclasses.replace(tiny, frequencies=5), seeds=[0])
+    ).nerf(0)
     waves = nerf.tensors["mlp_base.params"][: 64 * 144].view(64, 3, 24, 2)
     assert (waves[:, :, 5:] == 0).all()
     assert (waves[:, :, :5] != 0).all()
@@ -101,7 +102,9 @@ def test_untrained_octaves_stay_zero(posed, tiny):
 
 def test_grid_lies_in_the_hull_and_holds_the_object(posed, tiny):
     trainer = _run(
-        Trainer(HASH, [posed], dataclasses.replace(tiny, iterations=40, samples=2048, refine_every=20), seeds=[0])
+        PhotometricFit(
+            HASH, [posed], dataclasses.replace(tiny, iterations=40, samples=2048, refine_every=20), seeds=[0]
+        )
     )
     grid = trainer.grids()[0].binary
     assert not (grid & ~trainer.hull.binary).any()
@@ -111,9 +114,9 @@ def test_grid_lies_in_the_hull_and_holds_the_object(posed, tiny):
 
 def test_numbers_of_seeds_and_sizes_of_images_are_checked(posed, tiny):
     with pytest.raises(ValueError, match="1 objects and 2 seeds"):
-        Trainer(HASH, [posed], tiny, seeds=[1, 2])
+        PhotometricFit(HASH, [posed], tiny, seeds=[1, 2])
     with pytest.raises(ValueError, match="0 objects"):
-        Trainer(HASH, [], tiny, seeds=[])
+        PhotometricFit(HASH, [], tiny, seeds=[])
 
 
 def test_without_held_out_views_nothing_is_measured(posed):

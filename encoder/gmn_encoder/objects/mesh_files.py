@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..extras import require
 from ..files import StrPath
+from .colours import factor_to_rgba8, linear_to_srgb, material_colour, srgb_to_linear, to_rgba8, with_alpha_mode
 from .mesh import RADIUS, Mesh, face_normals
 
 EXTENSIONS = (".glb", ".gltf", ".obj", ".ply", ".off", ".stl")
@@ -42,7 +43,6 @@ _DEFAULT_UP: dict[str, Literal["y", "z"]] = {
     ".stl": "z",
 }
 _MAX_TEXTURE_SIDE = 2048
-_ALPHA_CUTOFF = 0.5  # glTF's default
 
 
 def load_mesh(path: StrPath, *, up: UpAxis = "auto", radius: float = RADIUS) -> Mesh:
@@ -250,12 +250,12 @@ def _surface(
     uv = np.zeros((n_faces, 3, 2), np.float32)
     if getattr(visual, "kind", None) in ("vertex", "face"):
         of_vertex = visual.kind == "vertex"
-        values = _to_rgba8(visual.vertex_colors if of_vertex else visual.face_colors, linear=gltf)
+        values = to_rgba8(visual.vertex_colors if of_vertex else visual.face_colors, linear=gltf)
         return (values[faces] if of_vertex else np.repeat(values[:, None], 3, axis=1)), uv, -1, True
     material = getattr(visual, "material", None)
     if material is None:
         return colours, uv, -1, False
-    factor, image, found = _material(material, gltf=gltf)
+    factor, image, found = material_colour(material, gltf=gltf)
     coordinates = getattr(visual, "uv", None)
     index = -1
     if image is not None and coordinates is not None and np.shape(coordinates) == (len(geometry.vertices), 2):
@@ -266,30 +266,13 @@ def _surface(
         colours[:] = 255
         found = True
     elif found:
-        colours[:] = _with_alpha_mode(_factor_to_rgba8(factor, linear=gltf), material)
+        colours[:] = with_alpha_mode(factor_to_rgba8(factor, linear=gltf), material)
     vertex = (getattr(visual, "vertex_attributes", None) or {}).get("color")
     if vertex is not None and len(vertex) == len(geometry.vertices):
         base = colours if found else np.full_like(colours, 255)
-        product = base.astype(np.uint16) * _to_rgba8(vertex, linear=gltf)[faces] // 255
+        product = base.astype(np.uint16) * to_rgba8(vertex, linear=gltf)[faces] // 255
         colours, found = product.astype(np.uint8), True
     return colours, uv, index, found
-
-
-def _material(material: Any, *, gltf: bool) -> tuple[NDArray[np.float64], Any, bool]:
-    """Base colour factor `(4,)` in 0..1 as the file has it, base texture or `None`, and whether the file says a colour."""
-    if hasattr(material, "baseColorFactor"):  # glTF
-        factor, image = material.baseColorFactor, material.baseColorTexture
-        said = factor is not None or image is not None
-        factor = np.ones(4) if factor is None else np.asarray(factor, np.float64) / 255
-        # glTF: an absent factor is white; a material that says nothing at all is treated as without colour.
-        return factor, image, said
-    image = getattr(material, "image", None)
-    diffuse = (getattr(material, "kwargs", None) or {}).get("kd")
-    said = image is not None or diffuse is not None
-    factor = np.ones(4)
-    if diffuse is not None and image is None:
-        factor = np.asarray(material.diffuse, np.float64) / 255
-    return factor, image, said
 
 
 def _texture_index(collected: _Collected, image: Any, factor: NDArray[np.float64], material: Any) -> int:
@@ -309,51 +292,9 @@ def _texture_index(collected: _Collected, image: Any, factor: NDArray[np.float64
             linear = srgb_to_linear(texels[..., :3] / 255.0) * factor[:3]
             alpha = texels[..., 3:] / 255.0 * factor[3]
             texels = np.rint(np.concatenate([linear_to_srgb(linear), alpha], axis=-1) * 255).astype(np.uint8)
-        collected.textures[key] = (len(collected.textures), _with_alpha_mode(texels, material))
+        collected.textures[key] = (len(collected.textures), with_alpha_mode(texels, material))
         collected.kept_alive.append(image)
     return collected.textures[key][0]
-
-
-def _with_alpha_mode(values: NDArray[np.uint8], material: Any) -> NDArray[np.uint8]:
-    """Opacity `(..., 4)` as glTF's alphaMode means it. Formats without one (.obj) use the image's opacity as it is."""
-    values = values.copy()
-    if hasattr(material, "baseColorFactor"):
-        mode = material.alphaMode or "OPAQUE"
-        if mode == "MASK":
-            cutoff = _ALPHA_CUTOFF if material.alphaCutoff is None else float(material.alphaCutoff)
-            values[..., 3] = np.where(values[..., 3] >= cutoff * 255, 255, 0)
-        elif mode != "BLEND":
-            values[..., 3] = 255
-    return values
-
-
-def _factor_to_rgba8(factor: NDArray[np.float64], *, linear: bool) -> NDArray[np.uint8]:
-    rgb = linear_to_srgb(factor[:3]) if linear else factor[:3]
-    return np.rint(np.append(rgb, factor[3]).clip(0, 1) * 255).astype(np.uint8)
-
-
-def _to_rgba8(colours: Any, *, linear: bool) -> NDArray[np.uint8]:
-    """`(K, 3 or 4)` colours as floats in 0..1 or integers of any width -> `(K, 4)` uint8 sRGB."""
-    values = np.asarray(colours)
-    scale = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else 1
-    values = np.nan_to_num(values.astype(np.float64) / scale).clip(0, 1)
-    if values.shape[1] == 3:
-        values = np.concatenate([values, np.ones((len(values), 1))], axis=1)
-    if linear:
-        values[:, :3] = linear_to_srgb(values[:, :3])
-    return np.rint(values * 255).astype(np.uint8)
-
-
-def linear_to_srgb(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The sRGB transfer function (IEC 61966-2-1), 0..1 to 0..1."""
-    values = np.asarray(values, np.float64).clip(0, 1)
-    return np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
-
-
-def srgb_to_linear(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The inverse of `linear_to_srgb`."""
-    values = np.asarray(values, np.float64).clip(0, 1)
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def _y_to_z_up(mesh: Mesh) -> Mesh:

@@ -14,42 +14,39 @@ Shapes: B NeRFs, R rays, S samples, G voxels along an axis.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..nerfs.architectures import NerfArchitecture
-from ..nerfs.fields import BOX_MAX, BOX_MIN
 from ..nerfs.record import Nerf
-from ..rendering.cameras import Cameras, Rays
 from ..rendering.compositing import composite, render_weights
-from ..rendering.marching import march_rays
-from ..rendering.occupancy import DENSITY_THRESHOLD, RESOLUTION, OccupancyGrid
-from ..rendering.render import batch_field, render_views
-from .field import TrainedBatch, initial_tensors, used_frequencies
-from .hull import near_mask
+from ..rendering.marching import march_rays, step_length
+from ..rendering.occupancy import DENSITY_THRESHOLD, OccupancyGrid
+from ..rendering.render import batch_field
+from ..rendering.voxels import RESOLUTION, numbers_at, points_in_voxels, voxels_of_numbers, world_from_unit
+from .field import TrainedBatch, initial_tensors
 from .presets import FitSettings
 from .sources import PosedImages
+from .training_views import TrainingViews
 
-DIAGONAL = (BOX_MAX - BOX_MIN) * math.sqrt(3)
 _LEAST_RAYS, _MOST_RAYS = 256, 8192  # of a NeRF in an iteration; fewer where `samples` is under 8 times the least
 _LIT = 1e-3  # transmittance from which a voxel counts as seen
-_MARGIN = 0.035  # of the image: how far beyond the object rays are drawn
 _QUERY = 1 << 14  # points of each NeRF in a query without gradients: their features stay in cache
 
 
-class Trainer:
-    """B NeRFs in training.
+class PhotometricFit:
+    """B NeRFs that are fitted to views.
 
     Args:
-        architecture: of all of them.
+        architecture: the one that all of them have.
         objects: what each is fitted to; images of one size.
-        settings: how.
-        seeds: one per object: its random numbers.
-        initial_seeds: one per object: its first weights; `seeds` if left out.
-        device: where; the default device if left out.
+        settings: everything else that changes the weights.
+        seeds: seed of each object's random numbers.
+        initial_seeds: seed of each object's first weights; `seeds` if left out.
+        device: where the fit runs; the default device if left out.
 
     Raises:
         ValueError: no object, images of different sizes, numbers of seeds and objects that differ.
@@ -70,9 +67,8 @@ class Trainer:
         initial_seeds = list(initial_seeds) if initial_seeds is not None else list(seeds)
         if not self.objects or len(self.objects) != len(seeds) or len(seeds) != len(initial_seeds):
             raise ValueError(f"{len(self.objects)} objects and {len(seeds)} seeds; expected one seed for each object")
-        sizes = sorted({(each.cameras.width, each.cameras.height) for each in self.objects})
-        if len(sizes) != 1:
-            raise ValueError(f"images of sizes {sizes}; expected one size for all objects that are fitted together")
+        self.views = TrainingViews(self.objects, self.device)
+        self.hull = self.views.hull
         starts = [initial_tensors(architecture, seed=seed, frequencies=settings.frequencies) for seed in initial_seeds]
         self.tensors = {
             key: torch.stack([start[key] for start in starts]).to(self.device).requires_grad_() for key in starts[0]
@@ -84,7 +80,6 @@ class Trainer:
             eps=1e-15,
         )
         self.iteration = 0
-        self._load_views()
         self.occupied = self.hull
         self._lit = torch.zeros_like(self.hull.binary)
         self._lit_before = torch.ones_like(self.hull.binary)
@@ -102,31 +97,6 @@ class Trainer:
         encoding = key in self.architecture.encoding_keys
         return self.settings.encoding_rate if encoding else self.settings.learning_rate
 
-    def _load_views(self) -> None:
-        """All pixels and cameras on the device, which pixels to draw, and the hulls."""
-        pixels, poses, focals, centres, hulls, self.candidates = [], [], [], [], [], []
-        first = 0
-        for each in self.objects:
-            images, cameras = each.images.to(self.device), each.cameras.to(self.device)
-            mask = images[..., 3] > 0
-            hulls.append(each.hull(self.device))
-            margin = math.ceil(_MARGIN * max(cameras.width, cameras.height))
-            self.candidates.append(near_mask(mask, margin).flatten().nonzero()[:, 0].add_(first).to(torch.int32))
-            pixels.append(images.reshape(-1, 4))
-            first += len(pixels[-1])
-            poses.append(cameras.camera_to_world)
-            focals.append(cameras.focal)
-            centres.append(cameras.principal_point)
-        self.pixels = torch.cat(pixels)
-        self.cameras = Cameras(
-            torch.cat(poses), torch.cat(focals), torch.cat(centres), each.cameras.width, each.cameras.height
-        )
-        self.hull = OccupancyGrid.stack(hulls)
-        grey = torch.full((3,), math.nan)
-        self.backgrounds = torch.stack([b if (b := o.background) is not None else grey for o in self.objects]).to(
-            self.device
-        )
-
     @property
     def _least_rays(self) -> int:
         return max(1, min(_LEAST_RAYS, self.settings.samples // 8))
@@ -137,20 +107,20 @@ class Trainer:
 
     @property
     def step_length(self) -> float:
-        """Of marching, in this iteration, world units."""
+        """Length of a marching step in this iteration, world units."""
         fine = self.iteration >= self.settings.fine_from * self.settings.iterations
-        return DIAGONAL / (self.settings.steps_per_diagonal * (self.settings.fine_factor if fine else 1))
+        return step_length(self.settings.steps_per_diagonal * (self.settings.fine_factor if fine else 1))
 
     def step(self) -> None:
         """One iteration; `loss` ``(B,)`` is then the mean squared error of each NeRF's rays."""
-        rays, target, background, jitter, owner = self._draw()
-        samples = march_rays(rays, self.occupied, step=self.step_length, jitter=jitter)
-        nerf_index = owner[samples.ray_index]
-        xyz = samples.positions(rays)
+        drawn = self.views.draw(self.rays_each, self.generators)
+        samples = march_rays(drawn.rays, self.occupied, step=self.step_length, jitter=drawn.jitter)
+        nerf_index = drawn.owner[samples.ray_index]
+        xyz = samples.positions(drawn.rays)
         batch = self.batch
         rgb, density = batch_field(batch)(xyz, nerf_index)
-        seen = composite(rgb, density, samples, background=background)
-        error = (seen.colour - target).square().mean(dim=-1)
+        seen = composite(rgb, density, samples, background=drawn.background)
+        error = (seen.colour - drawn.target).square().mean(dim=-1)
         each = torch.stack([part.mean() for part in error.split(self.rays_each)])
         loss = each.sum()
         if self.settings.empty_points:
@@ -163,49 +133,26 @@ class Trainer:
         with torch.no_grad():
             if self.iteration % 2:
                 lit = render_weights(density.detach(), samples)[1] >= _LIT
-                self._lit.view(-1)[self._voxels(xyz, nerf_index)[lit]] = True
+                self._lit.view(-1)[self._numbers_at(xyz, nerf_index)[lit]] = True
             self.iteration += 1
             if self.iteration % self.settings.refine_every == 0 or self.iteration == 8:
-                self._adapt_rays(owner, samples.counts)
+                self._adapt_rays(drawn.owner, samples.counts)
             if self.iteration % self.settings.refine_every == 0:
                 self._refine()
-
-    def _draw(self) -> tuple[Rays, Tensor, Tensor, Tensor, Tensor]:
-        """Rays with their true colours, backgrounds, jitter and NeRFs."""
-        flat, colours, jitters, owners = [], [], [], []
-        for nerf, (count, candidates) in enumerate(zip(self.rays_each, self.candidates, strict=True)):
-            generator = self.generators[nerf]
-            chosen = torch.randint(len(candidates), (count,), generator=generator, device=self.device)
-            flat.append(candidates[chosen])
-            numbers = torch.rand(count, 4, generator=generator, device=self.device)
-            fixed = self.objects[nerf].background is not None
-            colours.append(self.backgrounds[nerf].expand(count, 3) if fixed else numbers[:, :3])
-            jitters.append(numbers[:, 3])
-            owners.append(torch.full((count,), nerf, device=self.device))
-        index, background, owner = torch.cat(flat).to(torch.int64), torch.cat(colours), torch.cat(owners)
-        width, area = self.cameras.width, self.cameras.width * self.cameras.height
-        pixel = index % area
-        rays = self.cameras.rays(index // area, pixel // width, pixel % width)
-        rays = Rays(rays.origins, rays.directions, owner)
-        rgba = self.pixels[index].float() / 255
-        target = rgba[:, :3] * rgba[:, 3:] + background * (1 - rgba[:, 3:])
-        return rays, target, background, torch.cat(jitters), owner
 
     def _fog(self, batch: TrainedBatch) -> Tensor:
         """Opacity of a step at random points outside the hulls, where nothing may be: the sum of the NeRFs' means."""
         size = (self.settings.empty_points, 3)
         xyz = torch.stack([torch.rand(size, generator=g, device=self.device) for g in self.generators])
-        xyz = xyz * (BOX_MAX - BOX_MIN) + BOX_MIN
+        xyz = world_from_unit(xyz)
         nerfs = torch.arange(len(self), device=self.device)[:, None].expand(xyz.shape[:2])
-        inside = self.hull.binary.view(-1)[self._voxels(xyz.flatten(0, 1), nerfs.flatten())].view(xyz.shape[:2])
+        inside = self.hull.binary.view(-1)[self._numbers_at(xyz.flatten(0, 1), nerfs.flatten())].view(xyz.shape[:2])
         opacity = 1 - torch.exp(-batch.query(xyz)[1][..., 0] * self.step_length)
         return opacity.masked_fill(inside, 0).mean(dim=1).sum()
 
-    def _voxels(self, xyz: Tensor, nerf_index: Tensor) -> Tensor:
-        """Flat numbers ``(S,)`` of the voxels of points ``(S, 3)`` in the grids of all NeRFs."""
-        unit = (xyz - BOX_MIN) * (RESOLUTION / (BOX_MAX - BOX_MIN))
-        x, y, z = unit.clamp_(0, RESOLUTION - 1).to(torch.int64).unbind(dim=1)
-        return ((nerf_index * RESOLUTION + x) * RESOLUTION + y) * RESOLUTION + z
+    def _numbers_at(self, xyz: Tensor, nerf_index: Tensor) -> Tensor:
+        """Numbers ``(S,)`` of the voxels of points ``(S, 3)`` in the grids of all NeRFs laid out flat."""
+        return nerf_index * RESOLUTION**3 + numbers_at(xyz, RESOLUTION)
 
     def _set_rates(self) -> None:
         """Linear rise, then a cosine down to `last_rate` of the rates."""
@@ -245,14 +192,14 @@ class Trainer:
         for nerf in range(len(self)):
             numbers = within[nerf].flatten().nonzero()[:, 0]
             flat[nerf, : len(numbers)] = numbers
-        voxel = torch.stack([flat // RESOLUTION**2, flat // RESOLUTION % RESOLUTION, flat % RESOLUTION], dim=-1)
+        voxels = voxels_of_numbers(flat, RESOLUTION)
         highest = torch.zeros(flat.shape, device=self.device)
         for _ in range(points):
             offset = torch.zeros(*flat.shape, 3, device=self.device)
             for nerf, generator in enumerate(self.generators):
                 count = int(counts[nerf])
                 offset[nerf, :count] = torch.rand(count, 3, generator=generator, device=self.device)
-            xyz = (voxel + offset) * ((BOX_MAX - BOX_MIN) / RESOLUTION) + BOX_MIN
+            xyz = points_in_voxels(voxels, offset, RESOLUTION)
             parts = [self.batch.query(part)[1][..., 0] for part in xyz.split(_QUERY, dim=1)]
             highest = torch.maximum(highest, torch.cat(parts, dim=1))
         for nerf in range(len(self)):
@@ -282,7 +229,7 @@ class Trainer:
         return [OccupancyGrid(each.cpu()) for each in dense]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next iterations depend on besides what the trainer was made with."""
+        """Everything that the next iterations depend on besides what the fit was made with."""
         state: dict[str, Any] = {"iteration": self.iteration, "rays_each": list(self.rays_each)}
         for key, tensor in self.tensors.items():
             moments = self.optimizer.state.get(tensor, {})
@@ -295,7 +242,7 @@ class Trainer:
         return state | {"generators": [generator.get_state() for generator in self.generators]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken; the trainer must have been made with the same arguments."""
+        """Continue where `state_dict` was taken; the fit must have been made with the same arguments."""
         self.iteration, self.rays_each = int(state["iteration"]), [int(count) for count in state["rays_each"]]
         for key, tensor in self.tensors.items():
             with torch.no_grad():
@@ -313,39 +260,3 @@ class Trainer:
         self._lit, self._lit_before = grids["_lit"], grids["_lit_before"]
         for generator, value in zip(self.generators, state["generators"], strict=True):
             generator.set_state(value)
-
-
-@torch.no_grad()
-def held_out_psnr(
-    nerf: Nerf,
-    grid: OccupancyGrid,
-    images: Tensor,
-    cameras: Cameras,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[float], Tensor]:
-    """PSNR in dB of each view over white, whole images, with the released step; and the rendered views ``(V, h, w, 3)``.
-
-    Args:
-        nerf, grid, cameras: on one device.
-        images: uint8 ``(V, height, width, 4)``, sRGB and straight opacity.
-    """
-    if not len(images):
-        return [], images.new_zeros(0, cameras.height, cameras.width, 3).float()
-    white = torch.ones(3, device=cameras.focal.device)
-    stacked = {key: tensor[None].to(white.device) for key, tensor in nerf.tensors.items()}
-    batch = TrainedBatch(nerf.architecture, stacked, used_frequencies(nerf))
-
-    def field(xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
-        rgb, density = batch.query(xyz[None])
-        return rgb[0], density[0]
-
-    seen = render_views(field, cameras, grid, background=white, progress=progress).colour.clamp(0, 1)
-    error = (seen - over(images.to(seen.device), white)).square().flatten(1).mean(dim=1)
-    return (-10 * torch.log10(error.clamp(min=1e-10))).tolist(), seen
-
-
-def over(images: Tensor, background: Tensor) -> Tensor:
-    """uint8 RGBA ``(..., 4)`` before a colour ``(3,)``: float ``(..., 3)`` in 0..1."""
-    rgba = images.float() / 255
-    return rgba[..., :3] * rgba[..., 3:] + background * (1 - rgba[..., 3:])

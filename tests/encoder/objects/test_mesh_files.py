@@ -13,9 +13,10 @@ import pytest
 trimesh = pytest.importorskip("trimesh")
 Image = pytest.importorskip("PIL.Image")
 
-from gmn_encoder.objects import meshes  # noqa: E402
+from gmn_encoder.objects import mesh_files  # noqa: E402
+from gmn_encoder.objects.colours import linear_to_srgb, srgb_to_linear  # noqa: E402
 from gmn_encoder.objects.mesh import BOX, RADIUS  # noqa: E402
-from gmn_encoder.objects.meshes import GREY, linear_to_srgb, load_mesh, srgb_to_linear  # noqa: E402
+from gmn_encoder.objects.mesh_files import GREY, load_mesh  # noqa: E402
 
 SHARED = Path(os.environ.get("LLANA_GMN_SHARED", Path(__file__).parents[4] / "shared")) / "objects"
 
@@ -253,7 +254,7 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_too_many_faces_are_said(tmp_path, monkeypatch):
     tall_box().export(tmp_path / "a.ply")
-    monkeypatch.setattr(meshes, "MAX_FACES", 11)
+    monkeypatch.setattr(mesh_files, "MAX_FACES", 11)
     with pytest.raises(ValueError, match="has 12 triangles; at most 11"):
         load_mesh(tmp_path / "a.ply")
 

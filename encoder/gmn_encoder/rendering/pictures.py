@@ -1,0 +1,66 @@
+"""Pictures of a NeRF for people, RGB over white: from given cameras, or the one picture that stands for it on a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..files import StrPath
+from ..nerfs.files import load_nerf
+from ..nerfs.record import Nerf
+from ..progress import Progress, no_progress
+from .baking import bake_nerf
+from .cameras import Cameras, default_view
+from .images import to_images
+from .marching import STEP
+from .occupancy import RESOLUTION, find_occupancy
+from .render import render_views
+
+
+def nerf_pictures(
+    nerf: Nerf,
+    cameras: Cameras,
+    *,
+    voxels: int = RESOLUTION,
+    bake: bool = False,
+    step: float = STEP,
+    progress: Progress = no_progress,
+) -> list[Image.Image]:
+    """A picture from each camera.
+
+    Args:
+        nerf: the NeRF; a `grid.pth` beside its weights says where to look.
+        cameras: V of them.
+        voxels: the resolution of the grid that is made where there is none.
+        bake: whether to render interpolated values of `voxels` ** 3 places, which pays for many views.
+        step: the length of a sample.
+        progress: receives the rays done and all.
+    """
+    grid = find_occupancy(nerf, resolution=voxels)
+    field = bake_nerf(nerf, grid, resolution=voxels) if bake else nerf
+    return to_images(render_views(field, cameras, grid, step=step, progress=progress), torch.ones(3))
+
+
+def nerf_picture(path: StrPath, *, size: int) -> Image.Image:
+    """The first image that a NeRF was fitted to, ``train/00.png`` beside its weights, else a rendering from the default view.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_nerf`, where there is no image; an image that cannot be read.
+    """
+    beside = Path(path) / "train" / "00.png"
+    if beside.is_file():
+        return picture_file(beside, size=size)
+    return nerf_pictures(load_nerf(path), default_view(size=size))[0]
+
+
+def picture_file(path: StrPath, *, size: int) -> Image.Image:
+    """A picture file over white, `size` pixels wide and high. Raises `ValueError` where it is none."""
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGBA")
+    except OSError as error:
+        raise ValueError(f"{path}: is no picture ({error})") from error
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
