@@ -152,12 +152,12 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return None
     (kind, *_) = (option for option in options if option is not type(None))
     origin = typing.get_origin(kind) or kind
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if isinstance(value, kind):
             return value
         if not isinstance(value, Mapping):
             raise ValueError(f"{name} is {value!r}; expected a group of settings")
-        return typing.cast(Any, kind)(**convert(typing.cast(type, kind), value))
+        return kind(**convert(kind, value))
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(str, typing.get_args(kind)))}")

@@ -10,13 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import Progress
-
-from .base import Command, process_state, progress_bar
+from .base import Command, process_state, stage_progress
 
 if TYPE_CHECKING:
+    from gmn_encoder.training.loop import TrainingResult
     from gmn_encoder.training.representation.recipe import Recipe
-    from gmn_encoder.training.representation.trainer import TrainingResult
 
 
 class TrainEncoderCommand(Command):
@@ -55,21 +53,17 @@ class TrainEncoderCommand(Command):
         )
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.training.loop import Reports
         from gmn_encoder.training.representation.recipe import load_recipe
-        from gmn_encoder.training.representation.trainer import Reports, Trainer
+        from gmn_encoder.training.representation.task import encoder_training
 
         changes = [*arguments.settings, *([f"loss={arguments.loss}"] if arguments.loss else [])]
         recipe = load_recipe(arguments.config, changes)
         accelerator = _accelerator(arguments, recipe)
         main = accelerator.is_main_process
-        with progress_bar(disable=not main) as bar:
-            lines = _Lines(bar) if main else None
-            reports = (
-                Reports(on_step=lines.step, on_batch=lines.batch, on_validation=lines.validation, on_start=lines.start)
-                if lines
-                else Reports()
-            )
-            trainer = Trainer(
+        with stage_progress() as progress:
+            reports = Reports(progress=progress, on_validation=_say_validation, on_start=_say_start) if main else None
+            run = encoder_training(
                 recipe,
                 arguments.data,
                 out=arguments.out,
@@ -78,7 +72,7 @@ class TrainEncoderCommand(Command):
                 init=arguments.init,
                 reports=reports,
             )
-            result = trainer.run()
+            result = run.run()
         accelerator.end_training()
         if main:
             print(_last_line(result, arguments.out), file=sys.stderr)
@@ -110,25 +104,13 @@ def _accelerator(arguments: argparse.Namespace, recipe: Recipe) -> Any:
     return accelerator
 
 
-class _Lines:
-    """A bar over all steps, and a line on stdout for each validation."""
+def _say_start(text: str) -> None:
+    print(f"llana-gmn train-encoder: {text}", file=sys.stderr)
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._task = bar.add_task("training", total=None, note="")
 
-    def start(self, text: str) -> None:
-        print(f"llana-gmn train-encoder: {text}", file=sys.stderr)
-
-    def step(self, done: int, total: int, note: str) -> None:
-        self._bar.update(self._task, completed=done, total=total, note=note)
-
-    def batch(self, done: int, total: int) -> None:
-        self._bar.update(self._task, note=f"validating {done} of {total} NeRFs")
-
-    def validation(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        text = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
-        print(f"epoch {epoch}: {text}", flush=True)
+def _say_validation(epoch: int, metrics: Mapping[str, float]) -> None:
+    text = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name)
+    print(f"epoch {epoch}: {text}", flush=True)
 
 
 def _last_line(result: TrainingResult, out: str) -> str:

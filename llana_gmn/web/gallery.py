@@ -24,8 +24,6 @@ from gmn_encoder.progress import Progress, no_progress
 from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
 
-FAMILY_NAMES = {"mlp": "MLP", "triplane": "tri-plane", "hash": "hash"}
-"""What people read; other families are called what they are."""
 DEFAULT_LIMIT = 60
 
 _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}
@@ -55,7 +53,7 @@ class Exhibit:
 
     @property
     def family_name(self) -> str:
-        return FAMILY_NAMES.get(self.family, self.family)
+        return self.nerf.architecture.display_name
 
     @property
     def caption(self) -> str:

@@ -34,8 +34,6 @@ def test_items_are_read_when_asked_for(tmp_path):
         members[1].load()
     with pytest.raises(FileNotFoundError, match=r"grid\.pth"):
         members[0].grid()
-    with pytest.raises(FileNotFoundError, match="holds no views"):
-        members[0].image_files()
 
 
 def test_missing_members_are_named(tmp_path):

@@ -12,7 +12,7 @@ from ..rendering.images import rgba_over
 from ..rendering.occupancy import OccupancyGrid
 from ..rendering.psnr import psnr_of_error
 from ..rendering.render import render_views
-from .field import TrainedBatch, used_frequencies
+from .field import TrainedBatch
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def held_out_psnr(
         return [], images.new_zeros(0, cameras.height, cameras.width, 3).float()
     white = torch.ones(3, device=cameras.focal.device)
     stacked = {key: tensor[None].to(white.device) for key, tensor in nerf.tensors.items()}
-    batch = TrainedBatch(nerf.architecture, stacked, used_frequencies(nerf))
+    batch = TrainedBatch(nerf.architecture, stacked, nerf.architecture.used_frequencies(nerf.tensors))
 
     def field(xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
         rgb, density = batch.query(xyz[None])

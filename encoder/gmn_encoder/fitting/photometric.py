@@ -27,7 +27,7 @@ from ..rendering.marching import march_rays, step_length
 from ..rendering.occupancy import DENSITY_THRESHOLD, OccupancyGrid
 from ..rendering.render import batch_field
 from ..rendering.voxels import RESOLUTION, numbers_at, points_in_voxels, voxels_of_numbers, world_from_unit
-from .field import TrainedBatch, initial_tensors
+from .field import TrainedBatch
 from .presets import FitSettings
 from .sources import PosedImages
 from .training_views import TrainingViews
@@ -69,7 +69,7 @@ class PhotometricFit:
             raise ValueError(f"{len(self.objects)} objects and {len(seeds)} seeds; expected one seed for each object")
         self.views = TrainingViews(self.objects, self.device)
         self.hull = self.views.hull
-        starts = [initial_tensors(architecture, seed=seed, frequencies=settings.frequencies) for seed in initial_seeds]
+        starts = [architecture.initial_tensors(seed=seed, frequencies=settings.frequencies) for seed in initial_seeds]
         self.tensors = {
             key: torch.stack([start[key] for start in starts]).to(self.device).requires_grad_() for key in starts[0]
         }

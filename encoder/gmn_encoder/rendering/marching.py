@@ -134,7 +134,7 @@ class _March:
             lowest, highest = (pick(pick(u[0], u[1]), u[2]) for pick in (torch.minimum, torch.maximum))
             outside = (lowest > 0).logical_and_(highest < 1).logical_not_()
         voxel = voxels_of_unit(u, self.resolution, dtype=self.index_dtype)
-        index = voxel_numbers(*voxel, self.resolution)
+        index = voxel_numbers(voxel, self.resolution)
         if self.first_voxel is not None:
             index += self.first_voxel.index_select(0, ray)
         clearance = self.clearance.index_select(0, index.flatten()).view(index.shape)

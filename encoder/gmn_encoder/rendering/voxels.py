@@ -7,6 +7,7 @@ on along each axis (FORMATS.md 1.4). Shapes: G voxels along an axis, A any numbe
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -40,15 +41,16 @@ def voxels_of_unit(unit: Tensor, resolution: int, *, dtype: torch.dtype = torch.
     return (unit * resolution).clamp_(0, resolution - 1).to(dtype)
 
 
-def voxel_numbers(x: Tensor, y: Tensor, z: Tensor, resolution: int) -> Tensor:
-    """Numbers of voxels in a grid laid out flat, from their three indices, integers of one shape."""
+def voxel_numbers(indices: Iterable[Tensor], resolution: int) -> Tensor:
+    """Numbers of voxels in a grid laid out flat, from their x, y and z indices, three tensors of integers of one shape."""
+    x, y, z = indices
     return x.mul(resolution).add_(y).mul_(resolution).add_(z)
 
 
 def numbers_at(xyz: Tensor, resolution: int) -> Tensor:
     """Numbers ``(A,)`` of the voxels that world points ``(A, 3)`` are in, outside the box of the nearest ones."""
     unit = (xyz - BOX_MIN) / (BOX_MAX - BOX_MIN)
-    return voxel_numbers(*voxels_of_unit(unit, resolution).unbind(dim=-1), resolution)
+    return voxel_numbers(voxels_of_unit(unit, resolution).unbind(dim=-1), resolution)
 
 
 def voxels_of_numbers(numbers: Tensor, resolution: int) -> Tensor:

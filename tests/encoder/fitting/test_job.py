@@ -61,7 +61,7 @@ def test_output_is_what_readers_read(tmp_path, posed, tiny):
         assert record["settings"] == tiny.to_dict()
         assert len(record["psnr_each"]) == 4
         assert (entry.path / "preview.png").is_file()
-    files = [pairs[0][family].image_files() for family in ("hash", "mlp")]
+    files = [sorted((pairs[0][family].path / "train").glob("*.png")) for family in ("hash", "mlp")]
     assert len(files[0]) == 8
     assert files[0][3].stat().st_ino == files[1][3].stat().st_ino  # one file for both families
     unseen = NerfDataset(tmp_path / "hash_unseen" / "HASH-11T")

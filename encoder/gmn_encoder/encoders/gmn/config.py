@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from .graph import EdgeType, GraphLayout, NodeType
+from ...nerfs.blocks import GraphLayout
 
 MODEL_TYPE = "gmn_encoder"
 
@@ -42,8 +42,8 @@ class GmnConfig:
             "hidden_dim": 1,
             "embedding_dim": 1,
             "num_layers": 1,
-            "num_node_types": max(NodeType) + 1,
-            "num_edge_types": max(EdgeType) + 1,
+            "num_node_types": type(self).num_node_types,  # the released tables, whose rows the paper's families name
+            "num_edge_types": type(self).num_edge_types,
         }
         for name, least in smallest.items():
             value = getattr(self, name)

@@ -29,8 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...nerfs.blocks import Block, NodeGroup
 from ...nerfs.record import NerfBatch
-from .graph import Block, NodeGroup, ParameterGraph, build_parameter_graph
+from .graph import ParameterGraph, build_parameter_graph
 from .kernels import edge_update, readout_sum
 
 if TYPE_CHECKING:

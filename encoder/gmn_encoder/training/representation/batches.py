@@ -17,22 +17,22 @@ from ...nerfs.record import Nerf, NerfBatch
 from ...rendering.cameras import Rays
 from ...rendering.samples import Samples
 from ...seeds import generator_for
-from .cache import Lesson, LessonCache, entry_name
+from .cache import Example, ExampleCache, entry_name
 from .pairs import Member, epoch_batches
 from .rays import Draw, draw, packed_samples
 from .recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
-class Lights:
-    """The rendering part of a batch.
+class RenderingBatch:
+    """What the decoder is asked about the NeRFs of a batch, and what the teacher shows there.
 
     Attributes:
-        rays: R, with the NeRF of each.
-        samples: S on these rays.
-        colour, opacity: the teacher's, ``(R, 3)`` premultiplied and ``(R,)``.
-        background: ``(B, 3)`` behind each NeRF.
-        points, point_nerf: of empty space, ``(P, 3)`` and ``(P,)``.
+        rays: R rays, with the NeRF of each.
+        samples: S samples on these rays.
+        colour, opacity: what the teacher shows along the rays, ``(R, 3)`` premultiplied and ``(R,)``.
+        background: colour behind each NeRF, ``(B, 3)``.
+        points, point_nerf: points of empty space and the NeRF of each, ``(P, 3)`` and ``(P,)``.
     """
 
     rays: Rays
@@ -43,11 +43,10 @@ class Lights:
     points: Tensor
     point_nerf: Tensor
 
-    def to(self, device: torch.device | str) -> Lights:
-        s = self.samples
-        moved = [t.to(device, non_blocking=True) for t in (s.ray_index, s.t_starts, s.t_ends, s.counts)]
+    def to(self, device: torch.device | str) -> RenderingBatch:
         rest = (self.colour, self.opacity, self.background, self.points, self.point_nerf)
-        return Lights(self.rays.to(device), Samples(*moved), *(t.to(device, non_blocking=True) for t in rest))
+        moved = (tensor.to(device, non_blocking=True) for tensor in rest)
+        return RenderingBatch(self.rays.to(device), self.samples.to(device), *moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +56,12 @@ class TrainingBatch:
     Attributes:
         nerfs: the NeRFs of each architecture.
         order: int64 ``(B,)``: where each NeRF of the batch stands among those of `nerfs`, one stack after the other.
-        lights: None where nothing is rendered.
+        rendering: rays and points of the NeRFs; None where nothing is rendered.
     """
 
     nerfs: tuple[NerfBatch, ...]
     order: Tensor
-    lights: Lights | None
+    rendering: RenderingBatch | None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -72,23 +71,25 @@ class TrainingBatch:
             NerfBatch(each.architecture, {key: t.to(device, non_blocking=True) for key, t in each.tensors.items()})
             for each in self.nerfs
         )
-        return TrainingBatch(nerfs, self.order.to(device), self.lights.to(device) if self.lights else None)
+        return TrainingBatch(nerfs, self.order.to(device), self.rendering.to(device) if self.rendering else None)
 
 
-def stack_by_architecture(lessons: Sequence[Lesson]) -> tuple[tuple[NerfBatch, ...], Tensor]:
+def stack_by_architecture(examples: Sequence[Example]) -> tuple[tuple[NerfBatch, ...], Tensor]:
     """The NeRFs in stacks of one architecture, and where each went ``(B,)``."""
     groups: dict[object, list[int]] = {}
-    for i, lesson in enumerate(lessons):
-        groups.setdefault(lesson.nerf.architecture, []).append(i)
-    stacks = tuple(NerfBatch.stack(lessons[i].nerf for i in group) for group in groups.values())
-    order = torch.empty(len(lessons), dtype=torch.int64)
-    order[torch.tensor([i for group in groups.values() for i in group])] = torch.arange(len(lessons))
+    for i, example in enumerate(examples):
+        groups.setdefault(example.nerf.architecture, []).append(i)
+    stacks = tuple(NerfBatch.stack(examples[i].nerf for i in group) for group in groups.values())
+    order = torch.empty(len(examples), dtype=torch.int64)
+    order[torch.tensor([i for group in groups.values() for i in group])] = torch.arange(len(examples))
     return stacks, order
 
 
-def lights_of(lessons: Sequence[Lesson], draws: Sequence[Draw], background: Tensor, step: float) -> Lights:
+def rendering_batch(
+    examples: Sequence[Example], draws: Sequence[Draw], background: Tensor, step: float
+) -> RenderingBatch:
     """The rendering part of a batch from what was drawn of each NeRF."""
-    targets = [lesson.targets for lesson in lessons if lesson.targets is not None]
+    targets = [example.targets for example in examples if example.targets is not None]
 
     def gathered(name: str) -> Tensor:
         return torch.cat([getattr(t, name)[d.rays] for t, d in zip(targets, draws, strict=True)])
@@ -97,7 +98,7 @@ def lights_of(lessons: Sequence[Lesson], draws: Sequence[Draw], background: Tens
     point_counts = torch.tensor([len(each.points) for each in draws])
     nerf = torch.arange(len(draws))
     rays = Rays(gathered("origins"), gathered("directions"), nerf.repeat_interleave(ray_counts))
-    return Lights(
+    return RenderingBatch(
         rays,
         packed_samples(draws, step),
         gathered("colour"),
@@ -115,7 +116,7 @@ class BatchMaker:
         data: the objects in the recipe's families.
         recipe: sizes, seed and loss.
         device: where teachers are rendered and batches end up.
-        process, processes: whose share of each step to make.
+        process, processes: which share of each step to make.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class BatchMaker:
     ) -> None:
         self.data, self.recipe, self.device = data, recipe, torch.device(device)
         self.process, self.processes = process, processes
-        self.cache = LessonCache(recipe, device=device)
+        self.cache = ExampleCache(recipe, device=device)
         self._families = list(data.families.values())
         self._plan: tuple[int, list[list[list[Member]]]] = (-1, [])
         self.steps_per_epoch = len(self.plan(0))
@@ -153,12 +154,12 @@ class BatchMaker:
         """The batch of this process at a step."""
         members = self.plan(epoch)[step][self.process]
         entries = [self._entry(member) for member in members]
-        lessons = self.cache.lessons(entries, [self._generation(member, epoch) for member in members])
-        nerfs, order = stack_by_architecture(lessons)
-        lights = self._lights(lessons, entries, epoch) if self.recipe.renders else None
-        return TrainingBatch(nerfs, order, lights).to(self.device)
+        examples = self.cache.examples(entries, [self._generation(member, epoch) for member in members])
+        nerfs, order = stack_by_architecture(examples)
+        rendering = self._rendering(examples, entries, epoch) if self.recipe.renders else None
+        return TrainingBatch(nerfs, order, rendering).to(self.device)
 
-    def examples(self, count: int) -> list[Nerf]:
+    def calibration_nerfs(self, count: int) -> list[Nerf]:
         """The first `count` objects of the list in every family, family by family, the same on every process."""
         chosen = self.data.object_ids[:count]
         entries = [nerfs.entry(object_id) for nerfs in self._families for object_id in chosen]
@@ -173,26 +174,26 @@ class BatchMaker:
         yield from ahead(lambda step: self.make(epoch, step), steps, workers=self.recipe.workers)
 
     def _entry(self, member: Member) -> NerfEntry:
-        family, thing = member
-        return self._families[family].entry(self.data.object_ids[thing])
+        family, number = member
+        return self._families[family].entry(self.data.object_ids[number])
 
     def _generation(self, member: Member, epoch: int) -> int:
         """How often the NeRF's rays have been refreshed: not all in the same epoch."""
         every = self.recipe.refresh_epochs
         return (epoch + sum(member) % every) // every if every else 0
 
-    def _lights(self, lessons: list[Lesson], entries: list[NerfEntry], epoch: int) -> Lights:
+    def _rendering(self, examples: list[Example], entries: list[NerfEntry], epoch: int) -> RenderingBatch:
         recipe = self.recipe
         released = recipe.rendering == "released"
         draws, colours = [], []
-        for lesson, entry in zip(lessons, entries, strict=True):
+        for example, entry in zip(examples, entries, strict=True):
             generator = generator_for(recipe.seed, "draw", entry_name(entry), epoch)
             colours.append(torch.rand(3, generator=generator))
-            if lesson.targets is None:
-                raise RuntimeError("a lesson without rays in a run that renders")
+            if example.targets is None:
+                raise RuntimeError("an example without rays in a run that renders")
             draws.append(
                 draw(
-                    lesson.targets,
+                    example.targets,
                     generator,
                     rays=recipe.rays,
                     samples=recipe.samples,
@@ -203,4 +204,4 @@ class BatchMaker:
             )
         # The released code puts the first NeRF's background behind all of them.
         background = torch.stack([colours[0]] * len(colours) if released else colours)
-        return lights_of(lessons, draws, background, recipe.step_length)
+        return rendering_batch(examples, draws, background, recipe.step_length)

@@ -98,7 +98,8 @@ def measure(recipe: Recipe, *, steps: int, device: torch.device) -> dict[str, An
             _, cold = benchmarking.timed(make, device)
             batch = time("data", make)
             times["teacher"].append(cold - times["data"][-1])
-            points.append(len(batch.lights.samples) + len(batch.lights.points) if batch.lights else 0)
+            asked = batch.rendering
+            points.append(len(asked.samples) + len(asked.points) if asked else 0)
             _staged_step(model, optimizer, batch, time)
             time("step", partial(_whole_step, model, optimizer, batch))
     medians = {stage: statistics.median(values[1:]) for stage, values in times.items()}  # the first step warms up

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """A NeRF and what is to be learnt of it; no targets where nothing is rendered. On the CPU."""
+class Example:
+    """A NeRF and its teacher rays; none where nothing is rendered. On the CPU."""
 
     nerf: Nerf
     targets: RayTargets | None
@@ -36,18 +36,18 @@ class Lesson:
         return tensors + (self.targets.nbytes if self.targets is not None else 0)
 
 
-class LessonCache:
-    """Makes and keeps `Lesson`s. Threads may ask at the same time.
+class ExampleCache:
+    """Makes and keeps `Example`s, for several threads at a time.
 
     Args:
         recipe: what to render, and how much memory to take.
-        purpose: a word that the randomness follows from: training and validation draw different rays.
+        purpose: a word from which random numbers follow: training and validation draw different rays.
         device: where teachers are rendered.
     """
 
     def __init__(self, recipe: Recipe, *, purpose: str = "train", device: torch.device | str = "cpu") -> None:
         self._recipe, self._purpose, self._device = recipe, purpose, torch.device(device)
-        self._kept: dict[NerfEntry, tuple[int, Lesson]] = {}
+        self._kept: dict[NerfEntry, tuple[int, Example]] = {}
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         self.nbytes = 0
@@ -57,18 +57,18 @@ class LessonCache:
         known = self._recipe.architectures
         return entry.load(known.get(_family(entry, known)))
 
-    def lessons(self, entries: Sequence[NerfEntry], generations: Sequence[int]) -> list[Lesson]:
+    def examples(self, entries: Sequence[NerfEntry], generations: Sequence[int]) -> list[Example]:
         """One for each entry, as refreshed so many times.
 
         Raises:
             FileNotFoundError, ValueError: a NeRF, its grid or its cameras are missing or broken; the message names the file.
         """
-        found: list[Lesson | None] = []
+        found: list[Example | None] = []
         with self._lock:
             for entry, generation in zip(entries, generations, strict=True):
-                age, lesson = self._kept.get(entry, (-1, None))
-                found.append(lesson if age == generation else None)
-        missing = [i for i, lesson in enumerate(found) if lesson is None]
+                age, example = self._kept.get(entry, (-1, None))
+                found.append(example if age == generation else None)
+        missing = [i for i, example in enumerate(found) if example is None]
         nerfs = {i: self.load(entries[i]) for i in missing}
         # On a GPU NeRFs of one architecture are rendered together. On the CPU each on its own, which is as fast and gives the
         # same last bits whoever else is missing.
@@ -77,15 +77,15 @@ class LessonCache:
             groups.setdefault(nerfs[i].architecture if self._device.type != "cpu" else i, []).append(i)
         for group in groups.values():
             made = self._make([nerfs[i] for i in group], [(entries[i], generations[i]) for i in group])
-            for i, lesson in zip(group, made, strict=True):
-                found[i] = lesson
-                self._keep(entries[i], generations[i], lesson)
-        return [lesson for lesson in found if lesson is not None]
+            for i, example in zip(group, made, strict=True):
+                found[i] = example
+                self._keep(entries[i], generations[i], example)
+        return [example for example in found if example is not None]
 
-    def _make(self, nerfs: list[Nerf], keys: list[tuple[NerfEntry, int]]) -> list[Lesson]:
+    def _make(self, nerfs: list[Nerf], keys: list[tuple[NerfEntry, int]]) -> list[Example]:
         recipe = self._recipe
         if not recipe.renders:
-            return [Lesson(nerf, None) for nerf in nerfs]
+            return [Example(nerf, None) for nerf in nerfs]
         targets = teacher_targets(
             nerfs,
             [entry.grid() for entry, _ in keys],
@@ -104,16 +104,16 @@ class LessonCache:
                     entry.path,
                     recipe.candidate_rays,
                 )
-        return [Lesson(nerf, each) for nerf, each in zip(nerfs, targets, strict=True)]
+        return [Example(nerf, each) for nerf, each in zip(nerfs, targets, strict=True)]
 
-    def _keep(self, entry: NerfEntry, generation: int, lesson: Lesson) -> None:
+    def _keep(self, entry: NerfEntry, generation: int, example: Example) -> None:
         with self._lock:
             before = self._kept.pop(entry, None)
             if before is not None:
                 self.nbytes -= before[1].nbytes
-            if self.nbytes + lesson.nbytes <= self._recipe.cache_gib * 2**30:
-                self._kept[entry] = generation, lesson
-                self.nbytes += lesson.nbytes
+            if self.nbytes + example.nbytes <= self._recipe.cache_gib * 2**30:
+                self._kept[entry] = generation, example
+                self.nbytes += example.nbytes
 
 
 def _family(entry: NerfEntry, families: Iterable[str]) -> str:

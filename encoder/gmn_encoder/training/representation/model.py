@@ -17,7 +17,7 @@ from ...encoders.decoder import NerfDecoder
 from ...encoders.gmn.encoder import GmnEncoder
 from ...nerfs.record import Nerf
 from ...rendering.compositing import composite
-from .batches import Lights, TrainingBatch
+from .batches import RenderingBatch, TrainingBatch
 from .calibration import calibrate_decoder, calibrate_head, calibrate_readout
 from .recipe import Recipe
 from .rendering_loss import RenderingLoss, rendering_loss, target_colour
@@ -28,11 +28,20 @@ _MOST_LOOKED_AT = 24  # NeRFs whose edges a readout is fitted to
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """`total` is what is minimised; the parts are there as far as the recipe has them. All scalars."""
+    """`total` is what is minimised; the others are there as far as the recipe has them. All scalars."""
 
     total: Tensor
     rendering: RenderingLoss | None
     contrastive: Tensor | None
+
+    def parts(self) -> dict[str, Tensor]:
+        """What the total is made of."""
+        parts: dict[str, Tensor] = {}
+        if self.rendering is not None:
+            parts |= {"foreground": self.rendering.foreground, "background": self.rendering.background}
+        if self.contrastive is not None:
+            parts["siglip"] = self.contrastive
+        return parts
 
 
 class TrainedModel(nn.Module):
@@ -70,8 +79,8 @@ class TrainedModel(nn.Module):
         """Losses of a batch whose NeRFs have these embeddings ``(B, D)``."""
         rendering = contrastive = None
         total = embeddings.new_zeros(())
-        if self.decoder is not None and batch.lights is not None:
-            rendering = self.render(embeddings, batch.lights)
+        if self.decoder is not None and batch.rendering is not None:
+            rendering = self.render(embeddings, batch.rendering)
             total = total + rendering.total
         if self.siglip is not None:
             contrastive = self.siglip(embeddings[0::2], embeddings[1::2])
@@ -107,30 +116,30 @@ class TrainedModel(nn.Module):
         dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else None
         return torch.cat([self.encoder.embed(nerfs, dtype=dtype) for nerfs in batch.nerfs])[batch.order]
 
-    def render(self, embeddings: Tensor, lights: Lights) -> RenderingLoss:
-        """The rendering loss of embedded NeRFs: the decoder is asked once, for all samples and points."""
-        rays, samples, recipe = lights.rays, lights.samples, self.recipe
-        rgb, density = self.ask(embeddings, lights)
-        behind = lights.background.index_select(0, _nerf(rays.nerf_index))
+    def render(self, embeddings: Tensor, rendering: RenderingBatch) -> RenderingLoss:
+        """The rendering loss of embedded NeRFs: the decoder is queried once, for all samples and points."""
+        rays, samples, recipe = rendering.rays, rendering.samples, self.recipe
+        rgb, density = self.query(embeddings, rendering)
+        behind = rendering.background.index_select(0, _nerf(rays.nerf_index))
         seen = composite(rgb[: len(samples)], density[: len(samples)], samples, background=behind)
         return rendering_loss(
             seen.colour,
-            target_colour(lights.colour, lights.opacity, behind, mode=recipe.rendering),
+            target_colour(rendering.colour, rendering.opacity, behind, mode=recipe.rendering),
             ray_nerf=_nerf(rays.nerf_index),
             point_rgb=rgb[len(samples) :],
             point_density=density[len(samples) :],
-            point_nerf=lights.point_nerf,
-            background=lights.background,
+            point_nerf=rendering.point_nerf,
+            background=rendering.background,
             config=recipe.loss_config,
         )
 
-    def ask(self, embeddings: Tensor, lights: Lights) -> tuple[Tensor, Tensor]:
+    def query(self, embeddings: Tensor, rendering: RenderingBatch) -> tuple[Tensor, Tensor]:
         """Colours and densities at the samples and, behind them, the points ``(S + P, ...)``."""
         if self.decoder is None:
             raise ValueError("loss 'c' trains no decoder; nothing to render")
-        samples = lights.samples
-        xyz = torch.cat([samples.positions(lights.rays), lights.points])
-        owner = torch.cat([_nerf(lights.rays.nerf_index).index_select(0, samples.ray_index), lights.point_nerf])
+        samples = rendering.samples
+        xyz = torch.cat([samples.positions(rendering.rays), rendering.points])
+        owner = torch.cat([_nerf(rendering.rays.nerf_index).index_select(0, samples.ray_index), rendering.point_nerf])
         with self._autocast(xyz.device.type):
             return self.decoder.field(embeddings)(xyz, owner)
 

@@ -39,16 +39,11 @@ def balanced_pairs(
     if not pairs:
         raise ValueError(f"{families} families make no pairs; expected at least 2")
     epoch = []
-    for position, thing in enumerate(permutation):
+    for position, number in enumerate(permutation):
         kind = position % (len(pairs) + 1)
         first, second = pairs[kind if kind < len(pairs) else randint(0, len(pairs) - 1)]
-        epoch.append(((first, int(thing)), (second, int(thing))))
+        epoch.append(((first, int(number)), (second, int(number))))
     return epoch
-
-
-def flat_indices(pairs: Sequence[tuple[Member, Member]], objects: int) -> list[int]:
-    """The pairs as the released sampler emits them: numbers in the data set that has one family after the other."""
-    return [family * objects + thing for pair in pairs for family, thing in pair]
 
 
 def epoch_batches(
@@ -70,7 +65,7 @@ def epoch_batches(
         pairs = balanced_pairs(permutation, families, randint=random.Random(start).randint)
         members = [member for pair in pairs for member in pair]
     else:
-        members = [(0, int(thing)) for thing in permutation]
+        members = [(0, int(number)) for number in permutation]
     step = batch_size * processes
     batches = [members[first : first + step] for first in range(0, len(members), step)]
     if processes > 1 and len(batches[-1]) < step:

@@ -212,7 +212,7 @@ def empty_points(targets: RayTargets, count: int, generator: torch.Generator, *,
         return world_from_unit((voxels_of_numbers(voxel, resolution) + fraction) / resolution)
     # Most of the box is empty: points anywhere, without those in occupied voxels.
     unit = torch.rand(2 * count, 3, generator=generator)
-    voxel = voxel_numbers(*voxels_of_unit(unit, resolution).unbind(dim=1), resolution)
+    voxel = voxel_numbers(voxels_of_unit(unit, resolution).unbind(dim=1), resolution)
     bit = targets.occupied[voxel >> 3].to(torch.int64) >> (7 - (voxel & 7)) & 1
     return world_from_unit(unit[bit == 0][:count])
 

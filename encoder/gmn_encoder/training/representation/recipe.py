@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 from ...encoders.decoder import DecoderConfig
 from ...encoders.gmn.config import GmnConfig
-from ...encoders.gmn.graph import GraphLayout
 from ...files import StrPath
-from ...nerfs.architectures import parse_architecture
+from ...nerfs.architectures import paper_families, parse_architecture
+from ...nerfs.blocks import GraphLayout
 from ...rendering.marching import step_length
 from ...settings import require_integers, require_numbers, require_one_of, require_positive, require_shares
 from ..recipe import RunRecipe
@@ -68,7 +68,7 @@ class Recipe(RunRecipe):
     MAY_CHANGE: ClassVar[frozenset[str]] = RunRecipe.MAY_CHANGE | {"cache_gib"}
 
     loss: Loss = "rc"
-    families: tuple[str, ...] = ("mlp", "triplane", "hash")
+    families: tuple[str, ...] = paper_families()
     architectures: Mapping[str, Any] = field(default_factory=dict)
 
     hidden_dim: int = 128

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ...datasets import PairedDataset
 from ...embeddings.neighbours import nearest
+from ...progress import Progress, no_progress
 from ...rendering.compositing import composite
 from ...rendering.psnr import psnr
 from ...seeds import generator_for
-from .batches import TrainingBatch, lights_of, stack_by_architecture
-from .cache import LessonCache, entry_name
+from .batches import TrainingBatch, rendering_batch, stack_by_architecture
+from .cache import ExampleCache, entry_name
 from .model import TrainedModel
 from .pairs import Member, epoch_batches
 from .rays import draw
@@ -37,8 +38,8 @@ class Validation:
 
     Args:
         data: the objects in the recipe's families.
-        recipe: of the training; its `validation_objects` says how many of them.
-        device: of the model.
+        recipe: that of the training; its `validation_objects` says how many of them.
+        device: where the model is.
         process, processes: which share of the objects to do; `gather` brings the shares together.
         gather: takes a list of each process and returns all of them in one, on every process.
     """
@@ -57,28 +58,26 @@ class Validation:
         self._families = data.families
         self._objects = data.object_ids[: recipe.validation_objects or len(data)]
         self._share = range(process, len(self._objects), processes)
-        self._cache = LessonCache(recipe, purpose="validation", device=device)
+        self._cache = ExampleCache(recipe, purpose="validation", device=device)
 
     @torch.no_grad()
-    def run(
-        self, model: TrainedModel, *, on_batch: Callable[[int, int], None] = lambda done, total: None
-    ) -> dict[str, float]:
+    def run(self, model: TrainedModel, *, progress: Progress = no_progress) -> dict[str, float]:
         """The metrics: ``psnr``, ``recall@1`` and ``siglip`` as far as they are defined, and those of each family or pair.
 
         Args:
-            model: in any mode; it is left in it.
-            on_batch: called with the number of NeRFs done and of all.
+            model: the model, in any mode; it is left in it.
+            progress: receives the NeRFs done and all.
         """
         names = list(self._families)
-        members = [(family, thing) for family in range(len(names)) for thing in self._share]
+        members = [(family, number) for family in range(len(names)) for number in self._share]
         rows: list[tuple[Member, list[float], float | None]] = []
         for start in range(0, len(members), self.recipe.batch_size):
             chunk = members[start : start + self.recipe.batch_size]
             batch = self._batch(chunk)
             embeddings = model.embed(batch)
-            quality = self._psnr(model, embeddings, batch) if batch.lights is not None else [None] * len(chunk)
+            quality = self._psnr(model, embeddings, batch) if batch.rendering is not None else [None] * len(chunk)
             rows += zip(chunk, embeddings.float().cpu().tolist(), quality, strict=True)
-            on_batch(start + len(chunk), len(members))
+            progress("validating", start + len(chunk), len(members))
         rows = sorted(self._gather(rows), key=lambda row: row[0])
         table = torch.tensor([row[1] for row in rows]).view(len(names), len(self._objects), -1)
         metrics: dict[str, float] = {}
@@ -92,14 +91,14 @@ class Validation:
 
     def _batch(self, members: list[Member]) -> TrainingBatch:
         families = list(self._families.values())
-        entries = [families[family].entry(self._objects[thing]) for family, thing in members]
-        lessons = self._cache.lessons(entries, [0] * len(entries))
-        nerfs, order = stack_by_architecture(lessons)
+        entries = [families[family].entry(self._objects[number]) for family, number in members]
+        examples = self._cache.examples(entries, [0] * len(entries))
+        nerfs, order = stack_by_architecture(examples)
         if not self.recipe.renders:
             return TrainingBatch(nerfs, order, None).to(self._device)
         draws = [
             draw(
-                lesson.targets,
+                example.targets,
                 generator_for(self.recipe.seed, "validation", entry_name(entry)),
                 rays=self.recipe.rays,
                 samples=self.recipe.samples,
@@ -107,21 +106,21 @@ class Validation:
                 step=self.recipe.step_length,
                 released=False,
             )
-            for lesson, entry in zip(lessons, entries, strict=True)
-            if lesson.targets is not None
+            for example, entry in zip(examples, entries, strict=True)
+            if example.targets is not None
         ]
-        lights = lights_of(lessons, draws, torch.ones(len(members), 3), self.recipe.step_length)
-        return TrainingBatch(nerfs, order, lights).to(self._device)
+        rendering = rendering_batch(examples, draws, torch.ones(len(members), 3), self.recipe.step_length)
+        return TrainingBatch(nerfs, order, rendering).to(self._device)
 
     def _psnr(self, model: TrainedModel, embeddings: Tensor, batch: TrainingBatch) -> list[float | None]:
         """Of each NeRF; None for one without rays."""
-        lights = batch.lights
-        if lights is None or lights.rays.nerf_index is None:
+        rendering = batch.rendering
+        if rendering is None or rendering.rays.nerf_index is None:
             return [None] * len(batch)
-        white = lights.background[0]
-        seen = composite(*model.ask(embeddings, lights), lights.samples, background=white).colour
-        target = target_colour(lights.colour, lights.opacity, white)
-        counts = torch.bincount(lights.rays.nerf_index, minlength=len(batch)).tolist()
+        white = rendering.background[0]
+        seen = composite(*model.query(embeddings, rendering), rendering.samples, background=white).colour
+        target = target_colour(rendering.colour, rendering.opacity, white)
+        counts = torch.bincount(rendering.rays.nerf_index, minlength=len(batch)).tolist()
         pairs = zip(seen.split(counts), target.split(counts), strict=True)
         return [float(psnr(a, b)) if len(a) else None for a, b in pairs]
 
@@ -134,7 +133,7 @@ class Validation:
         )
         total = pairs = 0.0
         for (members,) in epoch:
-            first, second = (torch.stack([table[f, thing] for f, thing in members[side::2]]) for side in (0, 1))
+            first, second = (torch.stack([table[f, number] for f, number in members[side::2]]) for side in (0, 1))
             scale, shift = model.siglip.scale.detach().cpu(), model.siglip.shift.detach().cpu()
             total += float(siglip_loss(first, second, scale, shift)) * len(first)
             pairs += len(first)

@@ -149,9 +149,7 @@ def permute_hidden(nerf, layer, permutation):
 
 
 def _layers(nerf):
-    from gmn_encoder.nerfs.fields import split_layers
-
-    return split_layers(nerf.architecture, nerf.tensors["mlp_base.params"])
+    return nerf.architecture.layers(nerf.tensors)[0]
 
 
 @pytest.mark.parametrize("name", ["MLP", "HASH-3N"])

@@ -33,7 +33,7 @@ def test_calibration_of_the_decoder_centres_and_scales_what_it_reads():
 
 def test_calibration_of_the_readout_makes_embeddings_differ(nerf_set):
     maker = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), TINY)
-    batch, nerfs = maker.make(0, 0), maker.examples(2)
+    batch, nerfs = maker.make(0, 0), maker.calibration_nerfs(2)
     model = TrainedModel(TINY.changed(calibrate=True, active=0.1))
 
     def spread():
@@ -64,7 +64,7 @@ def test_calibration_of_the_readout_makes_embeddings_differ(nerf_set):
 def test_calibration_of_the_head_whitens_within_families(nerf_set):
     """Without the families' means, which no direction sees; every direction with the same spread but those under the floor."""
     recipe = TINY.changed(calibrate=True, embedding_dim=3, readout_dim=32)
-    nerfs = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), recipe).examples(6)
+    nerfs = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), recipe).calibration_nerfs(6)
     model = TrainedModel(recipe)
     model.calibrate(nerfs)
     whitening = model.encoder.head.whitening
@@ -83,7 +83,7 @@ def test_calibration_of_the_head_whitens_within_families(nerf_set):
 
 def test_a_head_needs_directions_in_which_nerfs_differ(nerf_set):
     recipe = TINY.changed(calibrate=True, embedding_dim=8, readout_dim=8)
-    nerfs = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), recipe).examples(6)
+    nerfs = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), recipe).calibration_nerfs(6)
     with pytest.raises(ValueError, match="set a larger readout_dim"):
         TrainedModel(recipe).calibrate(nerfs)
     with pytest.raises(ValueError, match="has no head"):

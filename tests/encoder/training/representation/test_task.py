@@ -1,4 +1,4 @@
-"""The trainer: what it learns, that a killed run goes on to the same bits, and what it says when something is wrong."""
+"""Training runs of encoders: what they learn, that a killed one goes on to the same bits, what it says of what is wrong."""
 
 import json
 import os
@@ -14,10 +14,11 @@ import torch
 from gmn_encoder import GmnEncoder
 from gmn_encoder.files import read_tensors, write_pth_content
 from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
-from gmn_encoder.training.representation import trainer as trainer_module
+from gmn_encoder.training import loop
+from gmn_encoder.training.loop import DivergedError, Reports
 from gmn_encoder.training.representation.batches import BatchMaker
 from gmn_encoder.training.representation.model import TrainedModel
-from gmn_encoder.training.representation.trainer import DivergedError, Reports, Trainer
+from gmn_encoder.training.representation.task import encoder_training
 
 from .conftest import TINY, write_set
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def train(recipe, data, out, **options):
-    return Trainer(recipe, data, out=out, **options).run()
+    return encoder_training(recipe, data, out=out, **options).run()
 
 
 def tensors_of(value, prefix=""):
@@ -81,11 +82,11 @@ def test_it_learns(rendering, nerf_set, tmp_path):
     """Thirty steps on six NeRFs: the loss of the first batch, same rays and backgrounds, falls."""
     one_step = {"loss": "r", "families": ["mlp"], "architectures": {"mlp": TINY.architectures["mlp"]}, "batch_size": 6}
     recipe = TINY.changed(**one_step, rendering=rendering, learning_rate=1e-2, epochs=30, validate_every=30)
-    trainer = Trainer(recipe, nerf_set, out=tmp_path)
-    batch = trainer.batches.make(0, 0)
-    before = trainer.model(batch).total.item()
-    trainer.run()
-    assert trainer.model(batch).total.item() < 0.95 * before
+    run = encoder_training(recipe, nerf_set, out=tmp_path)
+    batch = run.task.maker.make(0, 0)
+    before = run.task.model(batch).total.item()
+    run.run()
+    assert run.task.model(batch).total.item() < 0.95 * before
 
 
 def test_stopped_after_every_step_ends_in_the_same_bits(nerf_set, uninterrupted, tmp_path):
@@ -101,10 +102,16 @@ def test_stopped_after_every_step_ends_in_the_same_bits(nerf_set, uninterrupted,
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from gmn_encoder.training.representation.trainer import Reports, Trainer
+from gmn_encoder.training.loop import Reports
+from gmn_encoder.training.representation.task import encoder_training
 from tests.encoder.training.representation.conftest import TINY
 recipe = TINY.changed(checkpoint_seconds=0)
-Trainer(recipe, sys.argv[1], out=sys.argv[2], reports=Reports(on_step=lambda *step: print(step[0], flush=True))).run()
+
+def say(stage, done, total):
+    if stage.startswith("training"):
+        print(done, flush=True)
+
+encoder_training(recipe, sys.argv[1], out=sys.argv[2], reports=Reports(progress=say)).run()
 """
 
 
@@ -131,7 +138,7 @@ def test_killed_run_ends_in_the_same_bits(nerf_set, uninterrupted, tmp_path):
 
 
 def test_gradient_accumulation_is_one_step_of_two_batches(nerf_set, tmp_path):
-    result = Trainer(TINY.changed(accumulation=2), nerf_set, out=tmp_path)
+    result = encoder_training(TINY.changed(accumulation=2), nerf_set, out=tmp_path)
     result.run()
     assert result.scheduler.last_epoch == 3  # six batches
 
@@ -144,51 +151,57 @@ def test_starts_from_a_released_checkpoint(nerf_set, tmp_path):
         {"epoch": 3, **parts, "optimizer": {}, "scheduler": {}, "scaler": {}, "best_psnr": 20.0}, released
     )
     said = []
-    trainer = Trainer(TINY, nerf_set, out=tmp_path / "out", init=released, reports=Reports(on_start=said.append))
+    run = encoder_training(TINY, nerf_set, out=tmp_path / "out", init=released, reports=Reports(on_start=said.append))
     assert said == [f"starting from the encoder, decoder, siglip of {released}"]
     for name, part in parts.items():
-        for key, value in getattr(trainer.model, name).state_dict().items():
+        for key, value in getattr(run.task.model, name).state_dict().items():
             assert torch.equal(value, part[key])
     with pytest.raises(ValueError, match="its encoder has embedding_dim 16, the recipe has 24; set embedding_dim=16"):
-        Trainer(TINY.changed(embedding_dim=24), nerf_set, out=tmp_path / "out", init=released)
+        encoder_training(TINY.changed(embedding_dim=24), nerf_set, out=tmp_path / "out", init=released)
     with pytest.raises(ValueError, match="its decoder has decoder_dim 16, the recipe has 8; set decoder_dim=16"):
-        Trainer(TINY.changed(decoder_dim=8), nerf_set, out=tmp_path / "out", init=released)
+        encoder_training(TINY.changed(decoder_dim=8), nerf_set, out=tmp_path / "out", init=released)
     with pytest.raises(FileNotFoundError):
-        Trainer(TINY, nerf_set, out=tmp_path / "out", init="/nowhere/best.pt")
+        encoder_training(TINY, nerf_set, out=tmp_path / "out", init="/nowhere/best.pt")
 
 
 def test_starts_from_our_own_checkpoint(nerf_set, uninterrupted, tmp_path):
-    trainer = Trainer(TINY, nerf_set, out=tmp_path, init=uninterrupted[0] / "best")
+    run = encoder_training(TINY, nerf_set, out=tmp_path, init=uninterrupted[0] / "best")
     content = read_tensors(uninterrupted[0] / "best" / "trainer.pth")[0]
-    assert torch.equal(trainer.model.decoder.state_dict()["after_skip.2.bias"], content["decoder"]["after_skip.2.bias"])
+    assert torch.equal(
+        run.task.model.decoder.state_dict()["after_skip.2.bias"], content["decoder"]["after_skip.2.bias"]
+    )
 
 
 def test_changed_runs_are_refused(nerf_set, uninterrupted, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(uninterrupted[0], out)
     with pytest.raises(ValueError, match=r"trained with epochs=2, and now epochs=3 is asked for; .*--no-resume"):
-        Trainer(TINY.changed(epochs=3), nerf_set, out=out)
+        encoder_training(TINY.changed(epochs=3), nerf_set, out=out)
     smaller = (
         write_set(tmp_path / "other", objects={"train": 4, "val": 3}) if (tmp_path / "other").mkdir() is None else None
     )
     with pytest.raises(ValueError, match="trained on other objects"):
-        Trainer(TINY, smaller, out=out)
+        encoder_training(TINY, smaller, out=out)
     (out / "last" / "trainer.pth").write_bytes(b"torn")
     with pytest.raises(ValueError, match=r"trainer.pth: is no torch.save file"):
-        Trainer(TINY, nerf_set, out=out)
-    Trainer(TINY, nerf_set, out=out, resume=False)
+        encoder_training(TINY, nerf_set, out=out)
+    encoder_training(TINY, nerf_set, out=out, resume=False)
 
 
 def test_diverging_run_stops_and_keeps_what_was_good(nerf_set, tmp_path):
-    class Broken(Trainer):
-        def _step(self, batch):
-            if self.step == 4:
-                with torch.no_grad():
-                    self.model.encoder.pre_encoder.x_proj.bias.fill_(float("nan"))
-            return super()._step(batch)
+    run = encoder_training(TINY.changed(checkpoint_seconds=0), nerf_set, out=tmp_path)
+    whole = run.task.batches
 
+    def spoilt(epoch, *, first=0):
+        for batch in whole(epoch, first=first):
+            if run.step == 4:
+                with torch.no_grad():
+                    run.task.model.encoder.pre_encoder.x_proj.bias.fill_(float("nan"))
+            yield batch
+
+    run.task.batches = spoilt
     with pytest.raises(DivergedError, match=r"the loss is nan at step 5; .*trainer.pth is from before; lower"):
-        Broken(TINY.changed(checkpoint_seconds=0), nerf_set, out=tmp_path).run()
+        run.run()
     assert read_tensors(tmp_path / "last" / "trainer.pth")[0]["step"] == 4
     GmnEncoder.from_pretrained(tmp_path / "last")
 
@@ -199,11 +212,13 @@ def test_full_disk(nerf_set, tmp_path, monkeypatch, caplog):
     def full(*arguments, **options):
         raise OSError(f"{tmp_path}/last/trainer.pth: cannot be written: No space left on device")
 
-    trainer = Trainer(TINY.changed(checkpoint_seconds=0, validate_every=99), nerf_set, out=tmp_path)
-    trainer.run()
+    run = encoder_training(TINY.changed(checkpoint_seconds=0, validate_every=99), nerf_set, out=tmp_path)
+    run.run()
     before = (tmp_path / "last" / "trainer.pth").read_bytes()
-    monkeypatch.setattr(trainer_module, "save_checkpoint", full)
-    again = Trainer(TINY.changed(checkpoint_seconds=0, validate_every=99), nerf_set, out=tmp_path, resume=False)
+    monkeypatch.setattr(loop, "write_checkpoint", full)
+    again = encoder_training(
+        TINY.changed(checkpoint_seconds=0, validate_every=99), nerf_set, out=tmp_path, resume=False
+    )
     with pytest.raises(OSError, match="No space left"):
         again.run()
     assert "no checkpoint" in caplog.text
@@ -218,23 +233,23 @@ def own_set(tmp_path):
 
 def test_missing_data(own_set, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing: no such directory"):
-        Trainer(TINY.changed(families=["mlp", "nothing"], architectures={}), own_set, out=tmp_path / "out")
+        encoder_training(TINY.changed(families=["mlp", "nothing"], architectures={}), own_set, out=tmp_path / "out")
     (own_set / "hash" / "class1" / "thing1" / GRID_NAME).unlink()
     with pytest.raises(FileNotFoundError, match=r"thing1/grid.pth: no such file"):
         train(TINY.changed(epochs=8), own_set, tmp_path / "out")
     shutil.rmtree(own_set / "hash" / "class1")
     with pytest.raises(ValueError, match="objects of the list are missing in hash, such as class1/thing"):
-        Trainer(TINY, own_set, out=tmp_path / "out")
+        encoder_training(TINY, own_set, out=tmp_path / "out")
     (own_set / "train.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"train.txt: no such list"):
-        Trainer(TINY, own_set, out=tmp_path / "out")
+        encoder_training(TINY, own_set, out=tmp_path / "out")
 
 
 def test_empty_lists(own_set, tmp_path):
     for split in ("val", "train"):
         (own_set / f"{split}.txt").write_text("\n")
         with pytest.raises(ValueError, match=rf"{split}.txt: names no objects"):
-            Trainer(TINY, own_set, out=tmp_path / "out")
+            encoder_training(TINY, own_set, out=tmp_path / "out")
 
 
 @pytest.mark.parametrize("rendering", ["clean", "released"])
@@ -302,9 +317,9 @@ HEAD = {"embedding_dim": 4, "readout_dim": 24, "calibrate": True}
 @pytest.mark.parametrize(("rate", "moved"), [(0, False), (0.1, True)])
 def test_body_rate(rate, moved, nerf_set, tmp_path):
     """At 0 the learnt factor of the head is all that learns of the encoder; else everything does, the body by smaller steps."""
-    trainer = Trainer(TINY.changed(**HEAD, body_rate=rate), nerf_set, out=tmp_path)
-    before = {key: tensor.clone() for key, tensor in trainer.model.encoder.state_dict().items()}
-    trainer.run()
+    run = encoder_training(TINY.changed(**HEAD, body_rate=rate), nerf_set, out=tmp_path)
+    before = {key: tensor.clone() for key, tensor in run.task.model.encoder.state_dict().items()}
+    run.run()
     after = GmnEncoder.from_pretrained(tmp_path / "last").state_dict()
     assert not torch.equal(after["head.mixing.weight"], before["head.mixing.weight"])
     for key in ("gnn_w_readout.readout.mlp.0.weight", "pre_encoder.x_proj.weight", "head.whitening.weight"):
@@ -322,7 +337,9 @@ def test_run_of_a_head_goes_on_to_the_same_bits(nerf_set, tmp_path):
     train(recipe, nerf_set, tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     with pytest.raises(ValueError, match="its encoder has readout_dim 24, the recipe has 0; set readout_dim=24"):
-        Trainer(TINY.changed(embedding_dim=4), nerf_set, out=tmp_path / "new", init=tmp_path / "whole" / "last")
+        encoder_training(
+            TINY.changed(embedding_dim=4), nerf_set, out=tmp_path / "new", init=tmp_path / "whole" / "last"
+        )
 
 
 @pytest.mark.slow
@@ -347,7 +364,7 @@ def test_gradients_against_finite_differences(nerf_set):
 
     batch = BatchMaker(PairedDataset(nerf_set, TINY.families, split="train"), TINY).make(0, 0)
     doubled = tuple(NerfBatch(n.architecture, {k: t.double() for k, t in n.tensors.items()}) for n in batch.nerfs)
-    batch = TrainingBatch(doubled, batch.order, batch.lights)
+    batch = TrainingBatch(doubled, batch.order, batch.rendering)
     model = TrainedModel(TINY).double()
     parameters = list(model.parameters())
     gradients = torch.autograd.grad(model(batch).total, parameters)

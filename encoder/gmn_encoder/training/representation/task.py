@@ -1,0 +1,121 @@
+"""Training of an encoder, as a `TrainingTask`: what is trained on which NeRFs, and how a run of it is put together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...datasets import PairedDataset
+from ...files import StrPath
+from ...progress import Progress
+from ..loop import Reports, TrainingLoop, gather_rows
+from .batches import BatchMaker, TrainingBatch
+from .model import TrainedModel
+from .recipe import Recipe
+from .start import start_from
+from .validation import Validation
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_METRICS = {"psnr": "psnr", "recall": "recall@1", "siglip": "siglip"}
+
+
+class EncoderTask:
+    """An encoder with decoder and contrastive loss, on NeRFs of several families.
+
+    Args:
+        recipe: all settings.
+        data: root of the data set: a directory for each of the recipe's families, and the lists train.txt and val.txt.
+        init: checkpoint whose weights a new run starts from.
+        device: where teachers are rendered and batches end up.
+        process, processes: which share of each step to make.
+
+    Raises:
+        FileNotFoundError, ValueError: data that are missing or do not fit, in one sentence.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: StrPath,
+        *,
+        init: StrPath | None = None,
+        device: torch.device | str = "cpu",
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.recipe, self._init = recipe, init
+        train, held_out = _members(data, recipe, "train"), _members(data, recipe, "val")
+        self.maker = BatchMaker(train, recipe, device=device, process=process, processes=processes)
+        self.validation = Validation(
+            held_out, recipe, device=device, process=process, processes=processes, gather=gather_rows
+        )
+        self.model = TrainedModel(recipe)
+        self.steps_per_epoch = self.maker.steps_per_epoch
+        self.data_digest = hashlib.sha256("\n".join("/".join(each) for each in train.object_ids).encode()).hexdigest()
+        self.best_metric = _METRICS[recipe.selection]
+        self.lower_is_better = recipe.selection == "siglip"
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self.model.parameter_groups()
+
+    def batches(self, epoch: int, *, first: int = 0) -> Iterator[TrainingBatch]:
+        return self.maker.epoch(epoch, first=first)
+
+    def validate(self, progress: Progress) -> dict[str, float]:
+        return self.validation.run(self.model, progress=progress)
+
+    def state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.model.named_children()}
+
+    def load_state(self, content: Mapping[str, Any]) -> None:
+        for name, part in self.model.named_children():
+            part.load_state_dict(content[name])
+
+    def begin(self) -> str | None:
+        if self._init is not None:
+            return f"starting from the {', '.join(start_from(self.model, self._init))} of {self._init}"
+        if self.recipe.calibrate:
+            self.model.calibrate(self.maker.calibration_nerfs(self.recipe.calibration_objects))
+        return None
+
+    def save(self, directory: Path) -> None:
+        self.model.encoder.save_pretrained(directory)
+
+
+def encoder_training(
+    recipe: Recipe,
+    data: StrPath,
+    *,
+    out: StrPath,
+    accelerator: Accelerator | None = None,
+    resume: bool = True,
+    init: StrPath | None = None,
+    reports: Reports | None = None,
+) -> TrainingLoop:
+    """A run that trains an encoder, ready to `run`. Arguments and errors are those of `EncoderTask` and `TrainingLoop`."""
+    if accelerator is None:
+        from accelerate import Accelerator
+
+        accelerator = Accelerator()
+    task = EncoderTask(
+        recipe,
+        data,
+        init=init,
+        device=accelerator.device,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    return TrainingLoop(task, recipe, out=out, accelerator=accelerator, resume=resume, reports=reports)
+
+
+def _members(data: StrPath, recipe: Recipe, split: str) -> PairedDataset:
+    members = PairedDataset(data, recipe.families, split=split)
+    if not len(members):
+        raise ValueError(f"{Path(data) / (split + '.txt')}: names no objects; expected lines class_id/nerf_id")
+    return members
