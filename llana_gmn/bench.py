@@ -62,7 +62,7 @@ def random_model(
     torch.set_default_dtype(dtype)
     try:
         with device:
-            model, processor = tiny_model(text, gmn_config=gmn, projector_hidden_sizes=sizes)
+            model, processor = tiny_model(text, encoder_config=gmn, projector_hidden_sizes=sizes)
     finally:
         torch.set_default_dtype(default)
     return model.to(device), processor  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gmn_encoder.datasets import ObjectId, PairedDataset
-from gmn_encoder.files import StrPath, atomic_directory, write_json
+from gmn_encoder.files import StrPath, atomic_directory, read_json, write_json
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerfs.architectures import FAMILIES
 from gmn_encoder.nerfs.files import WEIGHTS_NAME
@@ -44,7 +44,7 @@ def pack_nerfs(
         the objects.
     """
     procedural, real = Path(procedural), Path(real)
-    entries = {_mesh(each["file"]): each for each in _read(Path(manifest))}
+    entries = {_mesh(each["file"]): each for each in _read_list(Path(manifest))}
     made = choose_objects(PairedDataset(procedural, FAMILIES, split="test").object_ids, per_class)
     others = choose_objects(PairedDataset(real, FAMILIES).object_ids, per_class)
     objects = [DefaultObject(*each, "procedural") for each in made]
@@ -58,7 +58,7 @@ def pack_nerfs(
                 _copy(root, folder, object_id)
         ids = {nerf_id for _, nerf_id in made}
         for file in sorted((procedural / _TEXTS).glob("*.json")):
-            kept = [each for each in _read(file) if each["object_id"].split("/")[-1] in ids]
+            kept = [each for each in _read_list(file) if each["object_id"].split("/")[-1] in ids]
             write_json(kept, folder / _TEXTS / file.name)
         (folder / "test.txt").write_text("".join(f"{each.class_id}/{each.nerf_id}\n" for each in objects))
         write_json([asdict(each) for each in objects], folder / OBJECTS_NAME)
@@ -76,11 +76,11 @@ def choose_objects(object_ids: Sequence[ObjectId], per_class: int) -> list[Objec
 
 def attribution(nerf: Path, manifest: Mapping[str, Mapping[str, Any]]) -> str:
     """Name, author, licence and source of the mesh that a NeRF was fitted from, by ``class/file`` of the manifest."""
-    entry = manifest[_mesh(_read(nerf / FIT_NAME)["source"])]
+    entry = manifest[_mesh(read_json(nerf / FIT_NAME)["source"])]
     return ", ".join(str(entry[key]) for key in ("name", "author", "licence", "source") if entry.get(key))
 
 
-def _read(file: Path) -> Any:
+def _read_list(file: Path) -> list[dict[str, Any]]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -95,6 +95,6 @@ def _copy(root: Path, out: Path, object_id: ObjectId) -> None:
         there.joinpath(_VIEW).parent.mkdir(parents=True)
         for name in (WEIGHTS_NAME, _VIEW):
             shutil.copyfile(here / name, there / name)
-        record = _read(here / FIT_NAME)
+        record = read_json(here / FIT_NAME)
         write_json({**record, "source": _mesh(record["source"])}, there / FIT_NAME)
         write_occupancy(read_occupancy(here / GRID_NAME), there / GRID_NAME)

@@ -80,7 +80,7 @@ class ClassifyCommand(Command):
             runs = [self._zero_shot(arguments, errors)]
         else:
             runs = self._train(arguments, *self._splits(arguments, ["train", "val", "test"], errors))
-        table = classification_table(runs)
+        table = classification_table(runs, method="this model" if arguments.zero_shot else "this encoder")
         if published is not None:
             table = table.with_rows(published)
         print(table.markdown(), end="")

@@ -17,11 +17,11 @@ from gmn_encoder.embeddings.cache import EmbeddingCache
 from gmn_encoder.embeddings.files import VECS, read_embeddings, read_vecs
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.files import read_json
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerfs.architectures import FAMILIES, NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.progress import Progress, no_progress
 
-from ..checkpoints import read_json
 from ..processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations
 from .dataset import ConversationDataset, Dialogue

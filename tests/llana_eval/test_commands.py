@@ -125,7 +125,7 @@ def test_classify_without_training(capsys, tmp_path, data, encoder, tiny, monkey
     arguments = ["classify", "--zero-shot", "--model", "tiny", "--per-class"]
     status, text, err = run(capsys, *arguments, "--data", data, "--keep", tmp_path / "kept")
     assert (status, err) == (0, "")
-    assert "| Method | Classifier Training Set | MLP | HASH |" in text and "| this encoder | none (zero-shot) |" in text
+    assert "| Method | Classifier Training Set | MLP | HASH |" in text and "| this model | none (zero-shot) |" in text
     assert "| chair | 3 |" in text and "| table | 3 |" in text
     assert run(capsys, "embed", data / "mlp", "--encoder", encoder, "--out", tmp_path / "mlp.npz")[0] == 0
     status, _, err = run(capsys, *arguments, "--test", tmp_path / "mlp.npz")

@@ -71,10 +71,12 @@ class EmbeddingCache:
         if missing:
             made = self._make(missing, directory, architecture, progress)
             known.update(zip(made.hashes, made.values, strict=True))
+            then = dict(zip(made.paths, made.hashes, strict=True))  # a file may have changed since it was looked at
+            hashes = [then.get(str(path), digest) for path, digest in zip(paths, hashes, strict=True)]
             problems += made.problems
         rows = [(str(path), digest) for path, digest in zip(paths, hashes, strict=True) if digest in known]
         problems += [
-            f"{path}: has the content of {missing[digest]}, which could not be embedded"
+            f"{path}: is the same as {missing[digest]}, which could not be embedded"
             for path, digest in zip(map(str, paths), hashes, strict=True)
             if digest and digest not in known and path != missing[digest]
         ]

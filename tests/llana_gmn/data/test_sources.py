@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from gmn_encoder import MlpArchitecture
 from gmn_encoder.embeddings.files import write_embeddings
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.fitting.output import FIT_NAME
-from gmn_encoder.nerfs.architectures import MlpArchitecture
 from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn.data.conversations import HST
 from llana_gmn.data.sources import LanguageData, fitted_architecture

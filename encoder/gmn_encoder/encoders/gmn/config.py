@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from ...nerfs.blocks import GraphLayout
-
-MODEL_TYPE = "gmn_encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +25,8 @@ class GmnConfig:
         readout_dim: units of the readout where a head of `embedding_dim` outputs follows; None, as in the released encoder and
             the paper: the readout is the embedding.
     """
+
+    model_type: ClassVar[str] = "gmn_encoder"
 
     hidden_dim: int = 128
     embedding_dim: int = 1024
@@ -66,20 +66,25 @@ class GmnConfig:
         """What the graph network's readout gives: `readout_dim`, or the embedding itself."""
         return self.readout_dim or self.embedding_dim
 
+    @property
+    def whitened(self) -> bool:
+        """Whether a head whitens the embeddings."""
+        return self.readout_dim is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Its fields, without a `readout_dim` of None: the form, and so the fingerprint, of encoders without a head."""
         values = dataclasses.asdict(self)
         if self.readout_dim is None:
             del values["readout_dim"]
-        return {"model_type": MODEL_TYPE, **values}
+        return {"model_type": self.model_type, **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GmnConfig:
         """The inverse of `to_dict`. Raises `ValueError` on another model's configuration or an unknown field."""
         values = dict(values)
-        model_type = values.pop("model_type", MODEL_TYPE)
-        if model_type != MODEL_TYPE:
-            raise ValueError(f"configuration is of a {model_type!r} model; expected {MODEL_TYPE!r}")
+        model_type = values.pop("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(f"configuration is of a {model_type!r} model; expected {cls.model_type!r}")
         fields = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - fields):
             raise ValueError(f"GmnConfig has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")
