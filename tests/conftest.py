@@ -87,6 +87,12 @@ def own_families():
 
 
 @pytest.fixture
+def in_this_process(monkeypatch):
+    """Benchmarks measure without starting processes, which takes seconds each."""
+    monkeypatch.setattr("gmn_encoder.benchmarking.in_fresh_process", lambda function, *arguments: function(*arguments))
+
+
+@pytest.fixture
 def moments():
     """The encoder kind of `tests.encoder.encoders.moments`, registered for the time of a test."""
     from gmn_encoder.encoders.base import _KINDS, register_encoder

@@ -104,11 +104,12 @@ class CachedWordNet:
     """What METEOR asks of WordNet, `synsets` of a word, remembered: captions use few words often.
 
     Args:
-        wordnet: nltk's reader, or anything with its `synsets`.
+        reader: nltk's reader, or anything with its `synsets`.
     """
 
-    def __init__(self, wordnet: Any) -> None:
-        self.synsets = functools.lru_cache(maxsize=1 << 17)(lambda word: wordnet.synsets(word))
+    def __init__(self, reader: Any) -> None:
+        self.reader = reader
+        self.synsets = functools.lru_cache(maxsize=1 << 17)(lambda word: reader.synsets(word))
 
 
 def install(target: StrPath | None = None) -> Path:

@@ -73,7 +73,10 @@ class TrainedModel(nn.Module):
 
     def forward(self, batch: TrainingBatch) -> Losses:
         """Losses of a batch, on the device of the parameters."""
-        embeddings = self.embed(batch)
+        return self.losses(self.embed(batch), batch)
+
+    def losses(self, embeddings: Tensor, batch: TrainingBatch) -> Losses:
+        """Losses of a batch whose NeRFs have these embeddings ``(B, D)``."""
         rendering = contrastive = None
         total = embeddings.new_zeros(())
         if self.decoder is not None and batch.rendering is not None:
