@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.encoders.base import NerfEncoder, load_encoder
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .modeling import FrozenGmnEncoder, NerfProjector
 from .processing import NERF_TOKENS, add_nerf_tokens
+from .projector import NerfProjector
 
 
 def assemble(
     backbone: PreTrainedModel | str | os.PathLike[str],
     tokenizer: Any = None,
     *,
-    encoder: GmnEncoder | str | os.PathLike[str] | None = None,
+    encoder: NerfEncoder | str | os.PathLike[str] | None = None,
     projector_hidden_sizes: Sequence[int] = (1024, 2048),
     tokens_per_nerf: int = 1,
     encoder_dtype: str = "float32",
@@ -39,9 +39,9 @@ def assemble(
     Args:
         backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
         tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
-        encoder: a GMN encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
-        dtype: of a backbone that is loaded.
-        chat_template: as `LlanaGmnProcessor` takes it.
+        encoder: an encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
+        dtype: dtype of a backbone that is loaded.
+        chat_template: prompt of a conversation, as `LlanaGmnProcessor` takes it.
 
     Returns:
         the model in evaluation mode, in the backbone's dtype (the encoder in float32), and the processor.
@@ -53,8 +53,8 @@ def assemble(
         raise ValueError("a backbone given as a model needs its tokenizer")
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-    if encoder is not None and not isinstance(encoder, GmnEncoder):
-        encoder = GmnEncoder.from_pretrained(encoder)
+    if isinstance(encoder, str | os.PathLike):
+        encoder = load_encoder(encoder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     known = set(tokenizer.get_vocab())
@@ -63,7 +63,7 @@ def assemble(
     _grow_vocabulary(backbone, len(tokenizer), new)
     config = LlanaGmnConfig(
         text_config=backbone.config,
-        gmn_config=encoder.config.to_dict() if encoder is not None else None,
+        encoder_config=encoder.config if encoder is not None else None,
         use_encoder=encoder is not None,
         encoder_dtype=encoder_dtype,
         projector_hidden_sizes=list(projector_hidden_sizes),
@@ -77,9 +77,7 @@ def assemble(
     model.language_model = backbone
     model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
     if encoder is not None:
-        model.nerf_encoder = FrozenGmnEncoder(encoder.config)
-        model.nerf_encoder.load_state_dict(encoder.state_dict())
-        model.nerf_encoder.to(backbone.device)
+        model.set_nerf_encoder(encoder)
     if backbone.generation_config is not None:
         model.generation_config = copy.deepcopy(backbone.generation_config)
     if model.generation_config.pad_token_id is None:

@@ -5,14 +5,16 @@ A 7B model in float32 is 27 GB; nothing here holds more than one shard of it at 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from gmn_encoder.files import StrPath, read_tensors, write_json, write_safetensors
+from gmn_encoder.encoders.base import EncoderConfig, NerfEncoder, encoder_class
+from gmn_encoder.files import StrPath, read_json, read_tensors, write_json, write_safetensors
+
+ENCODER_PREFIX = "nerf_encoder."
+"""What names of the encoder's weights begin with."""
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -44,20 +46,6 @@ def _shard_names(index: Path) -> list[str]:
     return names
 
 
-def read_json(path: StrPath) -> dict[str, Any]:
-    """An object in a JSON file. Raises `FileNotFoundError` or `ValueError` with the file's name."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no JSON file ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: holds a {type(value).__name__}; expected an object")
-    return value
-
-
 def read_weights(directory: StrPath) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a model directory with its name, one file in memory at a time; no code of a pickle runs."""
     for file in weight_files(directory):
@@ -67,6 +55,14 @@ def read_weights(directory: StrPath) -> Iterator[tuple[str, Tensor]]:
             if not isinstance(tensor, Tensor):
                 raise ValueError(f"{file}: {key!r} is a {type(tensor).__name__}; expected a tensor")
             yield key, tensor
+
+
+def encoder_of(weights: Iterable[tuple[str, Tensor]], config: EncoderConfig) -> NerfEncoder:
+    """The encoder among the weights of a saved model."""
+    state = {key.removeprefix(ENCODER_PREFIX): tensor for key, tensor in weights if key.startswith(ENCODER_PREFIX)}
+    encoder = encoder_class(config.model_type)(config)
+    encoder.load_state_dict(state)
+    return encoder.eval()
 
 
 class ShardWriter:

@@ -1,17 +1,19 @@
 """Configuration of the multimodal model.
 
 Sources: the paper's section 4 (language tasks) and FORMATS.md section 7.3 (LLaNA). The text backbone is the configuration of any
-causal language model of transformers; the encoder's is a plain dictionary, `gmn_encoder.GmnConfig.to_dict()`, because the encoder
-is no transformers model and loads and saves without that library too.
+causal language model of transformers; the encoder's is that of any registered kind (`gmn_encoder.register_encoder`), which is no
+transformers model and loads and saves without that library too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from gmn_encoder.encoders.base import EncoderConfig, encoder_config
 from gmn_encoder.encoders.gmn.config import GmnConfig
 
 ENCODER_DTYPES = ("float32", "bfloat16")
@@ -38,7 +40,8 @@ class LlanaGmnConfig(PreTrainedConfig):
 
     Attributes:
         text_config: configuration of the causal language model, as an object or its dictionary (with `model_type`).
-        gmn_config: sizes of the encoder; a `GmnConfig`, its dictionary, or None for the released encoder's.
+        encoder_config: configuration of the encoder, as an object or its dictionary (with `model_type`); None for the released
+            GMN encoder's. Saved models of before have it under `gmn_config`.
         use_encoder: whether the model holds an encoder. Without one (a converted LLaNA checkpoint that no encoder was given
             to) it takes precomputed embeddings only.
         encoder_dtype: what the encoder's heavy products run in, `"float32"` or `"bfloat16"`; its weights stay float32.
@@ -54,7 +57,7 @@ class LlanaGmnConfig(PreTrainedConfig):
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     text_config: dict | PreTrainedConfig | None = None
-    gmn_config: dict | None = None
+    encoder_config: Any = None
     use_encoder: bool = True
     encoder_dtype: str = "float32"
     projector_hidden_sizes: list[int] | tuple[int, ...] = (1024, 2048)
@@ -68,10 +71,8 @@ class LlanaGmnConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _text_config(self.text_config)
-        encoder: Any = self.gmn_config
-        if not isinstance(encoder, GmnConfig):
-            encoder = GmnConfig() if encoder is None else GmnConfig.from_dict(encoder)
-        self.gmn_config = encoder.to_dict()
+        earlier = kwargs.pop("gmn_config", None)
+        self.encoder_config = _encoder_config(earlier if self.encoder_config is None else self.encoder_config)
         self.projector_hidden_sizes = list(self.projector_hidden_sizes)
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         self._validate()
@@ -103,14 +104,25 @@ class LlanaGmnConfig(PreTrainedConfig):
             )
 
     @property
-    def encoder_config(self) -> GmnConfig:
-        """`gmn_config` as the encoder takes it."""
-        return GmnConfig.from_dict(self.gmn_config or {})
-
-    @property
     def embedding_dim(self) -> int:
         """Size of a NeRF's embedding, which the projector reads."""
         return self.encoder_config.embedding_dim
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `PreTrainedConfig.to_dict`, with the encoder's configuration as a dictionary."""
+        return {**super().to_dict(), "encoder_config": self.encoder_config.to_dict()}
+
+
+def _encoder_config(value: Any) -> EncoderConfig:
+    if value is None:
+        return GmnConfig()
+    if isinstance(value, Mapping):
+        return encoder_config(value)
+    if not isinstance(value, EncoderConfig):
+        raise TypeError(
+            f"encoder_config must be an encoder's configuration or its dictionary, got {type(value).__name__}"
+        )
+    return value
 
 
 def _text_config(value: Any) -> PreTrainedConfig:

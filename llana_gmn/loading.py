@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from gmn_encoder.files import StrPath
+from gmn_encoder.files import StrPath, read_json
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .checkpoints import read_json
 
 UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
@@ -55,9 +54,9 @@ def load_model(
     Args:
         path: a directory of `save_pretrained`, or the name of a repository on the hub; or an adapter's directory. An adapter
             is merged into its base, unless that is quantised.
-        dtype: `"auto"` for as it was saved, or the name of one.
-        device: None for the accelerator if there is one, else the CPU.
-        bits: 8 or 4 to quantise the backbone (needs bitsandbytes).
+        dtype: name of the weights' dtype; `"auto"` for as they were saved.
+        device: where the model goes; None for the accelerator if there is one, else the CPU.
+        bits: bits of a quantised backbone, 8 or 4 (needs bitsandbytes); None: as it is.
     """
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -17,7 +17,7 @@ def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype
         adapter: directory with ``adapter_config.json``. If it holds a processor, that is the one saved.
         out: a new directory, for a whole model and its processor.
         model: the base model; None for the one that the adapter names.
-        dtype: the base model is loaded in; ``"auto"`` for as it was saved.
+        dtype: dtype that the base model is loaded in; ``"auto"`` for as it was saved.
 
     Raises:
         ValueError, FileNotFoundError: no adapter, no base model, or `out` is there already.

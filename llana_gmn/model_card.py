@@ -63,7 +63,7 @@ def model_card(config: LlanaGmnConfig, name: str) -> str:
         base=f"base_model: {base}\n" if base and not Path(base).exists() else "",
         backbone=f"{text.model_type}, hidden size {text.hidden_size}, {layers} layers, vocabulary {text.vocab_size}",
         encoder=(
-            f"GMN, {encoder.num_layers} layers of width {encoder.hidden_dim}, embedding {encoder.embedding_dim}"
+            ", ".join(f"{name} {value}" for name, value in encoder.to_dict().items())
             if config.use_encoder
             else f"none: takes precomputed embeddings of size {encoder.embedding_dim}"
         ),

@@ -2,8 +2,8 @@
 
 Sources: the paper's section 4 and FORMATS.md section 7.3. Around any `AutoModelForCausalLM` stand
 
-* `nerf_encoder`, a GMN encoder that is part of the state dict but never trained: always in evaluation mode, without gradients,
-  in float32 whatever the model is cast or quantised to;
+* `nerf_encoder`, an encoder of any kind that is part of the state dict but never trained: always in evaluation mode, without
+  gradients, in float32 whatever the model is cast or quantised to (`gmn_encoder.encoders.frozen`);
 * `projector`, ``D -> 1024 -> 2048 -> hidden`` with GELU, which turns an embedding into a token.
 
 The processor writes one placeholder token for each token of a NeRF; their embeddings are replaced, in order, by what the
@@ -16,75 +16,30 @@ Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, D embedd
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
-from transformers.activations import ACT2FN
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.encoders.base import NerfEncoder, encoder_class
+from gmn_encoder.encoders.frozen import frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
 from .configuration import LlanaGmnConfig
 from .model_card import write_model_card
-from .nerf_inputs import NERF_INPUTS, NOTHING, embedded_rows, unpack_nerfs
-
-
-class FrozenGmnEncoder(GmnEncoder):
-    """A `GmnEncoder` that stays what it is inside a larger model: float32, in evaluation mode, without gradients.
-
-    Its weights are buffers, not parameters, under the names they always have. So they are saved and moved with the model, but no
-    optimizer finds them, DeepSpeed neither casts nor partitions them, and unfreezing the model leaves them as they are.
-    """
-
-    def __init__(self, config: Any = None) -> None:
-        super().__init__(config)
-        super().train(False)
-        for module in self.modules():
-            for name, parameter in list(module._parameters.items()):
-                if parameter is None:
-                    continue
-                # ZeRO-3 takes the parameters of a model apart while it is being built; this one is then loaded from a file.
-                shape = getattr(parameter, "ds_shape", None)
-                weights = parameter.detach() if shape is None else torch.zeros(shape, device=parameter.device)
-                del module._parameters[name]
-                # Built under a default dtype of half precision, it is float32 all the same.
-                module.register_buffer(name, weights.float())
-
-    def train(self, mode: bool = True) -> FrozenGmnEncoder:
-        return self
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenGmnEncoder:
-        """Moves between devices go through, casts to half precision do not."""
-
-        def keep_precision(tensor: Tensor) -> Tensor:
-            result = fn(tensor)
-            if result.dtype == tensor.dtype or result.dtype in (torch.float32, torch.float64):
-                return result
-            return torch.empty_like(result, dtype=tensor.dtype) if tensor.is_meta else tensor.to(result.device)
-
-        return super()._apply(keep_precision, recurse)
-
-    @torch.no_grad()
-    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16, dtype: torch.dtype | None = None) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
-            return super().encode(nerfs, batch_size=batch_size, dtype=dtype)
-
-
-class NerfProjector(nn.Sequential):
-    """Embeddings ``(..., D)`` to ``(..., T * H)``; layer numbers as in LLaNA's `vec_proj`."""
-
-    def __init__(self, config: LlanaGmnConfig) -> None:
-        hidden = config.get_text_config().hidden_size
-        sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * hidden]
-        layers: list[nn.Module] = []
-        for width, out in itertools.pairwise(sizes):
-            layers += [nn.Linear(width, out), ACT2FN[config.projector_hidden_act]]
-        super().__init__(*layers[:-1])
+from .nerf_inputs import (
+    NERF_INPUTS,
+    NOTHING,
+    align_embeddings,
+    check_batch,
+    check_counts,
+    embedded_rows,
+    unpack_nerfs,
+)
+from .projector import NerfProjector
 
 
 class LlanaGmnPreTrainedModel(PreTrainedModel):
@@ -93,7 +48,7 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = "text"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["FrozenGmnEncoder", "NerfProjector"]  # noqa: RUF012 (the base class's type)
+    _no_split_modules = ["NerfProjector"]  # noqa: RUF012 (the base class's type; the encoder brings its own)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _keep_in_fp32_modules = ["nerf_encoder"]  # noqa: RUF012 (quantisers leave these alone too)
     _keep_in_fp32_modules_strict = ["nerf_encoder"]  # noqa: RUF012
@@ -114,7 +69,8 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
 
     def __init__(self, config: LlanaGmnConfig) -> None:
         super().__init__(config)
-        self.nerf_encoder = FrozenGmnEncoder(config.encoder_config) if config.use_encoder else None
+        encoder = config.encoder_config
+        self.nerf_encoder = frozen(encoder_class(encoder.model_type))(encoder) if config.use_encoder else None
         self.projector = NerfProjector(config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self._backbone_inputs = set(inspect.signature(self.language_model.forward).parameters)
@@ -145,6 +101,22 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
 
+    def set_nerf_encoder(self, encoder: NerfEncoder) -> None:
+        """Put a frozen copy of an encoder where the model's own stands, or where it has none.
+
+        Raises `ValueError` for an encoder of another embedding size than the projector reads.
+        """
+        if encoder.embedding_dim != self.config.embedding_dim:
+            raise ValueError(
+                f"the encoder makes embeddings of {encoder.embedding_dim}, the model's projector reads "
+                f"{self.config.embedding_dim}; use the encoder the model was made for"
+            )
+        before = getattr(self.nerf_encoder, "_no_split_modules", [])
+        self.nerf_encoder = frozen_copy(encoder).to(self.device)
+        kept = set(self._no_split_modules).difference(before)
+        self._no_split_modules = [*kept, *self.nerf_encoder._no_split_modules]
+        self.config.encoder_config, self.config.use_encoder = encoder.config, True
+
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
         """Embeddings ``(len(nerfs), D)`` float32, to be passed in place of the NeRFs.
 
@@ -168,10 +140,10 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """The embeddings of a batch's NeRFs, checked against its placeholders.
 
         Args:
-            input_ids: ``(B, L)``.
-            nerf_weights, nerf_architectures: as the processor wrote them.
-            nerf_embeddings: ``(B, K, D)`` beside `nerf_architectures`, as the processor wrote them; or alone: ``(B, K, D)`` for
-                prompts with K NeRFs each, or ``(N, D)`` in the order of the placeholders.
+            input_ids: token numbers of the prompts ``(B, L)``.
+            nerf_weights, nerf_architectures: NeRFs as the processor wrote them.
+            nerf_embeddings: embeddings ``(B, K, D)`` beside `nerf_architectures`, as the processor wrote them; or alone:
+                ``(B, K, D)`` for prompts with K NeRFs each, or ``(N, D)`` in the order of the placeholders.
 
         Returns:
             embeddings ``(B, K, D)`` and kinds ``(B, K)``, 0 where a prompt has fewer than K NeRFs.
@@ -180,9 +152,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         if nerf_architectures is None:
             if nerf_embeddings is None:
                 raise ValueError("nerf_weights came without nerf_architectures; pass all the processor returned")
-            embeddings, kinds = _align_embeddings(nerf_embeddings, expected, self.config)
+            embeddings, kinds = align_embeddings(nerf_embeddings, expected // self.config.tokens_per_nerf)
         else:
-            _check_batch(input_ids, nerf_weights, nerf_architectures, nerf_embeddings)
+            check_batch(input_ids, nerf_weights, nerf_architectures, nerf_embeddings)
             kinds = nerf_architectures[..., 0]
             found = unpack_nerfs(nerf_weights, nerf_architectures)
             if nerf_embeddings is None:
@@ -198,7 +170,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
                 f"NeRF embeddings have size {embeddings.shape[-1]}; this model's projector reads {self.config.embedding_dim}. "
                 "Embed with the encoder the model was trained with"
             )
-        _check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
+        check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
         return embeddings, kinds
 
     def get_nerf_features(self, embeddings: Tensor) -> Tensor:
@@ -225,9 +197,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """The backbone's own output for prompts whose placeholders became NeRFs.
 
         Args:
-            input_ids: ``(B, L)``, or `inputs_embeds` ``(B, L, H)`` in which the NeRFs already stand.
-            nerf_weights, nerf_architectures, nerf_embeddings: see `encode_nerfs`.
-            labels: ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
+            input_ids: token numbers ``(B, L)``, or `inputs_embeds` ``(B, L, H)`` in which the NeRFs already stand.
+            nerf_weights, nerf_architectures, nerf_embeddings: NeRFs of the prompts, see `encode_nerfs`.
+            labels: tokens to predict ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
 
         Raises:
             ValueError: placeholders and NeRFs that do not agree, with both counts.
@@ -352,46 +324,3 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         embeds = self.get_input_embeddings()(input_ids)
         nothing = self.get_nerf_features(torch.zeros(1, self.config.embedding_dim, device=self.device))
         return embeds + 0.0 * nothing.sum().to(embeds.dtype)
-
-
-def _align_embeddings(embeddings: Tensor, expected: Tensor, config: LlanaGmnConfig) -> tuple[Tensor, Tensor]:
-    """Embeddings that came alone to ``(B, K, D)`` and kinds ``(B, K)``; `expected` placeholders ``(B,)``."""
-    batch = expected.shape[0]
-    if embeddings.ndim == 3 and embeddings.shape[0] == batch:
-        return embeddings, torch.ones(embeddings.shape[:2], dtype=torch.int64, device=expected.device)
-    if embeddings.ndim != 2:
-        raise ValueError(
-            f"nerf_embeddings has shape {tuple(embeddings.shape)}; expected (NeRFs, {config.embedding_dim}) "
-            f"or ({batch}, NeRFs a prompt, {config.embedding_dim})"
-        )
-    counts = expected // config.tokens_per_nerf
-    total = int(counts.sum())
-    if total != len(embeddings):
-        raise ValueError(
-            f"{len(embeddings)} NeRF embeddings were passed for {total} placeholders in the prompts; "
-            "each placeholder needs one, in order"
-        )
-    present = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
-    aligned = embeddings.new_zeros(*present.shape, embeddings.shape[-1])
-    aligned[present.to(embeddings.device)] = embeddings
-    return aligned, present.long()
-
-
-def _check_batch(input_ids: Tensor, *others: Tensor | None) -> None:
-    for other in others:
-        if other is not None and len(other) != len(input_ids):
-            raise ValueError(
-                f"the NeRFs of {len(other)} prompts came with {len(input_ids)} prompts; "
-                "pass all that one processor call returned"
-            )
-
-
-def _check_counts(nerfs: Tensor, placeholders: Tensor, tokens_per_nerf: int) -> None:
-    wanted = nerfs.to(placeholders.device) * tokens_per_nerf
-    if bool((wanted != placeholders).any()):
-        prompt = int((wanted != placeholders).nonzero()[0])
-        raise ValueError(
-            f"prompt {prompt} has {int(nerfs[prompt])} NeRFs ({int(wanted[prompt])} tokens) but "
-            f"{int(placeholders[prompt])} placeholder tokens; let the processor expand one <nerf> for each NeRF, "
-            "and do not truncate its output"
-        )

@@ -135,5 +135,54 @@ def embedded_rows(kinds: Tensor) -> Tensor:
     return rows
 
 
+def align_embeddings(embeddings: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings that came alone to ``(B, K, D)`` and kinds ``(B, K)``.
+
+    Args:
+        embeddings: embeddings ``(B, K, D)``, or ``(N, D)`` in the order of the placeholders.
+        counts: how many NeRFs each prompt has placeholders for ``(B,)``.
+    """
+    batch = counts.shape[0]
+    if embeddings.ndim == 3 and embeddings.shape[0] == batch:
+        return embeddings, torch.ones(embeddings.shape[:2], dtype=torch.int64, device=counts.device)
+    if embeddings.ndim != 2:
+        raise ValueError(
+            f"nerf_embeddings has shape {tuple(embeddings.shape)}; expected (NeRFs, embedding size) "
+            f"or ({batch}, NeRFs a prompt, embedding size)"
+        )
+    total = int(counts.sum())
+    if total != len(embeddings):
+        raise ValueError(
+            f"{len(embeddings)} NeRF embeddings were passed for {total} placeholders in the prompts; "
+            "each placeholder needs one, in order"
+        )
+    present = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
+    aligned = embeddings.new_zeros(*present.shape, embeddings.shape[-1])
+    aligned[present.to(embeddings.device)] = embeddings
+    return aligned, present.long()
+
+
+def check_batch(input_ids: Tensor, *others: Tensor | None) -> None:
+    """Raise `ValueError` unless all tensors are of as many prompts as `input_ids`."""
+    for other in others:
+        if other is not None and len(other) != len(input_ids):
+            raise ValueError(
+                f"the NeRFs of {len(other)} prompts came with {len(input_ids)} prompts; "
+                "pass all that one processor call returned"
+            )
+
+
+def check_counts(nerfs: Tensor, placeholders: Tensor, tokens_per_nerf: int) -> None:
+    """Raise `ValueError` for a prompt whose placeholders ``(B,)`` are not those of its NeRFs ``(B,)``, with both counts."""
+    wanted = nerfs.to(placeholders.device) * tokens_per_nerf
+    if bool((wanted != placeholders).any()):
+        prompt = int((wanted != placeholders).nonzero()[0])
+        raise ValueError(
+            f"prompt {prompt} has {int(nerfs[prompt])} NeRFs ({int(wanted[prompt])} tokens) but "
+            f"{int(placeholders[prompt])} placeholder tokens; let the processor expand one <nerf> for each NeRF, "
+            "and do not truncate its output"
+        )
+
+
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().to(torch.float32).contiguous().flatten().view(torch.int32)

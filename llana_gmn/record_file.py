@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmn_encoder.files import StrPath, atomic_path, write_json
-
-from .checkpoints import read_json
+from gmn_encoder.files import StrPath, atomic_path, read_json, write_json
 
 
 class RecordFile:

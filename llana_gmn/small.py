@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from gmn_encoder.embeddings.whitening import whitening_within_groups
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.encoders.base import NerfEncoder
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
@@ -27,7 +27,7 @@ _FLOOR = 1e-2  # deviations below this share of the largest one count as that mu
 def small_model(
     texts: Iterable[str],
     *,
-    encoder: GmnEncoder | None = None,
+    encoder: NerfEncoder | None = None,
     vocab_size: int = 1024,
     hidden_size: int = 256,
     intermediate_size: int = 688,
@@ -42,10 +42,10 @@ def small_model(
 
     Args:
         texts: questions and answers; the tokenizer (BPE with byte fallback) learns from them and from the prompt around them.
-        encoder: its embedding size is the projector's input; None for a model that takes embeddings of 1024.
-        vocab_size: at most; 259 (bytes and special tokens) at least.
-        seed: of the weights; the global generator is left as it was.
-        **options: for `assemble`; the prompt is LLaNA's without the system message.
+        encoder: the encoder, whose embedding size is the projector's input; None for a model that takes embeddings of 1024.
+        vocab_size: most tokens that the tokenizer learns, 259 of them for bytes and special tokens.
+        seed: seed of the weights; the global generator is left as it was.
+        **options: arguments of `assemble`; the prompt is LLaNA's without the system message.
 
     Returns:
         the model in evaluation mode and its processor.
@@ -89,8 +89,10 @@ def whiten_projector(
     training changes, the function's form does not.
 
     Args:
-        embeddings: those of the training set, ``(N, D)``, N at least 2 to change anything.
-        groups: the family of each; None: all are of one. Directions in which the means of families differ are not seen at first.
+        model: the model, whose projector is changed.
+        embeddings: embeddings of the training set ``(N, D)``, N at least 2 to change anything.
+        groups: the family of each NeRF; None: all are of one. Directions in which the means of families differ are not
+            seen at first.
     """
     first = model.projector[0]
     if len(embeddings) < 2 or not isinstance(first, nn.Linear):

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaTokenizer, PreTrainedConfig
 
+from gmn_encoder.encoders.base import EncoderConfig, encoder_class
 from gmn_encoder.encoders.gmn.config import GmnConfig
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
@@ -83,23 +83,24 @@ def tiny_model(
     text_config: PreTrainedConfig | None = None,
     *,
     tokenizer: Any = None,
-    gmn_config: GmnConfig | None = None,
+    encoder_config: EncoderConfig | None = None,
     seed: int = 0,
     **options: Any,
 ) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
     """A model with random weights and its processor.
 
     Args:
-        text_config: of the backbone, `tiny_text_config` by default; its vocabulary grows as needed.
-        tokenizer: `tiny_tokenizer` by default.
-        gmn_config: of the encoder, by default 16 wide with embeddings of 32.
-        seed: of all weights; the global generator is left as it was.
-        **options: for `assemble`.
+        text_config: configuration of the backbone, `tiny_text_config` by default; its vocabulary grows as needed.
+        tokenizer: the backbone's tokenizer, `tiny_tokenizer` by default.
+        encoder_config: sizes of the encoder, of any registered kind; by default a GMN 16 wide with embeddings of 32.
+        seed: seed of all weights; the global generator is left as it was.
+        **options: arguments of `assemble`.
     """
     tokenizer = tiny_tokenizer() if tokenizer is None else tokenizer
     options.setdefault("projector_hidden_sizes", (32, 64))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = AutoModelForCausalLM.from_config(text_config or tiny_text_config(len(tokenizer)))
-        encoder = GmnEncoder(gmn_config or GmnConfig(hidden_dim=16, embedding_dim=32))
+        encoder_config = encoder_config or GmnConfig(hidden_dim=16, embedding_dim=32)
+        encoder = encoder_class(encoder_config.model_type)(encoder_config)
         return assemble(backbone, tokenizer, encoder=encoder, **options)

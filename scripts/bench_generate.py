@@ -56,7 +56,7 @@ def build(shape: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, An
     torch.set_default_dtype(dtype)
     try:
         with device:
-            model, processor = tiny_model(text, gmn_config=gmn, projector_hidden_sizes=sizes)
+            model, processor = tiny_model(text, encoder_config=gmn, projector_hidden_sizes=sizes)
     finally:
         torch.set_default_dtype(default)
     return model.to(device), processor

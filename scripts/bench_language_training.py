@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from bench_generate import build, commit, describe
 
+from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.files import atomic_path, write_json
 from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES
 from gmn_encoder.nerfs.record import Nerf
@@ -40,7 +41,6 @@ from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.dataset import ConversationDataset, Dialogue
-from llana_gmn.data.embeddings import EmbeddingTable
 from llana_gmn.training.recipe import TrainingRecipe
 from llana_gmn.training.sampler import SeededSampler
 from llana_gmn.training.stages import prepare, trainable_parameters
@@ -103,7 +103,7 @@ def measure(way: str, options: argparse.Namespace) -> dict[str, Any]:
     if way == "ours":
         embeddings = model.encode(list(nerfs.values()), batch_size=8).cpu()
     embedding = time.perf_counter() - started
-    table = EmbeddingTable(embeddings, {object_id: {"nerf": i} for i, object_id in enumerate(ids)})
+    table = EmbeddingSet(embeddings, tuple(("", object_id) for object_id in ids), ("nerf",) * len(ids))
     dataset = ConversationDataset(dialogues, table, processor=processor)
     recipe = TrainingRecipe(stage=2, lora_rank=options.lora_rank, lora_dropout=0.0, seed=0)
     model = prepare(model, recipe).train()

@@ -19,25 +19,24 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
-from gmn_encoder import GmnEncoder, load_nerf
+from gmn_encoder import load_encoder
 from gmn_encoder.datasets import NerfDataset
-from gmn_encoder.embeddings.records import EmbeddingSet, embed_split, join_embeddings
-from gmn_encoder.files import read_tensors, write_bytes, write_json, write_safetensors
+from gmn_encoder.embeddings.cache import EmbeddingCache
+from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
+from gmn_encoder.files import write_bytes, write_json
 from gmn_encoder.fitting.job import FitJob
 from gmn_encoder.fitting.output import nerf_directory, split_of
 from gmn_encoder.fitting.presets import preset
 from gmn_encoder.fitting.sources import find_sources
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.objects import ViewSettings
-from llana_eval.representation.classification import (
+from llana_eval.representation.classification_benchmark import (
     classification_table,
     evaluate_classifier,
     run_classification,
     training_sets,
 )
-from llana_eval.representation.classifier import ClassifierOptions
+from llana_eval.representation.classifier_training import ClassifierOptions
 from llana_eval.representation.plots import embedding_figure, project, save_figure
 from llana_eval.representation.retrieval_benchmark import retrieval_table, run_retrieval
 from llana_eval.tables import Table, published_table
@@ -79,29 +78,22 @@ def fit_unseen(out: Path, objects: int, batch: int) -> None:
     FitJob(out=out, settings=settings, batch=batch, progress=note).run(sources)
 
 
-@torch.no_grad()
-def embed_unseen(
-    encoder: GmnEncoder, out: Path, object_ids: list[tuple[str, str]], keep: Path
-) -> dict[str, EmbeddingSet]:
+def embed_unseen(cache: EmbeddingCache, out: Path, object_ids: list[tuple[str, str]]) -> dict[str, EmbeddingSet]:
     """Name of the architecture -> embeddings of the test objects."""
     sets = {}
     for name, architecture in unseen_architectures().items():
-        file = keep / f"unseen-{name}.safetensors"
-        if not file.is_file():
-            nerfs = [load_nerf(nerf_directory(out, architecture, *each), architecture) for each in object_ids]
-            write_safetensors({"embeddings": encoder.encode(nerfs, batch_size=16)}, file)
-        values = read_tensors(file)[0]["embeddings"]
-        none = ("",) * len(object_ids)
-        sets[name] = EmbeddingSet(values, tuple(object_ids), (name,) * len(object_ids), none)
+        paths = [nerf_directory(out, architecture, *each) for each in object_ids]
+        sets[name] = cache.embed(paths, family=name, architecture=architecture)
+        for message in sets[name].problems:
+            print(message)
     return sets
 
 
-def embed(encoder: GmnEncoder, data: Path, split: str | None, keep: Path) -> dict[str, EmbeddingSet]:
+def embed(cache: EmbeddingCache, data: Path, split: str | None) -> dict[str, EmbeddingSet]:
     sets = {}
     for family, name in FAMILY_NAMES.items():
-        out = keep / f"{split or data.name}-{family}.safetensors"
-        sets[name], errors = embed_split(data, encoder, family=family, split=split, out=out, batch_size=16)
-        for message in errors:
+        sets[name] = cache.embed_family(data / family, split=split)
+        for message in sets[name].problems:
             print(message)
     return sets
 
@@ -114,13 +106,13 @@ def known_classes(sets: Mapping[str, EmbeddingSet], classes: set[str]) -> dict[s
 def measure(loss: str, arguments: argparse.Namespace, options: ClassifierOptions) -> dict[str, list[Table]]:
     """All tables of one loss, and its picture."""
     method, keep = LOSSES[loss], arguments.work / loss
-    encoder = GmnEncoder.from_pretrained(arguments.runs / loss / "best")
-    train, val, test = (embed(encoder, arguments.data, split, keep) for split in ("train", "val", "test"))
-    real = embed(encoder, arguments.real, None, keep) if arguments.real else {}
+    cache = EmbeddingCache(keep, load_encoder(arguments.runs / loss / "best"), batch_size=16)
+    train, val, test = (embed(cache, arguments.data, split) for split in ("train", "val", "test"))
+    real = embed(cache, arguments.real, None) if arguments.real else {}
     unseen = {}
     if arguments.objects:
         members = NerfDataset(arguments.data / "mlp", "test").object_ids
-        unseen = embed_unseen(encoder, arguments.work / "unseen", members, keep)
+        unseen = embed_unseen(cache, arguments.work / "unseen", members)
     sizes = {"train": train, "val": val, "test": test, **({"real": real} if real else {})}
     print(f"{method}: " + ", ".join(f"{len(each['MLP'])} {name}" for name, each in sizes.items()), flush=True)
     runs, elsewhere, others = [], [], []

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import torch
 
-from gmn_encoder.files import write_json
+from gmn_encoder.files import read_json, write_json
 from llana_eval.captioning.class_naming import QUESTION, NamedObject, classes_of, compare_with_baselines, to_markdown
 from llana_gmn.caption import caption_nerfs
-from llana_gmn.checkpoints import read_json
-from llana_gmn.data.embeddings import EmbeddingTable
 from llana_gmn.data.sources import LanguageData
 from llana_gmn.loading import load_model
 from llana_gmn.training.recipe import TrainingRecipe
@@ -27,10 +25,10 @@ def named_objects(data: LanguageData, split: str) -> list[NamedObject]:
     """The objects of a split in every variant, each with its brief description."""
     dialogues, _ = data.dialogues(split, ["brief_description"])
     captions = {each.object_ids[0]: each.turns[0][1] for each in dialogues if each.object_ids}
-    table: EmbeddingTable = data.table(split, list(captions))
+    table = data.table(split, list(captions))
     classes = classes_of(table.rows)
     return [
-        NamedObject(object_id, variant, classes[object_id], table.embeddings[row], captions[object_id])
+        NamedObject(object_id, variant, classes[object_id], table.values[row], captions[object_id])
         for object_id in captions
         if object_id in classes
         for variant, row in table.rows.get(object_id, {}).items()

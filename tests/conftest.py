@@ -76,11 +76,23 @@ def small_encoder():
 @pytest.fixture
 def own_families():
     """Families that a test registers are forgotten after it."""
-    from gmn_encoder.nerfs.architectures import FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES
+    from gmn_encoder.nerfs import architectures
 
-    registries: tuple[dict, ...] = (FAMILIES, FAMILY_NAMES, NAMED_ARCHITECTURES)
+    names = ("FAMILIES", "FAMILY_NAMES", "PAPER_ARCHITECTURES", "NANO_ARCHITECTURES", "NAMED_ARCHITECTURES")
+    registries: list[dict] = [getattr(architectures, name) for name in names]
     before = [dict(registry) for registry in registries]
     yield
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)
+
+
+@pytest.fixture
+def moments():
+    """The encoder kind of `tests.encoder.encoders.moments`, registered for the time of a test."""
+    from gmn_encoder.encoders.base import _KINDS, register_encoder
+    from tests.encoder.encoders.moments import MomentsEncoder
+
+    register_encoder("moments", MomentsEncoder)
+    yield MomentsEncoder
+    del _KINDS["moments"]

@@ -35,6 +35,11 @@ RUN = {"inspect", "embed", "caption", "chat", "render", "retrieve", "score", "pl
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OPERATORS = {"&&", "||", ";", "|"}
 
+SPECIFICATION = "docs/released_format.md"
+CITATION = re.compile(rf"(?:{re.escape(SPECIFICATION)}|(?<![\w/.])released_format\.md)(?:#([\w-]*))?")
+SHORT_CITATION = re.compile(r"(?<![\w/#&.])`?#([a-z][\w-]*)`?")
+"""A citation further down in a file that named the page before: ``(#hash-grid)``."""
+
 
 def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
     """``(line, text)`` of the blocks of a language."""
@@ -224,3 +229,57 @@ def test_files_that_a_page_names_are_there(page):
         assert (page.parent / link).exists(), link
     for path in re.findall(r"`((?:scripts|docs|tests|benchmarks|llana_gmn|encoder|eval)/[\w./-]+)`", text):
         assert (ROOT / path).exists() or (ROOT / "encoder/gmn_encoder" / path).exists(), path
+
+
+def heading_anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives to a page's headings, in order; of equal headings the later ones are numbered."""
+    counts: dict[str, int] = {}
+    anchors = []
+    for heading in re.findall(r"^#{1,6} +(.+?)(?: +#+)? *$", BLOCK.sub("", text), re.MULTILINE):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)  # of a link, its text
+        anchor = re.sub(r"[^\w\- ]", "", shown.strip().lower()).replace(" ", "-")
+        seen = counts[anchor] = counts.get(anchor, -1) + 1
+        anchors.append(f"{anchor}-{seen}" if seen else anchor)
+    return anchors
+
+
+def tracked_texts() -> dict[str, str]:
+    """The Python, Markdown and YAML files of the repository, this one left out: its examples are no citations."""
+    given = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if given.returncode == 0:
+        names = given.stdout.decode().split("\0")
+    else:  # not a clone: an archive of the sources
+        names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if ".venv" not in path.parts]
+    kept = [name for name in names if name.endswith((".py", ".md", ".yaml")) and (ROOT / name).is_file()]
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in kept if name != "tests/test_documentation.py"}
+
+
+def test_anchors_are_made_as_github_makes_them():
+    page = "# The *two*, and `C++`\n```text\n# no heading\n```\n## Hash grid\n## Hash grid ##\n### [TRI-8C](x.md) & more_\n"
+    assert heading_anchors(page) == ["the-two-and-c", "hash-grid", "hash-grid-1", "tri-8c--more_"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_headings_lead_to_headings(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for name, anchor in re.findall(r"\]\(((?!https?:)[^)#\s]*)#([^)\s]+)\)", text):
+        target = page.parent / name if name else page
+        assert anchor in heading_anchors(target.read_text(encoding="utf-8")), f"{name}#{anchor}"
+
+
+def test_citations_of_the_specification_lead_to_headings():
+    anchors = heading_anchors((ROOT / SPECIFICATION).read_text(encoding="utf-8"))
+    assert len(set(anchors)) == len(anchors)
+    wrong = []
+    for name, text in tracked_texts().items():
+        cited = [match[1] for match in CITATION.finditer(text) if match[1] is not None]
+        if name.endswith(".py") and cited:  # colours and comments are no citations: only files that cite the page
+            cited += [each for each in SHORT_CITATION.findall(text) if not re.fullmatch(r"[0-9a-f]{3,8}", each)]
+        if name != SPECIFICATION:
+            wrong += [f"{name}: #{each}" for each in cited if each not in anchors]
+    assert not wrong, wrong
+
+
+def test_nothing_cites_what_is_not_in_the_repository():
+    """The facts stand in `SPECIFICATION`; a private note of them that nobody else has is no source."""
+    assert not [name for name, text in tracked_texts().items() if "FORMATS.md" in text]

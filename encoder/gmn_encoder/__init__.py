@@ -15,24 +15,18 @@ if TYPE_CHECKING:
     from .encoders.gmn.config import GmnConfig
     from .encoders.gmn.encoder import GmnEncoder
     from .encoders.gmn.graph import build_parameter_graph, parameter_graph
-    from .nerfs.architectures import (
-        PAPER_ARCHITECTURES,
-        HashArchitecture,
-        MlpArchitecture,
-        NerfArchitecture,
-        TriplaneArchitecture,
-        parse_architecture,
-    )
+    from .nerfs.architectures import PAPER_ARCHITECTURES, NerfArchitecture, parse_architecture
+    from .nerfs.families import HashArchitecture, MlpArchitecture, TriplaneArchitecture
     from .nerfs.files import find_nerfs, load_nerf, save_nerf
     from .nerfs.record import Nerf, NerfBatch
     from .training.representation.siglip import SiglipLoss, siglip_loss
 
 _MODULES = {
     "PAPER_ARCHITECTURES": "nerfs.architectures",
-    "HashArchitecture": "nerfs.architectures",
-    "MlpArchitecture": "nerfs.architectures",
+    "HashArchitecture": "nerfs.families",
+    "MlpArchitecture": "nerfs.families",
     "NerfArchitecture": "nerfs.architectures",
-    "TriplaneArchitecture": "nerfs.architectures",
+    "TriplaneArchitecture": "nerfs.families",
     "parse_architecture": "nerfs.architectures",
     "NerfEncoder": "encoders.base",
     "load_encoder": "encoders.base",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .files import StrPath
-from .nerfs.architectures import NerfArchitecture
+from .nerfs.architectures import NerfArchitecture, paper_families
 from .nerfs.files import WEIGHTS_NAME, load_nerf
 from .nerfs.record import Nerf
 from .rendering.camera_files import camera_file, read_cameras
@@ -169,7 +169,7 @@ class PairedDataset(Sequence[dict[str, NerfEntry]]):
 
     Args:
         root: holds the families' directories and the lists.
-        families: names of these directories.
+        families: names of these directories; None: those of the paper's families.
         split: as of `NerfDataset`; None: the objects that all families have.
 
     Raises:
@@ -178,9 +178,10 @@ class PairedDataset(Sequence[dict[str, NerfEntry]]):
     """
 
     def __init__(
-        self, root: StrPath, families: Iterable[str] = ("mlp", "triplane", "hash"), *, split: str | Path | None = None
+        self, root: StrPath, families: Iterable[str] | None = None, *, split: str | Path | None = None
     ) -> None:
         self.root = Path(root)
+        families = paper_families() if families is None else families
         self.families = {family: NerfDataset(self.root / family, split) for family in families}
         if not self.families:
             raise ValueError("no families to pair; expected at least one")

@@ -102,6 +102,20 @@ def write_json(value: Any, path: StrPath) -> None:
     write_bytes((json.dumps(value, indent=2) + "\n").encode(), path)
 
 
+def read_json(path: StrPath) -> dict[str, Any]:
+    """An object in a JSON file. Raises `FileNotFoundError` or `ValueError` with the file's name."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is no JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: holds a {type(value).__name__}; expected an object")
+    return value
+
+
 def write_safetensors(
     tensors: Mapping[str, Tensor], path: StrPath, *, metadata: Mapping[str, str] | None = None
 ) -> None:

@@ -96,9 +96,9 @@ def progress_bar(*, disable: bool = False) -> Progress:
 
 
 @contextmanager
-def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
+def stage_progress(*, disable: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A bar with a line for each kind of work: the function says what is done, how much of it, and of how much."""
-    with progress_bar() as bar:
+    with progress_bar(disable=disable) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(what: str, done: int, total: int) -> None:

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, add_model_argument, model_path, stage_progress
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet
-    from llana_eval.representation.classification import ClassificationRun
+    from gmn_encoder.encoders.base import NerfEncoder
+    from llana_eval.representation.classification_benchmark import ClassificationRun
 
     Families = dict[str, EmbeddingSet]
 
@@ -28,6 +29,12 @@ class ClassifyCommand(Command):
         parser.add_argument(
             "--classifier", metavar="PATH", help="test this one, of --out or a released checkpoint; no training"
         )
+        parser.add_argument(
+            "--zero-shot",
+            action="store_true",
+            help="ask a language model (--model) which class's sentence is most likely; no training",
+        )
+        add_model_argument(parser)
         parser.add_argument(
             "--train-on", metavar="NAMES", help="training sets, as in ALL,MLP (default: each family, and ALL)"
         )
@@ -46,15 +53,19 @@ class ClassifyCommand(Command):
             help="512-256 as released, or 1024-512-256 as the paper says (default: released)",
         )  # fmt: skip
         parser.add_argument("--no-augment", action="store_true", help="do not mix embeddings of a class while training")
-        parser.add_argument("--epochs", type=int, default=150, help="(default: 150)")
+        parser.add_argument("--epochs", type=int, default=150, help="passes over the training set (default: 150)")
         parser.add_argument(
-            "--train-batch-size", type=int, default=256, metavar="N", help="of the training (default: 256)"
+            "--train-batch-size", type=int, default=256, metavar="N", help="embeddings a training step (default: 256)"
         )
-        parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="LR", help="highest (default: 1e-4)")
-        parser.add_argument("--seed", type=int, default=0, help="of weights, order, mixing and dropout (default: 0)")
+        parser.add_argument(
+            "--learning-rate", type=float, default=1e-4, metavar="LR", help="highest learning rate (default: 1e-4)"
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, help="seed of weights, order, mixing and dropout (default: 0)"
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from llana_eval.representation.classification import classification_table, evaluate_classifier
+        from llana_eval.representation.classification_benchmark import classification_table, evaluate_classifier
         from llana_eval.tables import check_table_file, published_table, save_table
 
         errors = InputErrors(self.name, debug=arguments.debug)
@@ -64,9 +75,11 @@ class ClassifyCommand(Command):
         if arguments.classifier is not None:
             (test,) = self._splits(arguments, ["test"], errors)
             runs = [evaluate_classifier(arguments.classifier, test)]
+        elif arguments.zero_shot:
+            runs = [self._zero_shot(arguments, errors)]
         else:
             runs = self._train(arguments, *self._splits(arguments, ["train", "val", "test"], errors))
-        table = classification_table(runs)
+        table = classification_table(runs, method="this model" if arguments.zero_shot else "this encoder")
         if published is not None:
             table = table.with_rows(published)
         print(table.markdown(), end="")
@@ -78,7 +91,24 @@ class ClassifyCommand(Command):
             save_table(table, arguments.table, details={"runs": [run.to_dict() for run in runs]})
         return errors.status
 
-    def _splits(self, arguments: argparse.Namespace, splits: list[str], errors: InputErrors) -> list[Families]:
+    def _zero_shot(self, arguments: argparse.Namespace, errors: InputErrors) -> ClassificationRun:
+        from llana_eval.representation.zero_shot import run_zero_shot
+
+        from ..loading import load_model
+
+        model, processor = load_model(model_path(arguments))
+        (test,) = self._splits(arguments, ["test"], errors, encoder=model.nerf_encoder)
+        with stage_progress() as progress:
+            return run_zero_shot(model, processor, test, progress=progress)
+
+    def _splits(
+        self,
+        arguments: argparse.Namespace,
+        splits: list[str],
+        errors: InputErrors,
+        *,
+        encoder: NerfEncoder | None = None,
+    ) -> list[Families]:
         given = [getattr(arguments, split) for split in splits]
         if all(given):
             return [read_families(names) for names in given]
@@ -87,13 +117,14 @@ class ClassifyCommand(Command):
             raise ValueError(
                 f"not all embeddings are given; name files with {options}, or a data set with --data and --encoder"
             )
-        return embed_families(arguments, splits, errors)
+        return embed_families(arguments, splits, errors, encoder=encoder)
 
     def _train(
         self, arguments: argparse.Namespace, train: Families, val: Families, test: Families
     ) -> list[ClassificationRun]:
-        from llana_eval.representation.classification import run_classification, training_sets
-        from llana_eval.representation.classifier import PAPER_HIDDEN, RELEASED_HIDDEN, ClassifierOptions
+        from llana_eval.representation.classification_benchmark import run_classification, training_sets
+        from llana_eval.representation.classifier import PAPER_HIDDEN, RELEASED_HIDDEN
+        from llana_eval.representation.classifier_training import ClassifierOptions
 
         options = ClassifierOptions(
             hidden=PAPER_HIDDEN if arguments.blocks == "paper" else RELEASED_HIDDEN,
@@ -113,9 +144,8 @@ class ClassifyCommand(Command):
             if unknown := [name for name in names if name not in members]:
                 raise ValueError(f"--train-on names {', '.join(unknown)}; expected some of {', '.join(members)}")
         runs = []
-        with progress_bar() as progress:
+        with stage_progress() as progress:
             for name in names:
-                task = progress.add_task(f"training on {name}", total=options.epochs, note="")
                 runs.append(
                     run_classification(
                         members[name],
@@ -124,7 +154,7 @@ class ClassifyCommand(Command):
                         trained_on=name,
                         options=options,
                         out=None if arguments.out is None else Path(arguments.out) / name.replace("/", "-"),
-                        on_epoch=lambda epoch, task=task: progress.update(task, completed=epoch),  # type: ignore[misc]
+                        progress=lambda what, done, total, on=name: progress(f"{what} on {on}", done, total),  # type: ignore[misc]
                     )
                 )
         return runs

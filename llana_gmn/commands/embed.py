@@ -10,7 +10,7 @@ from pathlib import Path
 from gmn_encoder import find_nerfs
 from gmn_encoder.files import StrPath
 
-from .base import Command, InputErrors, process_state, progress_bar
+from .base import Command, InputErrors, process_state, stage_progress
 
 
 def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) -> list[Path]:
@@ -32,7 +32,7 @@ def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) 
 
 class EmbedCommand(Command):
     name = "embed"
-    help = "embed NeRFs with a GMN encoder; continues where a killed run stopped"
+    help = "embed NeRFs with an encoder; continues where a killed run stopped, and embeds anew what has changed since"
     example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ class EmbedCommand(Command):
             "--batch-size", type=int, default=8, metavar="N", help="NeRFs of one architecture at a time"
         )
         parser.add_argument(
-            "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="of the heavy products"
+            "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="what heavy products run in"
         )
         parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
@@ -64,16 +64,16 @@ class EmbedCommand(Command):
         import torch
 
         from gmn_encoder.embeddings.job import EmbeddingJob
-        from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+        from gmn_encoder.encoders.base import load_encoder
 
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
         paths = listed_nerfs(arguments.nerfs, arguments.split, arguments.root)
         state = process_state()
-        encoder = GmnEncoder.from_pretrained(arguments.encoder)
+        encoder = load_encoder(arguments.encoder)
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
-            encoder = encoder.double()
+            encoder = encoder.to(dtype)
         with state.main_process_first():  # the main process sets the job up, the others find it
             job = EmbeddingJob(
                 paths,
@@ -85,22 +85,16 @@ class EmbedCommand(Command):
                 overwrite=arguments.overwrite,
             )
         start = time.perf_counter()
-        share = job.share_size(state.process_index, state.num_processes)
-        with progress_bar(disable=not state.is_main_process) as progress:
-            task = progress.add_task("embedding", total=share, note="")
-            job.run(
-                rank=state.process_index,
-                world_size=state.num_processes,
-                on_chunk=lambda count: progress.advance(task, count),
-            )
+        with stage_progress(disable=not state.is_main_process) as progress:
+            job.run(rank=state.process_index, world_size=state.num_processes, progress=progress)
         state.wait_for_everyone()
         if not state.is_main_process:
             return 0
         result = job.finish()
         errors = InputErrors(self.name, debug=arguments.debug)
-        for message in result.errors:
+        for message in result.problems:
             errors.add(message)
         seconds = time.perf_counter() - start
-        if result.paths:
-            print(f"{len(result.paths)} embeddings in {arguments.out} ({seconds:.1f} s)", file=sys.stderr)
+        if len(result):
+            print(f"{len(result)} embeddings in {arguments.out} ({seconds:.1f} s)", file=sys.stderr)
         return errors.status

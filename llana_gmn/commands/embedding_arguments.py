@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import InputErrors, process_state, progress_bar
+from .base import InputErrors, process_state, stage_progress
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet
+    from gmn_encoder.encoders.base import NerfEncoder
 
 FILE_HELP = ".safetensors, .npz or directory of .h5 files as llana-gmn embed writes them, or FAMILY=FILE"
 
@@ -32,7 +33,8 @@ def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
     """The embeddings of files, by family: the paper's in its order, then others as they come."""
-    from gmn_encoder.embeddings.records import join_embeddings, read_embeddings
+    from gmn_encoder.embeddings.files import read_embeddings
+    from gmn_encoder.embeddings.records import join_embeddings
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
     sets = []
@@ -46,15 +48,17 @@ def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
 
 
 def embed_families(
-    arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors
+    arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors, *, encoder: NerfEncoder | None = None
 ) -> list[dict[str, EmbeddingSet]]:
-    """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`."""
-    from gmn_encoder.datasets import NerfDataset
-    from gmn_encoder.embeddings.records import embed_split
-    from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+    """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`.
+
+    They are those of `encoder`, or of ``--encoder``.
+    """
+    from gmn_encoder.embeddings.cache import EmbeddingCache
+    from gmn_encoder.encoders.base import load_encoder
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
-    if arguments.encoder is None:
+    if arguments.encoder is None and encoder is None:
         raise ValueError("--data needs an encoder to embed its NeRFs with; name one with --encoder")
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
@@ -63,26 +67,20 @@ def embed_families(
     families = given or [name for name in FAMILY_NAMES if (data / name).is_dir()]
     if not families:
         raise ValueError(f"{data}: holds none of {', '.join(FAMILY_NAMES)}; name its directories with --families")
-    encoder = GmnEncoder.from_pretrained(arguments.encoder).to(process_state().device)
-    keep = Path(arguments.keep) / encoder.fingerprint()[:12]
+    encoder = encoder or load_encoder(arguments.encoder).to(process_state().device)
+    cache = EmbeddingCache(arguments.keep, encoder, batch_size=arguments.batch_size)
     found: list[dict[str, EmbeddingSet]] = []
-    with progress_bar() as progress:
+    with stage_progress() as progress:
         for split in splits:
-            sets = {}
+            sets: dict[str, EmbeddingSet] = {}
             for family in families:
-                total = len(NerfDataset(data / family, split))
-                task = progress.add_task(f"embedding {family} {split}", total=total, note="")
-                members, failed = embed_split(
-                    data,
-                    encoder,
-                    family=family,
+                members = cache.embed_family(
+                    data / family,
                     split=split,
-                    out=keep / f"{family.replace('/', '-')}-{split}.safetensors",
-                    batch_size=arguments.batch_size,
-                    on_chunk=lambda count, task=task: progress.advance(task, count),  # type: ignore[misc]
+                    progress=lambda what, done, total, of=f"{family} {split}": progress(f"{what}, {of}", done, total),  # type: ignore[misc]
                 )
                 sets.update(members.by_family())
-                for message in failed:
+                for message in members.problems:
                     errors.add(message)
             found.append(sets)
     return found

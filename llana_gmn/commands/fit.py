@@ -94,9 +94,10 @@ def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettin
     """The settings of each architecture asked for."""
     from gmn_encoder.fitting.presets import preset
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES, parse_architecture
+    from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 
     names = []
-    for text in arguments.family or ([] if arguments.architecture else ["hash"]):
+    for text in arguments.family or ([] if arguments.architecture else [DEFAULT_FAMILY]):
         for family in text.split(","):
             if family not in FAMILY_NAMES:
                 raise ValueError(f"--family is {family!r}; expected one or more of {', '.join(FAMILY_NAMES)}")

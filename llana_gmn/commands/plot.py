@@ -18,14 +18,14 @@ class PlotCommand(Command):
         parser.add_argument("embeddings", nargs="*", metavar="EMBEDDINGS", help=FILE_HELP)
         parser.add_argument("--out", required=True, metavar="FILE", help="picture to write: .png, .pdf or .svg")
         add_embedding_arguments(parser)
-        parser.add_argument("--split", default="test", help="of --data: train, val or test (default: test)")
+        parser.add_argument("--split", default="test", help="which list of --data: train, val or test (default: test)")
         parser.add_argument("--method", choices=("tsne", "umap", "pca"), default="tsne", help="(default: tsne)")
-        parser.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE (default: 30)")
+        parser.add_argument("--perplexity", type=float, default=30.0, help="t-SNE's perplexity (default: 30)")
         parser.add_argument(
             "--limit", type=int, metavar="N", help="draw N random objects only, the same of every family"
         )
         parser.add_argument("--title", help="(default: method and number of embeddings)")
-        parser.add_argument("--seed", type=int, default=0, help="of the projection and of --limit (default: 0)")
+        parser.add_argument("--seed", type=int, default=0, help="seed of the projection and of --limit (default: 0)")
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.embeddings.records import join_embeddings

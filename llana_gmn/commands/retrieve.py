@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .base import Command, InputErrors, progress_bar
+from .base import Command, InputErrors, stage_progress
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families, whole_numbers
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class RetrieveCommand(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("embeddings", nargs="*", metavar="EMBEDDINGS", help=FILE_HELP)
         add_embedding_arguments(parser)
-        parser.add_argument("--split", default="test", help="of --data: train, val or test (default: test)")
+        parser.add_argument("--split", default="test", help="which list of --data: train, val or test (default: test)")
         parser.add_argument(
             "--ks", default="1,5,10", metavar="K,...", help="how many neighbours count (default: 1,5,10)"
         )
@@ -46,10 +46,12 @@ class RetrieveCommand(Command):
             "--neighbours", type=int, default=10, metavar="N", help="items a row of --gallery (default: 10)"
         )
         parser.add_argument("--size", type=int, default=112, help="pixels of a view in --gallery (default: 112)")
-        parser.add_argument("--seed", type=int, default=0, help="of the queries drawn for --gallery (default: 0)")
+        parser.add_argument(
+            "--seed", type=int, default=0, help="seed of the draw of queries for --gallery (default: 0)"
+        )
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from llana_eval.representation.retrieval_benchmark import num_queries, retrieval_table, run_retrieval
+        from llana_eval.representation.retrieval_benchmark import retrieval_table, run_retrieval
         from llana_eval.tables import check_table_file, published_table, save_table
 
         errors = InputErrors(self.name, debug=arguments.debug)
@@ -60,14 +62,8 @@ class RetrieveCommand(Command):
         if not 16 <= arguments.size <= 1024:
             raise ValueError(f"--size is {arguments.size}; expected 16 to 1024 pixels")
         families = self._families(arguments, errors)
-        with progress_bar() as progress:
-            task = progress.add_task("searching", total=num_queries(families), note="")
-            results = run_retrieval(
-                families,
-                ks=ks,
-                denominator=arguments.denominator,
-                on_chunk=lambda count: progress.advance(task, count),
-            )
+        with stage_progress() as progress:
+            results = run_retrieval(families, ks=ks, denominator=arguments.denominator, progress=progress)
         table = retrieval_table(results, denominator=arguments.denominator)
         if published is not None:
             table = table.with_rows(published)
@@ -92,7 +88,7 @@ class RetrieveCommand(Command):
 
     def _gallery(self, arguments: argparse.Namespace, families: dict[str, EmbeddingSet], errors: InputErrors) -> None:
         from gmn_encoder.embeddings.records import join_embeddings
-        from llana_eval.representation.gallery import draw_gallery, gallery_rows, num_views
+        from llana_eval.representation.retrieval_pictures import draw_gallery, gallery_rows
 
         if Path(arguments.gallery).suffix.lower() != ".png":
             raise ValueError(f"--gallery is {arguments.gallery!r}; expected a name that ends in .png")
@@ -108,10 +104,7 @@ class RetrieveCommand(Command):
             data=arguments.data,
             seed=arguments.seed,
         )
-        with progress_bar() as progress:
-            task = progress.add_task("views", total=num_views(rows), note="")
-            failed = draw_gallery(
-                rows, arguments.gallery, size=arguments.size, on_view=lambda count: progress.advance(task, count)
-            )
+        with stage_progress() as progress:
+            failed = draw_gallery(rows, arguments.gallery, size=arguments.size, progress=progress)
         for message in failed:
             errors.add(message)

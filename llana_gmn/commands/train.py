@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .base import Command, stage_progress
 
 if TYPE_CHECKING:
-    from ..data.embeddings import Progress
+    from gmn_encoder.progress import Progress
 
 
 class Train(Command):

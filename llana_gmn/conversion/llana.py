@@ -1,15 +1,30 @@
-"""LLaNA's own checkpoint layout: names of weights and fields of the configuration, in both directions (FORMATS.md 7.3)."""
+"""LLaNA's own checkpoint layout (FORMATS.md 7.3), in both directions: names of weights, fields of the configuration, directories.
+
+A LLaNA directory knows no encoder of ours: one can be given, and is put beside the converted model in ``encoder/`` on the way
+back; without one the model takes precomputed embeddings, as LLaNA does.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from transformers import LlamaConfig
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
 
-from gmn_encoder.encoders.gmn.config import GmnConfig
+from gmn_encoder.encoders.base import EncoderConfig, load_encoder
+from gmn_encoder.files import StrPath, atomic_directory, read_json, read_tensors, write_json
 
-from ..configuration import LlanaGmnConfig
+from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..checkpoints import ENCODER_PREFIX, ShardWriter, encoder_of, read_weights
+from ..model_card import write_model_card
 from ..processing import NERF_TOKENS
+
+ENCODER_FOLDER = "encoder"
 
 MODEL_TYPES = ("llana", "nerfllm")
 """`model_type` in LLaNA's code, and in the published LLaNA-7B."""
@@ -59,7 +74,7 @@ def nerf_tokens(values: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def config_from_llana(
-    values: dict[str, Any], token_ids: tuple[int, int, int], *, encoder: GmnConfig | None
+    values: dict[str, Any], token_ids: tuple[int, int, int], *, encoder: EncoderConfig | None
 ) -> LlanaGmnConfig:
     """Our configuration of a LLaNA ``config.json``. What means nothing here is kept in `llana`, for the way back."""
     values = dict(values)
@@ -68,7 +83,7 @@ def config_from_llana(
     patch, start, end = token_ids
     return LlanaGmnConfig(
         text_config=LlamaConfig(**values),
-        gmn_config=encoder.to_dict() if encoder else None,
+        encoder_config=encoder,
         use_encoder=encoder is not None,
         nerf_token_id=patch,
         nerf_start_token_id=start,
@@ -96,3 +111,160 @@ def config_to_llana(config: LlanaGmnConfig, tokens: tuple[str, str, str]) -> dic
     for key in ("dtype", "transformers_version"):
         values.pop(key, None)
     return {**values, **_FIELDS, **dict(zip(_TOKEN_FIELDS, tokens, strict=True)), **_PUBLISHED, **(config.llana or {})}
+
+
+def model_from_llana(
+    source: Path,
+    values: dict[str, Any],
+    out: Path,
+    *,
+    encoder: StrPath | None,
+    projector: StrPath | None,
+    dtype: torch.dtype | None,
+) -> None:
+    """Write a model of ours and its processor from a LLaNA directory with the configuration `values`; see `convert`."""
+    if encoder is None and (source / ENCODER_FOLDER / "config.json").is_file():
+        encoder = source / ENCODER_FOLDER
+    part = load_encoder(encoder) if encoder is not None else None
+    tokens = nerf_tokens(values)
+    tokenizer = _tokenizer(source, tokens)
+    patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
+    config = config_from_llana(values, (patch, start, end), encoder=part.config if part is not None else None)
+    replacements = _replacements(projector) if projector is not None else {}
+    weights = _renamed(source, replacements)
+    expected = _expected_shapes(config)
+    with atomic_directory(out) as directory:
+        if part is not None:
+            weights = chain(weights, ((ENCODER_PREFIX + key, tensor) for key, tensor in part.state_dict().items()))
+        config.dtype = _write_weights(weights, expected, directory, source=source, dtype=dtype)
+        config.architectures = [LlanaGmnForConditionalGeneration.__name__]
+        config.save_pretrained(directory)
+        _generation_config(source, config, tokenizer).save_pretrained(directory)
+        processor = LlanaGmnProcessor(
+            tokenizer,
+            embedding_dim=config.embedding_dim,
+            nerf_token=tokens[0],
+            nerf_start_token=tokens[1],
+            nerf_end_token=tokens[2],
+        )
+        processor.save_pretrained(directory)
+        write_model_card(config, directory)
+
+
+def model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> None:
+    """Write a LLaNA directory from one of ours; see `convert`."""
+    config = LlanaGmnConfig.from_pretrained(source)
+    processor = LlanaGmnProcessor.from_pretrained(source)
+    tokens = (processor.nerf_token, processor.nerf_start_token, processor.nerf_end_token)
+    values = config_to_llana(config, tokens)
+    encoder: dict[str, Tensor] = {}
+    with atomic_directory(out) as directory:
+        writer = ShardWriter(directory)
+        for key, tensor in read_weights(source):
+            if key.startswith(ENCODER_PREFIX):
+                encoder[key] = tensor
+            else:
+                writer.add(name_to_llana(key), tensor.to(dtype) if dtype else tensor)
+        writer.close()
+        if dtype is not None:
+            values["torch_dtype"] = str(dtype).removeprefix("torch.")
+        write_json(values, directory / "config.json")
+        processor.tokenizer.chat_template = None  # LLaNA's code writes its prompts itself
+        processor.tokenizer.save_pretrained(directory)
+        if encoder:
+            encoder_of(encoder.items(), config.encoder_config).save_pretrained(directory / ENCODER_FOLDER)
+
+
+def _tokenizer(source: Path, tokens: tuple[str, str, str]) -> Any:
+    options: dict[str, Any] = {"padding_side": "left", "add_bos_token": True}
+    settings = source / "tokenizer_config.json"
+    if settings.is_file() and read_json(settings).get("legacy") is None:
+        # LLaNA was trained with the slow tokenizer, for which unset meant True: a space goes before any text, after a NeRF too.
+        options["legacy"] = True
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig(), **options)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        hint = ""
+        if not (source / "tokenizer.json").is_file() and importlib.util.find_spec("sentencepiece") is None:
+            hint = "; it has no tokenizer.json, and tokenizer.model needs the extra: pip install 'llana-gmn[convert]'"
+        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]}){hint}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token
+    vocabulary = tokenizer.get_vocab()
+    if missing := [token for token in tokens if token not in vocabulary]:
+        raise ValueError(
+            f"{source}: its tokenizer has no token {missing[0]!r}; put LLaNA's added_tokens.json beside it, "
+            "or start from a plain Llama with llana_gmn.assemble"
+        )
+    return tokenizer
+
+
+def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    left = dict(replacements)
+    for key, tensor in read_weights(source):
+        name = name_from_llana(key)
+        if name is not None:
+            yield name, left.pop(name, tensor)
+    yield from left.items()
+
+
+def _replacements(path: StrPath) -> dict[str, Tensor]:
+    content, _ = read_tensors(path)
+    found = {}
+    for key, tensor in content.items():
+        name = name_from_llana("model." + key.split("model.", 1)[-1]) if isinstance(tensor, Tensor) else None
+        if name is None or not ("vec_proj" in key or "embed_tokens" in key):
+            raise ValueError(
+                f"{path}: holds {key!r}; expected LLaNA's vec_proj.bin, with model.vec_proj.* and embed_tokens"
+            )
+        found[name] = tensor
+    return found
+
+
+def _expected_shapes(config: LlanaGmnConfig) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = LlanaGmnForConditionalGeneration(config)
+    tied = set(model.all_tied_weights_keys)
+    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items() if key not in tied}
+
+
+def _write_weights(
+    weights: Iterator[tuple[str, Tensor]],
+    expected: Mapping[str, tuple[int, ...]],
+    directory: Path,
+    *,
+    source: Path,
+    dtype: torch.dtype | None,
+) -> torch.dtype:
+    """Write weights of these names and shapes; returns their dtype."""
+    writer = ShardWriter(directory)
+    written: set[str] = set()
+    found = dtype
+    for key, tensor in weights:
+        if key not in expected:
+            if key.endswith("lm_head.weight"):  # tied to the input table
+                continue
+            raise ValueError(
+                f"{source}: has the unknown weight {name_to_llana(key)!r}; expected those of a LLaNA model"
+            )
+        if tuple(tensor.shape) != expected[key]:
+            raise ValueError(
+                f"{source}: {name_to_llana(key)!r} has shape {list(tensor.shape)}; its configuration means {list(expected[key])}"
+            )
+        if not key.startswith(ENCODER_PREFIX):
+            tensor = tensor if dtype is None else tensor.to(dtype)
+            found = found or tensor.dtype
+        writer.add(key, tensor)
+        written.add(key)
+    if missing := [key for key in expected if key not in written]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"{source}: lacks the weight {name_to_llana(missing[0])!r}{more}")
+    writer.close()
+    return found or torch.float32
+
+
+def _generation_config(source: Path, config: LlanaGmnConfig, tokenizer: Any) -> GenerationConfig:
+    text = config.get_text_config()
+    return GenerationConfig(
+        bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )

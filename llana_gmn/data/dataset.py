@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from gmn_encoder.embeddings.records import EmbeddingSet
+from gmn_encoder.progress import Progress, no_progress
+
 from ..processing import PLACEHOLDERS, LlanaGmnProcessor
 from .conversations import Conversation, Problem
-from .embeddings import EmbeddingTable, Progress
 
 IGNORED = -100
 """Label of a token that nothing is learned from."""
@@ -82,11 +84,11 @@ class ConversationDataset(torch.utils.data.Dataset):
         dialogues: what is said.
         table: embeddings of the objects.
         processor: writes prompts; its embedding size must be the table's.
-        variants: use these only, in this order; None for all that an object has.
+        variants: the families of the record to use, in this order; None for all that an object has.
         max_length: of a sample in tokens. A longer one loses its end, but never an answer's only token or a placeholder: such
             a dialogue is left out.
         limit: keep so many samples, spread over all; 0 for all.
-        progress: hears how far tokenization is.
+        progress: receives how far tokenization is.
 
     Attributes:
         problems: dialogues that are left out or were cut, each with its reason.
@@ -100,13 +102,13 @@ class ConversationDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         dialogues: Iterable[Dialogue],
-        table: EmbeddingTable,
+        table: EmbeddingSet,
         *,
         processor: LlanaGmnProcessor,
         variants: Sequence[str] | None = None,
         max_length: int = 2048,
         limit: int = 0,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         if table.dim != processor.embedding_dim:
             raise ValueError(
@@ -163,7 +165,7 @@ class ConversationDataset(torch.utils.data.Dataset):
             if problem := _text_problem(dialogue):
                 self.problems.append(problem)
                 continue
-            names = self.table.variants_of(dialogue.object_ids) if dialogue.object_ids else [""]
+            names = self.table.families_of(dialogue.object_ids) if dialogue.object_ids else [""]
             if variants is not None and dialogue.object_ids:
                 names = [name for name in variants if name in names]
             if names:
@@ -183,7 +185,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         return dialogue.problem("no embedding", f"has no embedding{what}; embed its NeRF, or take it out of the texts")
 
     def _encode(
-        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress | None
+        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress
     ) -> None:
         ids: list[np.ndarray] = []
         masks: list[np.ndarray] = []
@@ -198,8 +200,7 @@ class ConversationDataset(torch.utils.data.Dataset):
                 ids.append(np.asarray(tokens[:max_length], dtype=np.int32))
                 masks.append(np.asarray(mask[:max_length], dtype=bool))
                 self._numbers.append(number)
-            if progress is not None:
-                progress("reading texts", min(start + _CHUNK, len(dialogues)), len(dialogues))
+            progress("reading texts", min(start + _CHUNK, len(dialogues)), len(dialogues))
         self._ids = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
         self._mask = np.concatenate(masks) if masks else np.zeros(0, dtype=bool)
         self._starts = np.concatenate([[0], np.cumsum([len(each) for each in ids], dtype=np.int64)])

@@ -12,13 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.nerfs.architectures import FAMILIES
+from gmn_encoder.datasets import NerfDataset
+from gmn_encoder.embeddings.cache import EmbeddingCache
+from gmn_encoder.embeddings.files import VECS, read_embeddings, read_vecs
+from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
+from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.files import read_json
+from gmn_encoder.fitting.output import FIT_NAME
+from gmn_encoder.nerfs.architectures import FAMILIES, NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
+from gmn_encoder.progress import Progress, no_progress
 
 from ..processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations
 from .dataset import ConversationDataset, Dialogue
-from .embeddings import EmbeddingTable, Progress, embed_nerfs, read_embeddings, read_vecs
 
 
 @dataclass(frozen=True)
@@ -26,18 +32,18 @@ class LanguageData:
     """A data set for language training.
 
     Attributes:
-        root: its directory.
-        embeddings: variant -> what ``llana-gmn embed`` wrote; empty to find ``vecs`` or NeRFs under `root`.
-        families: directories of NeRFs to read, or variants to keep; None for all that are there.
-        encoder: embeds NeRFs; not needed where embeddings are stored.
-        cache: where embeddings of NeRFs are kept; None for ``<root>/.embeddings``.
-        architectures: family -> name or sizes of its NeRFs, where they cannot be told from the files.
+        root: the data set's directory.
+        embeddings: variant (the record's family) -> what ``llana-gmn embed`` wrote; empty to find ``vecs`` or NeRFs under `root`.
+        families: the directories of NeRFs to read, or the variants to keep; None for all that are there.
+        encoder: the encoder of NeRFs; not needed where embeddings are stored.
+        cache: the directory where embeddings of NeRFs are kept; None for ``<root>/.embeddings``.
+        architectures: family -> name or sizes of its NeRFs, where neither the files nor a ``fit.json`` tell them.
     """
 
     root: Path
     embeddings: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] | None = None
-    encoder: GmnEncoder | None = None
+    encoder: NerfEncoder | None = None
     cache: Path | None = None
     architectures: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,10 +68,10 @@ class LanguageData:
             )
         return found, problems
 
-    def table(self, split: str, object_ids: Sequence[str], progress: Progress | None = None) -> EmbeddingTable:
-        """Embeddings of objects. Raises `ValueError` or `FileNotFoundError` that says where embeddings were looked for."""
+    def table(self, split: str, object_ids: Sequence[str], progress: Progress = no_progress) -> EmbeddingSet:
+        """Embeddings of objects, in every variant. Raises `ValueError` or `FileNotFoundError` that says where was looked."""
         if self.embeddings:
-            return read_embeddings(self.embeddings)
+            return join_embeddings(read_embeddings(path, family=name) for name, path in self.embeddings.items())
         wanted = {name for object_id in object_ids for name in (object_id, object_id.rpartition("/")[2])}
         for vecs in (self.root / split / "vecs", self.root / "language" / split / "vecs", self.root / "vecs"):
             if vecs.is_dir():
@@ -81,16 +87,18 @@ class LanguageData:
                 f"{self.root}: holds NeRFs, and this model has no encoder to embed them; name one with encoder=, "
                 "or files of llana-gmn embed with embeddings="
             )
-        cache = self.cache if self.cache is not None else self.root / ".embeddings"
-        return embed_nerfs(
-            self.root,
-            families,
-            self.encoder,
-            cache=cache,
-            object_ids=wanted,
-            architectures=self.architectures,
-            progress=progress,
-        )
+        cache = EmbeddingCache(self.cache if self.cache is not None else self.root / ".embeddings", self.encoder)
+        found = []
+        for family in families:
+            nerfs = [entry.path for entry in NerfDataset(self.root / family) if entry.nerf_id in wanted]
+            given = self.architectures.get(family)
+            architecture = fitted_architecture(nerfs) if given is None else parse_architecture(given)
+            found.append(cache.embed(nerfs, family=family, architecture=architecture, progress=progress))
+        table = join_embeddings(found)
+        if not len(table):
+            reason = f" ({table.problems[0]})" if table.problems else ""
+            raise ValueError(f"{self.root} ({', '.join(families)}): holds no embeddings that can be used{reason}")
+        return table
 
     def load(
         self,
@@ -99,7 +107,7 @@ class LanguageData:
         *,
         processor: LlanaGmnProcessor,
         max_length: int = 2048,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
         **options: Any,
     ) -> ConversationDataset:
         """A split as samples; `ConversationDataset.problems` begins with the entries that could not be read.
@@ -113,11 +121,25 @@ class LanguageData:
             dialogues,
             table,
             processor=processor,
-            variants=self.families if table.variants != ("vecs",) else None,
+            variants=self.families if set(table.families) != {VECS} else None,
             max_length=max_length,
             progress=progress,
             **options,
         )
-        unread = [Problem(str(self.root), 0, "an unusable embedding", message) for message in table.problems]
+        messages = [*table.problems, *table.repeated]
+        unread = [Problem(str(self.root), 0, "an unusable embedding", message) for message in messages]
         dataset.problems[:0] = [*problems, *unread]
         return dataset
+
+
+def fitted_architecture(nerfs: Sequence[Path]) -> NerfArchitecture | None:
+    """What ``fit.json`` says of NeRFs of our own making, one architecture for all.
+
+    None where the first says nothing, or what its tensors tell as well.
+    """
+    path = nerfs[0] / FIT_NAME if nerfs else None
+    values = read_json(path).get("architecture") if path is not None and path.is_file() else None
+    if not isinstance(values, dict):
+        return None
+    architecture = parse_architecture(values)
+    return None if architecture in NAMED_ARCHITECTURES.values() else architecture

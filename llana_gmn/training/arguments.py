@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from ..checkpoints import read_json
+from gmn_encoder.files import read_json
+
 from .plan import TrainingPlan
 from .recipe import TrainingRecipe
 

@@ -13,9 +13,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gmn_encoder.files import StrPath, atomic_path
+from gmn_encoder.progress import Progress
 
 from ..data.dataset import ConversationDataset
-from ..data.embeddings import Progress
 from ..processing import LlanaGmnProcessor
 
 Report = Callable[[Mapping[str, Any]], Any]
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 class Steps(TrainerCallback):
     """Tells `progress` of every step and `report` of everything that is logged, and refuses to go on from a broken loss."""
 
-    def __init__(self, progress: Progress | None, report: Report | None) -> None:
+    def __init__(self, progress: Progress, report: Report | None) -> None:
         self._progress, self._report = progress, report
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._progress is not None and state.is_world_process_zero:
+        if state.is_world_process_zero:
             self._progress("training", state.global_step, state.max_steps)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

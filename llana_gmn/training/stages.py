@@ -19,23 +19,23 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
+from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.encoders.frozen import FrozenEncoder
 
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..loading import ADAPTER_CONFIG, adapter_base
-from ..modeling import FrozenGmnEncoder
 from .recipe import NEW, TrainingRecipe
 
 _BACKBONE = "language_model"
 
 
 def load_for_training(
-    recipe: TrainingRecipe, *, encoder: GmnEncoder | None = None
+    recipe: TrainingRecipe, *, encoder: NerfEncoder | None = None
 ) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
     """The model a recipe names, whole, and its processor. What an adapter of stage 1 has learned is put into its base.
 
     Args:
-        encoder: takes the place of the model's, where it has one; goes into it, where it has none.
+        encoder: an encoder that takes the place of the model's, or goes into a model that has none.
 
     Raises:
         ValueError, FileNotFoundError: no such model, an adapter with LoRA matrices, an encoder of another embedding size.
@@ -54,7 +54,7 @@ def load_for_training(
     if adapter:
         model = _with_stage_one(model, path)
     if encoder is not None:
-        _set_encoder(model, encoder)
+        model.set_nerf_encoder(encoder)
     return model, processor
 
 
@@ -74,23 +74,6 @@ def _with_stage_one(model: LlanaGmnForConditionalGeneration, adapter: Path) -> L
     return whole
 
 
-def _set_encoder(model: LlanaGmnForConditionalGeneration, encoder: GmnEncoder) -> None:
-    if encoder.config.embedding_dim != model.config.embedding_dim:
-        raise ValueError(
-            f"the encoder makes embeddings of {encoder.config.embedding_dim}, the model's projector reads "
-            f"{model.config.embedding_dim}; use the encoder the model was made for"
-        )
-    model.nerf_encoder = FrozenGmnEncoder(encoder.config)
-    model.nerf_encoder.load_state_dict(encoder.state_dict())
-    model.config.gmn_config = encoder.config.to_dict()
-    model.config.use_encoder = True
-
-
-def is_whitened(model: LlanaGmnForConditionalGeneration) -> bool:
-    """Whether the encoder whitens its embeddings itself, in a head (`gmn_encoder.encoders.gmn.encoder.Head`)."""
-    return model.config.encoder_config.readout_dim is not None
-
-
 def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> PreTrainedModel | Any:
     """The model with the parameters that a recipe trains, all others frozen; a `PeftModel` but for full fine-tuning.
 
@@ -100,7 +83,7 @@ def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> 
     """
     if recipe.trainable == "full":
         model.requires_grad_(True)
-        if recipe.model == NEW and not is_whitened(model):
+        if recipe.model == NEW and not model.config.encoder_config.whitened:
             # Its weights undo a large common mean (`small.whiten_projector`): any step of Adam would bring that back.
             model.projector[0].requires_grad_(False)
         return model
@@ -160,7 +143,7 @@ def _check_targets(model: LlanaGmnForConditionalGeneration, targets: Sequence[st
 def trainable_parameters(model: nn.Module) -> tuple[int, int]:
     """(how many parameters learn, how many there are with the encoder's)."""
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    encoder = next((module for module in model.modules() if isinstance(module, FrozenGmnEncoder)), None)
+    encoder = next((module for module in model.modules() if isinstance(module, FrozenEncoder)), None)
     frozen = 0 if encoder is None else sum(buffer.numel() for buffer in encoder.buffers())
     return learning, frozen + sum(parameter.numel() for parameter in model.parameters())
 

@@ -19,13 +19,12 @@ from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
-from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.files import atomic_directory, atomic_path, write_json
+from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
+from gmn_encoder.progress import Progress, no_progress
 
-from ..checkpoints import read_json
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
-from ..data.embeddings import Progress
 from ..data.sources import LanguageData
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
@@ -34,7 +33,7 @@ from .callbacks import Report, SampleAnswers, Steps
 from .plan import TrainingPlan, make_plan, make_sampler
 from .processes import is_main_process, main_process_first, start_processes, world_size
 from .recipe import NEW, TrainingRecipe
-from .stages import is_whitened, load_for_training, prepare
+from .stages import load_for_training, prepare
 
 RECIPE_NAME = "recipe.json"
 REPORT_NAME = "report.json"
@@ -52,8 +51,9 @@ class TrainingReport:
     Attributes:
         output: the directory with the result.
         steps: optimizer steps, those before an interruption included.
-        loss: mean of the last logged interval; eval_loss: of the last evaluation, None without one.
-        seconds, samples_per_second: of this process's part of the run.
+        loss: mean training loss of the last logged interval.
+        eval_loss: held-out loss of the last evaluation, None without one.
+        seconds, samples_per_second: time and pace of this process's part of the run.
         history: everything that was logged.
     """
 
@@ -86,10 +86,10 @@ class TrainingRun:
     """A run, prepared: model and data are there and can be looked at (`plan`) before anything is trained.
 
     Args:
-        recipe: of the run.
-        resume: continue what `recipe.output` holds; otherwise it is begun anew.
-        progress: hears of embedding, tokenization and steps.
-        report: hears what is logged.
+        recipe: everything that decides what the run does.
+        resume: whether to continue what `recipe.output` holds; otherwise it is begun anew.
+        progress: receives how far embedding, tokenization and training are.
+        report: receives what is logged.
 
     Raises:
         ValueError, FileNotFoundError: what is missing or does not go together, one sentence; another recipe's run in `output`.
@@ -100,7 +100,7 @@ class TrainingRun:
         recipe: TrainingRecipe,
         *,
         resume: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
         report: Report | None = None,
     ) -> None:
         for name in ("data", "output"):
@@ -111,7 +111,7 @@ class TrainingRun:
         self.resume = resume and check_same_run(recipe)
         start_processes(deepspeed=bool(recipe.deepspeed))
         with main_process_first():
-            encoder = GmnEncoder.from_pretrained(recipe.encoder) if recipe.encoder else None
+            encoder = load_encoder(recipe.encoder) if recipe.encoder else None
             self.model, self.processor = self._model(encoder)
             self.data = LanguageData(
                 Path(recipe.data),
@@ -122,9 +122,9 @@ class TrainingRun:
                 architectures=recipe.architectures,
             )
             self.train_set = self._load("train")
-            if recipe.model == NEW and not is_whitened(self.model):
+            if recipe.model == NEW and not self.model.config.encoder_config.whitened:
                 table = self.train_set.table
-                whiten_projector(self.model, table.embeddings, table.row_variants())
+                whiten_projector(self.model, table.values, table.families)
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)
@@ -132,7 +132,7 @@ class TrainingRun:
             self.model, recipe, self.train_set, evaluation=self.eval_set, processes=world_size()
         )
 
-    def _model(self, encoder: GmnEncoder | None) -> tuple[Any, LlanaGmnProcessor]:
+    def _model(self, encoder: NerfEncoder | None) -> tuple[Any, LlanaGmnProcessor]:
         if self.recipe.model != NEW:
             return load_for_training(self.recipe, encoder=encoder)
         data = LanguageData(Path(self.recipe.data))

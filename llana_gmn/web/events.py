@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmn_encoder.extras import require
+from gmn_encoder.nerfs.architectures import FAMILIES
 
-from .gallery import FAMILY_NAMES, Exhibit
+from .gallery import Exhibit
 from .state import Service, Session
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ else:
 logger = logging.getLogger(__name__)
 
 ALL_FAMILIES = "all"
-FAMILY_CHOICES = [("All", ALL_FAMILIES), *((name[0].upper() + name[1:], key) for key, name in FAMILY_NAMES.items())]
+FAMILY_CHOICES = [
+    ("All", ALL_FAMILIES),
+    *((cls.display_name[0].upper() + cls.display_name[1:], family) for family, cls in FAMILIES.items()),
+]
 
 Messages = list[dict[str, Any]]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.files import find_nerfs, load_nerf, released_ids
 from gmn_encoder.nerfs.record import Nerf
@@ -23,8 +23,6 @@ from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
 from ..modeling import LlanaGmnForConditionalGeneration
 from .pictures import Pictures
 
-FAMILY_NAMES = {"mlp": "MLP", "triplane": "tri-plane", "hash": "hash"}
-"""What people read; other families are called what they are."""
 DEFAULT_LIMIT = 60
 
 _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}
@@ -54,7 +52,7 @@ class Exhibit:
 
     @property
     def family_name(self) -> str:
-        return FAMILY_NAMES.get(self.family, self.family)
+        return self.nerf.architecture.display_name
 
     @property
     def caption(self) -> str:
@@ -131,9 +129,8 @@ class Gallery:
         others = [other for other in (*among, *self.exhibits) if other.key != exhibit.key]
         if not others:
             return []
-        cosines = F.cosine_similarity(exhibit.embedding, torch.stack([other.embedding for other in others]))
-        best = cosines.topk(min(count, len(others)))
-        return [(others[i], cosine) for cosine, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        cosines, places = nearest(exhibit.embedding[None], torch.stack([other.embedding for other in others]), count)
+        return [(others[i], cosine) for cosine, i in zip(cosines[0].tolist(), places[0].tolist(), strict=True)]
 
 
 def choose(paths: Iterable[Path], limit: int) -> list[Path]:

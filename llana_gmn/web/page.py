@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmn_encoder.extras import require
+from gmn_encoder.nerfs.architectures import FAMILIES, paper_families
+from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 
 from .events import ALL_FAMILIES, FAMILY_CHOICES, Events
-from .gallery import FAMILY_NAMES
 from .state import MAX_QUESTION, Service
 from .uploads import MESH_EXTENSIONS, NERF_EXTENSIONS
 
@@ -99,8 +100,8 @@ def _choosing(service: Service) -> tuple[Any, Any, Any, Any]:
     gallery = _tiles("gallery")
     upload = gr.UploadButton("Upload a NeRF or a mesh", variant="primary", elem_id="upload")
     fitted = gr.Radio(
-        [(name, key) for key, name in FAMILY_NAMES.items()],
-        value="hash",
+        [(FAMILIES[name].display_name, name) for name in paper_families()],
+        value=DEFAULT_FAMILY,
         label="Meshes are first fitted as",
     )
     gr.Markdown(

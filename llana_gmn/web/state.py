@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from gmn_encoder.fitting.single import fit_object
+from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 
 from ..chat import ChatSession
 from ..modeling import LlanaGmnForConditionalGeneration
@@ -201,7 +202,7 @@ class Session:
             raise ValueError("no NeRF is chosen; pick one in the gallery, or upload one")
         return self._service.gallery.neighbours(self.chosen, count, among=self.uploads)
 
-    def upload(self, path: Path, *, family: str = "hash", progress: FitProgress | None = None) -> Exhibit:
+    def upload(self, path: Path, *, family: str = DEFAULT_FAMILY, progress: FitProgress | None = None) -> Exhibit:
         """Read a visitor's file, fit it first if it is a mesh, and choose it.
 
         Args:

@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 
-from gmn_encoder.embeddings.job import EmbeddedFiles, write_embeddings
+from gmn_encoder.embeddings.files import write_embeddings
+from gmn_encoder.embeddings.records import EmbeddingSet
 from llana_eval.captioning.wordnet import find_wordnet
 from llana_eval.classes import CLASS_IDS
 from tests.llana_gmn.conftest import nerfs, tiny  # noqa: F401 (fixtures)
@@ -142,6 +143,5 @@ def embedding_files(tmp_path_factory):
             values = objects + 2 * torch.eye(width)[10 + number] + noise * torch.randn(40, width, generator=generator)
             paths = tuple(f"data/{family}/{CLASS_IDS[label]}/{split}-{i}" for i, label in enumerate(labels.tolist()))
             files[split][family] = folder / f"{split}-{family}.safetensors"
-            made = EmbeddedFiles(paths, torch.arange(40), values, ())
-            write_embeddings(made, files[split][family], encoder_fingerprint="none")
+            write_embeddings(EmbeddingSet.of_nerfs(values, paths), files[split][family])
     return files

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_retrieve_embeds_a_data_set_once_and_draws_what_it_found(capsys, tmp_pat
     with Image.open(picture) as drawn:
         assert drawn.size == (5 * (32 + 8 + 6) + 12, 3 * (32 + 8 + 15 + 6) + 6)
     kept = sorted((tmp_path / "kept").rglob("*.safetensors"))
-    assert [file.name for file in kept] == ["hash-test.safetensors", "mlp-test.safetensors"]
+    assert len(kept) == 2  # one for each family
     times = [file.stat().st_mtime_ns for file in kept]
     assert run(capsys, *arguments)[1] == text and [file.stat().st_mtime_ns for file in kept] == times
 
@@ -92,6 +93,45 @@ def test_classify_a_data_set(capsys, tmp_path, data, encoder):
     assert (status, err) == (0, "") and text.count("| this encoder |") == 2 and "blocks 1024-512-256" in text
 
 
+def fit_anew(data):
+    """Other NeRFs in the places of those of a family: each object gets the one that the object before it had."""
+    files = [data / "mlp" / (CHAIR, TABLE)[i % 2] / f"n{i}" / "nerf_weights.pth" for i in range(6)]
+    contents = [file.read_bytes() for file in files]
+    for file, content in zip(files, contents[-1:] + contents[:-1], strict=True):
+        file.write_bytes(content)
+
+
+def test_retrieve_embeds_anew_what_was_fitted_anew(capsys, tmp_path, data, encoder):
+    copy = shutil.copytree(data, tmp_path / "data")
+    shutil.copytree(copy / "mlp", copy / "hash", dirs_exist_ok=True)  # equal NeRFs: the nearest is the object itself
+    arguments = ["retrieve", "--data", copy, "--encoder", encoder, "--ks", "1", "--keep", tmp_path / "kept"]
+    assert "| this encoder | 1 | **100.00** | **100.00** | **100.00** |" in run(capsys, *arguments)[1]
+    fit_anew(copy)
+    assert "| this encoder | 1 | 0.00 | 0.00 | 0.00 |" in run(capsys, *arguments)[1]
+
+
+def test_classify_embeds_anew_what_was_fitted_anew(capsys, tmp_path, data, encoder):
+    copy = shutil.copytree(data, tmp_path / "data")
+    arguments = ["classify", "--data", copy, "--encoder", encoder, "--keep", tmp_path, "--out", tmp_path / "out"]
+    arguments += ["--epochs", 2, "--train-on", "MLP"]
+    assert run(capsys, *arguments)[0] == run(capsys, *arguments)[0] == 0
+    fit_anew(copy)
+    status, _, err = run(capsys, *arguments)
+    assert status == 1 and "was begun with other embeddings or options" in err
+
+
+def test_classify_without_training(capsys, tmp_path, data, encoder, tiny, monkeypatch):
+    monkeypatch.setattr("llana_gmn.loading.load_model", lambda path: tiny)
+    arguments = ["classify", "--zero-shot", "--model", "tiny", "--per-class"]
+    status, text, err = run(capsys, *arguments, "--data", data, "--keep", tmp_path / "kept")
+    assert (status, err) == (0, "")
+    assert "| Method | Classifier Training Set | MLP | HASH |" in text and "| this model | none (zero-shot) |" in text
+    assert "| chair | 3 |" in text and "| table | 3 |" in text
+    assert run(capsys, "embed", data / "mlp", "--encoder", encoder, "--out", tmp_path / "mlp.npz")[0] == 0
+    status, _, err = run(capsys, *arguments, "--test", tmp_path / "mlp.npz")
+    assert status == 1 and "the test set MLP is of another encoder than the model's" in err
+
+
 def test_plot(capsys, embedding_files, tmp_path):
     out = tmp_path / "p.png"
     files = embedding_files["test"].values()
@@ -112,8 +152,6 @@ def test_families_can_be_named(capsys, tmp_path):
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(capsys, tmp_path, data, encoder):
-    import shutil
-
     copy = tmp_path / "data"
     shutil.copytree(data, copy)
     (copy / "mlp" / CHAIR / "n2" / "nerf_weights.pth").write_bytes(b"x")
@@ -151,11 +189,11 @@ def test_bad_input_is_one_sentence(capsys, embedding_files, tmp_path, monkeypatc
 
 
 def test_nan_and_width_are_named(capsys, tmp_path, embedding_files):
-    from gmn_encoder.embeddings.job import EmbeddedFiles, write_embeddings
+    from gmn_encoder.embeddings.files import write_embeddings
+    from gmn_encoder.embeddings.records import EmbeddingSet
 
     for name, values in (("nan", torch.tensor([[1.0, float("nan")]])), ("wide", torch.ones(1, 5))):
-        made = EmbeddedFiles((f"d/hash/{CHAIR}/a",), torch.tensor([0]), values, ())
-        write_embeddings(made, tmp_path / f"{name}.safetensors", encoder_fingerprint="f")
+        write_embeddings(EmbeddingSet.of_nerfs(values, [f"d/hash/{CHAIR}/a"]), tmp_path / f"{name}.safetensors")
     first = embedding_files["test"]["mlp"]
     status, _, err = run(capsys, "retrieve", first, tmp_path / "nan.safetensors")
     assert status == 1 and "embedding 0 (03001627/a) has NaN or infinity" in err

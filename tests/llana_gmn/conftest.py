@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gmn_encoder.nerfs.architectures import HashArchitecture, MlpArchitecture, TriplaneArchitecture
+from gmn_encoder.nerfs.families import HashArchitecture, MlpArchitecture, TriplaneArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from tests.llana_gmn.language_data import embedding_files, language_data
 

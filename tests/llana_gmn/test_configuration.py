@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoConfig, GPT2Config, LlamaConfig
 
 from gmn_encoder.encoders.gmn.config import GmnConfig
-from llana_gmn import LlanaGmnConfig
+from llana_gmn import LlanaGmnConfig, default_model_path
 
 
 def test_defaults_are_llana_7b():
@@ -25,7 +25,7 @@ def test_defaults_are_llana_7b():
 def test_save_and_load_give_the_same_configuration(tmp_path, text):
     config = LlanaGmnConfig(
         text_config=text,
-        gmn_config=GmnConfig(hidden_dim=16, embedding_dim=48, layout="geometric"),
+        encoder_config=GmnConfig(hidden_dim=16, embedding_dim=48, layout="geometric"),
         projector_hidden_sizes=(7, 9),
         tokens_per_nerf=3,
         encoder_dtype="bfloat16",
@@ -44,6 +44,16 @@ def test_save_and_load_give_the_same_configuration(tmp_path, text):
     assert first == second
 
 
+def test_saved_models_of_before_have_a_gmn_config():
+    config = LlanaGmnConfig.from_pretrained(default_model_path())
+    assert "gmn_config" in json.loads((default_model_path() / "config.json").read_text())
+    assert config.encoder_config == GmnConfig(
+        hidden_dim=32, embedding_dim=256, num_layers=2, layout="geometric", readout_dim=512
+    )
+    assert config.to_dict()["encoder_config"] == config.encoder_config.to_dict()
+    assert "gmn_config" not in config.to_dict()
+
+
 def test_tied_embeddings_are_the_backbones():
     assert LlanaGmnConfig(text_config=LlamaConfig(vocab_size=40000, tie_word_embeddings=True)).tie_word_embeddings
     assert not LlanaGmnConfig().tie_word_embeddings
@@ -59,12 +69,19 @@ def test_tied_embeddings_are_the_backbones():
         ({"nerf_token_id": 32001}, "must differ"),
         ({"nerf_end_token_id": 32003}, "vocabulary of 32003"),
         ({"text_config": {"model_type": "lama"}}, "unknown model_type 'lama'"),
-        ({"gmn_config": {"hidden_dims": 4}}, "no field 'hidden_dims'"),
+        ({"encoder_config": {"hidden_dims": 4}}, "no field 'hidden_dims'"),
     ],
 )
 def test_impossible_values_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         LlanaGmnConfig(**changes)
+
+
+def test_what_is_no_encoders_configuration_is_refused():
+    with pytest.raises(TypeError, match="encoder_config must be an encoder's configuration or its dictionary, got str"):
+        LlanaGmnConfig(encoder_config="gmn_encoder")
+    with pytest.raises(ValueError, match="model_type 'lama' is no kind of encoder"):
+        LlanaGmnConfig(encoder_config={"model_type": "lama"})
 
 
 def test_import_is_quick_and_light():

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES, MlpArchitecture, register_family
+from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES, register_family
+from gmn_encoder.nerfs.families import MlpArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn.nerf_inputs import (
     EMBEDDING,

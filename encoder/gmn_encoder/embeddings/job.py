@@ -1,59 +1,39 @@
 """Embedding many NeRF files: in chunks that survive a kill, shared out over processes, merged into one result.
 
 While a job runs, finished chunks stand in a directory beside the output (``OUT.partial``) together with ``job.json``, which
-says what the job is. The same call continues it; a call for another job refuses. Chunks depend on the list of files alone, so
-an interrupted job and an uninterrupted one end with identical files, whatever the number of processes (one machine, as many
-threads in each).
-
-Outputs: ``.safetensors`` (tensors ``embeddings`` (n, D) and ``indices`` (n,); paths and ids in the metadata entry
-`EMBEDDINGS_KEY`), ``.npz`` (the same as arrays) or a directory of ``<index>.h5`` in the released layout (FORMATS.md 7.1).
+says what the job is. The same call continues it; a call for another job refuses. A chunk says the SHA-256 of each of its files:
+one with a file that has changed since is made again. Chunks depend on the list of files alone, so an interrupted job and an
+uninterrupted one end with identical files, whatever the number of processes (one machine, as many threads in each).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..ahead import ahead
-from ..encoders.gmn.encoder import GmnEncoder
-from ..files import StrPath, read_tensors, write_bytes, write_json, write_safetensors
+from ..encoders.base import NerfEncoder
+from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..nerfs.architectures import NerfArchitecture
-from ..nerfs.files import load_nerf, released_ids
+from ..nerfs.files import load_nerf
 from ..nerfs.record import Nerf
+from ..progress import Progress, no_progress
+from .files import content_hash, content_hashes, write_embeddings
+from .records import EmbeddingSet
 
 CHUNK_SIZE = 64
 _LOADERS = 4
 _JOB_NAME = "job.json"
-EMBEDDINGS_KEY = "llana_gmn_embeddings"
-"""Metadata entry of a ``.safetensors`` output: JSON with ``paths``, ``class_ids``, ``nerf_ids`` and the encoder's fingerprint."""
 
-
-@dataclass(frozen=True)
-class EmbeddedFiles:
-    """What a job gives.
-
-    Attributes:
-        paths: the files that could be read, in the order given.
-        indices: int64 ``(n,)``, their places in the list that was given.
-        embeddings: float32 (float64 from a float64 encoder) ``(n, D)``.
-        errors: one message for each file that could not be read.
-    """
-
-    paths: tuple[str, ...]
-    indices: Tensor
-    embeddings: Tensor
-    errors: tuple[str, ...]
+logger = logging.getLogger(__name__)
 
 
 class EmbeddingJob:
@@ -63,9 +43,9 @@ class EmbeddingJob:
         paths: NeRF files or directories, in the order of the result.
         encoder: the encoder, on the device to use.
         out: ``.safetensors``, ``.npz``, or a directory for ``.h5`` files.
-        architecture: of all files, where it cannot be detected.
-        batch_size: NeRFs of one architecture at a time.
-        dtype: of the heavy products.
+        architecture: the architecture of all files, where it cannot be detected.
+        batch_size: how many NeRFs of one architecture go through the encoder at a time.
+        dtype: the dtype of the heavy products.
         overwrite: replace an existing output.
 
     Raises:
@@ -77,7 +57,7 @@ class EmbeddingJob:
     def __init__(
         self,
         paths: Sequence[StrPath],
-        encoder: GmnEncoder,
+        encoder: NerfEncoder,
         *,
         out: StrPath,
         architecture: NerfArchitecture | str | None = None,
@@ -135,23 +115,19 @@ class EmbeddingJob:
     def _share(self, rank: int, world_size: int) -> range:
         return range(rank, self.num_chunks, world_size)
 
-    def share_size(self, rank: int, world_size: int) -> int:
-        """How many files a process deals with."""
-        return sum(len(self._members(chunk)) for chunk in self._share(rank, world_size))
+    def _members(self, chunk: int) -> range:
+        return range(chunk * CHUNK_SIZE, min((chunk + 1) * CHUNK_SIZE, len(self.paths)))
 
     def _chunk_file(self, chunk: int) -> Path:
         return self.partial / f"chunk-{chunk:06d}.safetensors"
 
-    def run(
-        self,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-        on_chunk: Callable[[int], Any] = lambda count: None,
-    ) -> None:
-        """Embed the chunks of this process that are not there yet; `on_chunk` hears how many files each chunk dealt with."""
-        missing = [chunk for chunk in self._share(rank, world_size) if not self._chunk_file(chunk).exists()]
-        on_chunk(self.share_size(rank, world_size) - sum(len(self._members(chunk)) for chunk in missing))
+    def run(self, *, rank: int = 0, world_size: int = 1, progress: Progress = no_progress) -> None:
+        """Embed this process's chunks that are not there yet, or whose files have changed since; `progress` receives NeRFs."""
+        share = self._share(rank, world_size)
+        missing = self._missing(share)
+        total = sum(len(self._members(chunk)) for chunk in share)
+        done = total - sum(len(self._members(chunk)) for chunk in missing)
+        progress("embedding NeRFs", done, total)
         with ThreadPoolExecutor(_LOADERS) as pool:
             # The NeRFs of a chunk, or why they could not be read, are read while the chunk before is embedded.
             read = ahead(
@@ -159,82 +135,77 @@ class EmbeddingJob:
             )
             for chunk, loaded in zip(missing, read, strict=True):
                 self._write_chunk(chunk, loaded)
-                on_chunk(len(loaded))
+                done += len(loaded)
+                progress("embedding NeRFs", done, total)
 
-    def _members(self, chunk: int) -> range:
-        return range(chunk * CHUNK_SIZE, min((chunk + 1) * CHUNK_SIZE, len(self.paths)))
+    def _missing(self, share: range) -> list[int]:
+        """The chunks of a share that have to be made; a log message counts the files because of which some are made again."""
+        before: dict[int, str] = {}
+        for chunk in share:
+            if self._chunk_file(chunk).exists():
+                _, metadata = read_tensors(self._chunk_file(chunk))
+                # A chunk without hashes was written before they were compared: it is made again.
+                before.update(zip(self._members(chunk), json.loads(metadata.get("hashes", "[]")), strict=False))
+        now = content_hashes([self.paths[i] for i in before])
+        changed = [i for (i, then), digest in zip(before.items(), now, strict=True) if digest != then]
+        if changed:
+            logger.warning(
+                "%d of %d NeRFs that were embedded already had changed since; they are embedded again",
+                len(changed),
+                len(before),
+            )
+        valid = {i // CHUNK_SIZE for i in before} - {i // CHUNK_SIZE for i in changed}
+        return [chunk for chunk in share if chunk not in valid]
 
-    def _load(self, path: str) -> Nerf | str:
+    def _load(self, path: str) -> tuple[str, Nerf | str]:
+        """The SHA-256 of a file ("": there is none) and its NeRF, or why it cannot be read."""
+        digest = ""
         try:
-            return load_nerf(path, self.architecture)
+            digest = content_hash(path)
+            return digest, load_nerf(path, self.architecture)
         except (ValueError, OSError) as error:
-            return str(error)
+            return digest, str(error)
 
-    def _write_chunk(self, chunk: int, loaded: list[Nerf | str]) -> None:
+    def _write_chunk(self, chunk: int, loaded: list[tuple[str, Nerf | str]]) -> None:
         members = self._members(chunk)
-        good = [(i, nerf) for i, nerf in zip(members, loaded, strict=True) if isinstance(nerf, Nerf)]
-        errors = {str(i): message for i, message in zip(members, loaded, strict=True) if isinstance(message, str)}
-        embeddings = self.encoder.encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype)
-        tensors = {"embeddings": embeddings, "indices": torch.tensor([i for i, _ in good], dtype=torch.int64)}
-        write_safetensors(tensors, self._chunk_file(chunk), metadata={"errors": json.dumps(errors)})
+        errors = {i: found for i, (_, found) in zip(members, loaded, strict=True) if isinstance(found, str)}
+        good = [(i, nerf) for i, (_, nerf) in zip(members, loaded, strict=True) if isinstance(nerf, Nerf)]
+        encode = self.encoder.encode
+        embeddings = encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype).cpu()
+        usable = embeddings.isfinite().all(dim=1)
+        places = torch.tensor([i for i, _ in good], dtype=torch.int64)
+        for i in places[~usable].tolist():
+            errors[i] = f"{self.paths[i]}: its embedding has NaN or infinite values; expected weights of a NeRF"
+        tensors = {"embeddings": embeddings[usable], "indices": places[usable]}
+        metadata = {
+            "errors": json.dumps(dict(sorted(errors.items()))),
+            "hashes": json.dumps([digest for digest, _ in loaded]),
+        }
+        write_safetensors(tensors, self._chunk_file(chunk), metadata=metadata)
 
-    def finish(self) -> EmbeddedFiles:
-        """Merge all chunks into the output and clear up. Call it once, when every process's `run` has returned."""
-        embeddings, indices, errors = [], [], []
+    def finish(self) -> EmbeddingSet:
+        """Merge all chunks into the output and clear up. Call it once, when every process's `run` has returned.
+
+        Returns:
+            the embeddings of the files that could be read, in the order given; a message for each of the others in `problems`.
+        """
+        embeddings, places = [], []
+        hashes: list[str] = []
+        errors: list[str] = []
         for chunk in range(self.num_chunks):
             tensors, metadata = read_tensors(self._chunk_file(chunk))
             embeddings.append(tensors["embeddings"])
-            indices.append(tensors["indices"])
+            places.append(tensors["indices"])
+            hashes += json.loads(metadata["hashes"])
             errors += json.loads(metadata["errors"]).values()
-        index = torch.cat(indices)
-        result = EmbeddedFiles(
-            tuple(self.paths[i] for i in index.tolist()), index, torch.cat(embeddings), tuple(errors)
+        indices = torch.cat(places)
+        result = EmbeddingSet.of_nerfs(
+            torch.cat(embeddings),
+            [self.paths[i] for i in indices.tolist()],
+            hashes=tuple(hashes[i] for i in indices.tolist()),
+            encoder=self._job["encoder"],
+            problems=tuple(errors),
         )
-        write_embeddings(result, self.out, encoder_fingerprint=self._job["encoder"])
+        write_embeddings(result, self.out, indices=indices)
         shutil.rmtree(self.partial)
         return result
-
-
-def write_embeddings(result: EmbeddedFiles, out: StrPath, *, encoder_fingerprint: str) -> None:
-    """Write embeddings as the suffix of `out` says (see the module). Nothing is written where no file could be read."""
-    out = Path(out)
-    if not result.paths:
-        return
-    ids = [released_ids(path) for path in result.paths]
-    if out.suffix == ".safetensors":
-        # One metadata entry only: safetensors writes several in random order, and equal jobs must give equal files.
-        about = {
-            "paths": result.paths,
-            "class_ids": [class_id for class_id, _ in ids],
-            "nerf_ids": [nerf_id for _, nerf_id in ids],
-            "encoder": encoder_fingerprint,
-        }
-        metadata = {EMBEDDINGS_KEY: json.dumps(about)}
-        write_safetensors({"embeddings": result.embeddings, "indices": result.indices}, out, metadata=metadata)
-    elif out.suffix == ".npz":
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            embeddings=result.embeddings.numpy(),
-            indices=result.indices.numpy(),
-            paths=np.array(result.paths),
-            class_ids=np.array([class_id for class_id, _ in ids]),
-            nerf_ids=np.array([nerf_id for _, nerf_id in ids]),
-            encoder=np.array(encoder_fingerprint),
-        )
-        write_bytes(buffer.getvalue(), out)
-    else:
-        for index, embedding, (class_id, nerf_id) in zip(result.indices.tolist(), result.embeddings, ids, strict=True):
-            write_h5_embedding(embedding, out / f"{index}.h5", class_id=class_id, nerf_id=nerf_id)
-
-
-def write_h5_embedding(embedding: Tensor, path: StrPath, *, class_id: str, nerf_id: str) -> None:
-    """One embedding as the released code stores it: datasets ``embedding`` float32 (D,), ``class_id``, ``nerf_id`` (7.1)."""
-    import h5py
-
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file.create_dataset("embedding", data=embedding.to(torch.float32).numpy())
-        file.create_dataset("class_id", data=class_id)
-        file.create_dataset("nerf_id", data=nerf_id)
-    write_bytes(buffer.getvalue(), path)

@@ -1,17 +1,16 @@
-"""Embeddings read back: what ``llana-gmn embed`` writes, and the released ``.h5`` folders, as one record with ids and families.
+"""The one record of embeddings: rows, and what they are of.
 
-    emb/<checkpoint>/<data set>/<family>/<split>/<index>.h5     (FORMATS.md 7.1; readers sort by the number)
-
-Objects are known by ``(class_id, nerf_id)``, and a row also by its family: the directory that holds the classes (``mlp``,
-``triplane``, ``hash``, or ``triplane_unseen/16_resolution``).
+Objects are known by ``(class_id, nerf_id)``, and a row also by its family: the architecture family of its NeRF as the paper names
+it, a folder of unseen sizes (``triplane_unseen/16_resolution``), or what the reader was told. Texts name objects by
+``class_id/nerf_id``, or by the bare ``nerf_id`` where it means one object (FORMATS.md 1.1).
 
 Shapes: n rows, D embedding.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..datasets import SPLITS, NerfDataset, ObjectId
-from ..encoders.gmn.encoder import GmnEncoder
-from ..files import StrPath, read_tensors
+from ..datasets import ObjectId
+from ..files import StrPath
 from ..nerfs.architectures import FAMILY_NAMES
-from .job import EMBEDDINGS_KEY, EmbeddingJob
+from ..nerfs.files import released_ids
+
+_Index = tuple[dict[str, dict[str, int]], frozenset[str], tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,29 +32,77 @@ class EmbeddingSet:
 
     Attributes:
         values: float ``(n, D)``.
-        object_ids: ``(class_id, nerf_id)`` of each row.
-        families: of each row, the paper's name where it has one.
+        object_ids: ``(class_id, nerf_id)`` of each row; the class is "" where nothing tells it.
+        families: the family of each row.
         paths: the NeRF of each row as it was named when it was embedded, "" where that is not known.
+        hashes: the SHA-256 of each row's weights file, "" where that is not known.
+        encoder: the fingerprint of the encoder, "" where it is not known or rows are of several.
+        problems: one sentence for each NeRF or file that could not be used.
+
+    Raises:
+        ValueError: other numbers of rows and ids, or values that are no float matrix.
     """
 
     values: Tensor
     object_ids: tuple[ObjectId, ...]
     families: tuple[str, ...]
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
+    encoder: str = ""
+    problems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = ("",) * len(self.object_ids)
+        object.__setattr__(self, "paths", self.paths or unknown)
+        object.__setattr__(self, "hashes", self.hashes or unknown)
+        counts = {len(each) for each in (self.object_ids, self.families, self.paths, self.hashes)}
+        if self.values.ndim != 2 or not self.values.is_floating_point() or counts != {len(self.values)}:
+            raise ValueError(
+                f"holds a tensor of shape {list(self.values.shape)} and dtype {self.values.dtype} "
+                f"for {len(self.object_ids)} NeRFs; expected an embedding each"
+            )
+
+    @classmethod
+    def of_nerfs(
+        cls, values: Tensor, paths: Sequence[StrPath], *, family: str | None = None, **known: Any
+    ) -> EmbeddingSet:
+        """Rows ``(n, D)`` of NeRFs in the released layout, whose paths tell ids and families.
+
+        Args:
+            values: the embeddings.
+            paths: the NeRF file or directory of each.
+            family: the family of all of them; None: as the directories tell, at least by their name.
+            **known: `hashes`, `encoder` and `problems`.
+        """
+        families = (family or family_of(path) or _family_directory(path).name for path in paths)
+        ids = (released_ids(path) for path in paths)
+        return cls(values, tuple(ids), tuple(families), tuple(map(str, paths)), **known)
 
     def __len__(self) -> int:
         return len(self.object_ids)
+
+    @property
+    def dim(self) -> int:
+        return self.values.shape[1]
 
     @property
     def class_ids(self) -> tuple[str, ...]:
         return tuple(class_id for class_id, _ in self.object_ids)
 
     def select(self, rows: Sequence[int]) -> EmbeddingSet:
+        """Some rows, in the order given."""
+
         def pick(names: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(names[row] for row in rows)
 
-        values = self.values[torch.as_tensor(list(rows), dtype=torch.int64)]
-        return EmbeddingSet(values, pick(self.object_ids), pick(self.families), pick(self.paths))
+        return EmbeddingSet(
+            self.values[torch.as_tensor(list(rows), dtype=torch.int64)],
+            pick(self.object_ids),
+            pick(self.families),
+            pick(self.paths),
+            pick(self.hashes),
+            self.encoder,
+        )
 
     def by_family(self) -> dict[str, EmbeddingSet]:
         """A set for each family, in the order in which they first appear."""
@@ -63,164 +111,80 @@ class EmbeddingSet:
             rows.setdefault(family, []).append(row)
         return {family: self.select(members) for family, members in rows.items()}
 
+    @property
+    def rows(self) -> Mapping[str, Mapping[str, int]]:
+        """Object id, bare and as ``class_id/nerf_id``, -> family -> row; the first of rows that stand for the same."""
+        return self._index[0]
 
-def join_embeddings(sets: Iterable[EmbeddingSet]) -> EmbeddingSet:
-    """All rows of several sets. Raises `ValueError` where they are of different widths, or there are none."""
-    members = list(sets)
-    widths = sorted({each.values.shape[1] for each in members})
-    if len(widths) != 1:
-        found = f"embeddings {' and '.join(map(str, widths))} wide" if widths else "no embeddings"
-        raise ValueError(f"{found} cannot be joined; expected embeddings of one encoder")
-    return EmbeddingSet(
-        torch.cat([each.values.float() for each in members]),
-        tuple(key for each in members for key in each.object_ids),
-        tuple(family for each in members for family in each.families),
-        tuple(path for each in members for path in each.paths),
-    )
+    @property
+    def ambiguous(self) -> frozenset[str]:
+        """Bare ids that mean several objects; `rows` has those with their class only."""
+        return self._index[1]
 
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """One sentence for each row whose object and family an earlier row has."""
+        return self._index[2]
 
-def read_embeddings(path: StrPath, *, family: str | None = None) -> EmbeddingSet:
-    """Embeddings from a ``.safetensors`` or ``.npz`` of ``llana-gmn embed``, or a directory of ``<index>.h5``.
+    @functools.cached_property
+    def _index(self) -> _Index:
+        rows: dict[str, dict[str, int]] = {}
+        classes: dict[str, set[str]] = {}
+        repeated = []
+        for row, ((class_id, nerf_id), family) in enumerate(zip(self.object_ids, self.families, strict=True)):
+            name = f"{class_id}/{nerf_id}" if class_id else nerf_id
+            classes.setdefault(nerf_id, set()).add(class_id)
+            if rows.setdefault(name, {}).setdefault(family, row) != row:
+                repeated.append(f"{self.paths[row] or name}: {name} is there twice as {family}; the first is used")
+            elif class_id:
+                rows.setdefault(nerf_id, {}).setdefault(family, row)
+        ambiguous = frozenset(nerf_id for nerf_id, found in classes.items() if len(found) > 1)
+        return {name: found for name, found in rows.items() if name not in ambiguous}, ambiguous, tuple(repeated)
 
-    Args:
-        path: the file or directory.
-        family: of all its rows; None: by the directories that the NeRFs were in, else by the name of the file.
+    def families_of(self, object_ids: Sequence[str]) -> list[str]:
+        """The families in which every one of these objects is there."""
+        first, *others = (self.rows.get(object_id, {}) for object_id in object_ids)
+        return [family for family in first if all(family in other for other in others)]
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a file, without ids, empty, or with NaN.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such file or directory; expected embeddings as llana-gmn embed writes them"
-        )
-    if path.is_dir():
-        values, object_ids = _read_h5_directory(path)
-        paths: Sequence[str] = [""] * len(object_ids)
-        own = path.parent.name if path.name in (*SPLITS, "validation") else path.name
-    elif path.suffix in (".safetensors", ".npz"):
-        values, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npz(path)
-        object_ids = list(zip(about["class_ids"], about["nerf_ids"], strict=True))
-        paths, own = about["paths"], path.stem
-    else:
-        raise ValueError(
-            f"{path}: unknown kind {path.suffix!r}; expected .safetensors, .npz or a directory of .h5 files"
-        )
-    if values.ndim != 2 or not values.is_floating_point() or len(values) != len(object_ids) or not len(values):
-        raise ValueError(
-            f"{path}: holds a tensor of shape {list(values.shape)} and dtype {values.dtype} for {len(object_ids)} NeRFs; "
-            "expected an embedding each"
-        )
-    if not bool(values.isfinite().all()):
-        row = int(values.isfinite().all(dim=1).logical_not().nonzero()[0])
-        raise ValueError(f"{path}: embedding {row} ({'/'.join(object_ids[row])}) has NaN or infinity; embed it again")
-    own = FAMILY_NAMES.get(own, own)
-    families = tuple(family or (family_of(each) if each else None) or own for each in paths)
-    return EmbeddingSet(values, tuple(object_ids), families, tuple(paths))
+    def lookup(self, object_ids: Sequence[str], family: str) -> Tensor:
+        """Embeddings ``(len(object_ids), D)`` of objects in a family. Raises `KeyError` for what is not there."""
+        return self.values[[self.rows[object_id][family] for object_id in object_ids]]
 
 
 def family_of(path: StrPath) -> str | None:
     """The family that the directories of a NeRF tell, None where it is not in the released layout."""
-    path = Path(path)
-    directory = path.parent if path.suffix in (".pth", ".pt", ".safetensors") else path
-    family = directory.parent.parent
-    if family.name in FAMILY_NAMES:
-        return FAMILY_NAMES[family.name]
-    if family.parent.name.endswith("_unseen"):
-        return f"{family.parent.name}/{family.name}"
+    directory = _family_directory(path)
+    if directory.name in FAMILY_NAMES:
+        return FAMILY_NAMES[directory.name]
+    if directory.parent.name.endswith("_unseen"):
+        return f"{directory.parent.name}/{directory.name}"
     return None
 
 
-def embed_split(
-    data: StrPath,
-    encoder: GmnEncoder,
-    *,
-    family: str,
-    split: str | None,
-    out: StrPath,
-    batch_size: int = 8,
-    on_chunk: Callable[[int], Any] = lambda count: None,
-) -> tuple[EmbeddingSet, tuple[str, ...]]:
-    """Embeddings of a family's split, made by an `EmbeddingJob` where `out` does not hold them yet; continues after a kill.
-
-    Args:
-        data: holds the families' directories and the lists.
-        encoder: on the device to use.
-        family: name of the directory.
-        split: "train", "val", "test", or None for all that is there.
-        out: ``.safetensors`` file to keep them in.
-        batch_size: NeRFs at a time.
-        on_chunk: hears how many NeRFs each chunk dealt with.
-
-    Returns:
-        the embeddings, and a message for each NeRF that could not be read.
-
-    Raises:
-        ValueError: `out` holds embeddings of other NeRFs or of another encoder, or no NeRF could be read.
-    """
-    out = Path(out)
-    dataset = NerfDataset(Path(data) / family, split)
-    paths = [str(entry.path) for entry in dataset]
-    if out.is_file():
-        about = _read_safetensors(out)[1]
-        missing = set(paths) - set(about["paths"])
-        if about.get("encoder") != encoder.fingerprint() or not set(about["paths"]) <= set(paths):
-            raise ValueError(
-                f"{out}: holds embeddings of another encoder or of other NeRFs; delete it or keep them elsewhere"
-            )
-        on_chunk(len(paths))
-        return read_embeddings(out), tuple(f"{path}: was not embedded, see {out}" for path in sorted(missing))
-    job = EmbeddingJob(paths, encoder, out=out, batch_size=batch_size)
-    job.run(on_chunk=on_chunk)
-    errors = job.finish().errors
-    if not out.is_file():
-        raise ValueError(f"{dataset.root}: none of {len(paths)} NeRFs could be embedded ({errors[0]})")
-    return read_embeddings(out), errors
+def _family_directory(path: StrPath) -> Path:
+    path = Path(path)
+    directory = path.parent if path.suffix in (".pth", ".pt", ".safetensors") else path
+    return directory.parent.parent
 
 
-def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    tensors, metadata = read_tensors(path)
-    try:
-        about = json.loads(metadata[EMBEDDINGS_KEY])
-        values = tensors["embeddings"]
-        return values, {"encoder": about.get("encoder"), **_ids(about)}
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: holds no embeddings with their ids; expected a file of llana-gmn embed") from error
+def join_embeddings(sets: Iterable[EmbeddingSet]) -> EmbeddingSet:
+    """All rows of several sets, float32. Raises `ValueError` where they are of different widths, or there are none."""
+    members = list(sets)
+    widths = sorted({each.dim for each in members})
+    if len(widths) != 1:
+        found = f"embeddings {' and '.join(map(str, widths))} wide" if widths else "no embeddings"
+        raise ValueError(f"{found} cannot be joined; expected embeddings of one encoder")
+    encoders = {each.encoder for each in members}
 
+    def chain(name: str) -> tuple[Any, ...]:
+        return tuple(value for each in members for value in getattr(each, name))
 
-def _read_npz(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    import numpy as np
-
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            about = {key: file[key].tolist() for key in ("paths", "class_ids", "nerf_ids")}
-            return torch.from_numpy(file["embeddings"]), _ids(about)
-    except Exception as error:  # zipfile, numpy and struct each raise their own
-        raise ValueError(f"{path}: holds no embeddings with their ids; expected a file of llana-gmn embed") from error
-
-
-def _ids(about: dict[str, Any]) -> dict[str, list[str]]:
-    lists = {key: [str(each) for each in about[key]] for key in ("paths", "class_ids", "nerf_ids")}
-    if len({len(members) for members in lists.values()}) != 1:
-        raise ValueError("lists of ids of different lengths")
-    return lists
-
-
-def _read_h5_directory(path: Path) -> tuple[Tensor, list[ObjectId]]:
-    import h5py
-
-    files = sorted((file for file in path.glob("*.h5") if file.stem.isdecimal()), key=lambda file: int(file.stem))
-    if not files:
-        raise ValueError(f"{path}: holds no <index>.h5; expected a folder of embeddings as llana-gmn embed writes them")
-    rows, ids = [], []
-    for each in files:
-        try:
-            with h5py.File(each, "r") as file:
-                rows.append(torch.tensor(file["embedding"][()], dtype=torch.float32).flatten())
-                ids.append((file["class_id"].asstr()[()], file["nerf_id"].asstr()[()]))
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{each}: is no embedding; expected datasets embedding, class_id and nerf_id") from error
-    if len({len(row) for row in rows}) != 1:
-        raise ValueError(f"{path}: holds embeddings of different widths; expected those of one encoder")
-    return torch.stack(rows), ids
+    return EmbeddingSet(
+        torch.cat([each.values.float() for each in members]),
+        chain("object_ids"),
+        chain("families"),
+        chain("paths"),
+        chain("hashes"),
+        encoders.pop() if len(encoders) == 1 else "",
+        chain("problems"),
+    )

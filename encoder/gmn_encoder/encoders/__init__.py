@@ -1,1 +1,1 @@
-"""Encoders: NeRFs to embeddings. One folder a kind."""
+"""Encoders: NeRFs to embeddings and tokens, one folder a kind; the decoder back; encoders frozen inside larger models."""

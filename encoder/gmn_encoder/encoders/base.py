@@ -1,7 +1,8 @@
 """What everything downstream knows of an encoder of NeRFs: embed, caption, training, evaluation, the web page.
 
-An encoder kind is a class with the methods of `NerfEncoder`, known by the ``model_type`` in the config.json that it writes.
-`register_encoder` adds a kind, `load_encoder` opens a saved one of any kind.
+An encoder kind is a torch module with the methods of `NerfEncoder`, made from a configuration and known by the ``model_type``
+in the config.json that it writes. `register_encoder` adds a kind, `load_encoder` opens a saved one of any kind; `module.py` has
+what most kinds want to inherit.
 
 Shapes: B NeRFs, N tokens, D embedding.
 """
@@ -9,24 +10,51 @@ Shapes: B NeRFs, N tokens, D embedding.
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..files import StrPath
 from ..nerfs.record import Nerf
+from .files import encoder_directory, read_config
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
+_GMN = "gmn_encoder"
+"""The kind of released checkpoint files, and of configurations that name none."""
+
+
+@runtime_checkable
+class EncoderConfig(Protocol):
+    """Sizes of an encoder of one kind."""
+
+    model_type: ClassVar[str]
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    @property
+    def whitened(self) -> bool:
+        """Whether embeddings come with means near zero and spreads near one, so that what reads them need not see to that."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists for JSON, with ``model_type``."""
+        ...
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises `ValueError` on what is not of this kind."""
+        ...
 
 
 @runtime_checkable
 class NerfEncoder(Protocol):
     """NeRFs to embeddings and tokens, whatever their architectures."""
+
+    @property
+    def config(self) -> EncoderConfig: ...
 
     @property
     def embedding_dim(self) -> int: ...
@@ -46,21 +74,27 @@ class NerfEncoder(Protocol):
         """SHA-256 over configuration and weights: equal for encoders that give equal embeddings."""
         ...
 
-    def save_pretrained(self, path: StrPath) -> None: ...
+    def save_pretrained(self, path: StrPath) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into a directory."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
 
     def to(self, *args: Any, **kwargs: Any) -> NerfEncoder: ...
 
 
-_KINDS: dict[str, str | type] = {"gmn_encoder": "gmn_encoder.encoders.gmn.encoder:GmnEncoder"}
+_KINDS: dict[str, str | type] = {_GMN: "gmn_encoder.encoders.gmn.encoder:GmnEncoder"}
 """``model_type`` -> class, or where to import it from."""
 
 
 def register_encoder(model_type: str, cls: str | type) -> None:
-    """Make a kind of encoder known to `load_encoder`.
+    """Make a kind of encoder known to `load_encoder` and to the language model's configuration.
 
     Args:
         model_type: the kind's name in its config.json.
-        cls: a class with ``from_pretrained(path)``, or ``"package.module:Class"``, imported when first needed.
+        cls: a torch module class with the methods of `NerfEncoder`, or ``"package.module:Class"``, imported when first needed.
+            It is called with its configuration, has ``from_pretrained(path)``, and names as ``config_class`` the class of its
+            configuration (`EncoderConfig`).
 
     Raises:
         ValueError: the name is another class's already.
@@ -72,13 +106,21 @@ def register_encoder(model_type: str, cls: str | type) -> None:
 
 def encoder_class(model_type: str) -> Any:
     """The class of a kind. Raises `ValueError` for a `model_type` that nobody registered."""
-    if model_type not in _KINDS:
-        raise ValueError(f"unknown encoder kind {model_type!r}; expected one of {', '.join(sorted(_KINDS))}")
+    if not isinstance(model_type, str) or model_type not in _KINDS:
+        raise ValueError(
+            f"model_type {model_type!r} is no kind of encoder; expected one of {', '.join(sorted(_KINDS))}: "
+            "name an encoder, or import the package that registers this kind"
+        )
     cls = _KINDS[model_type]
     if isinstance(cls, str):
         module, _, name = cls.partition(":")
         cls = getattr(importlib.import_module(module), name)
     return cls
+
+
+def encoder_config(values: Mapping[str, Any]) -> EncoderConfig:
+    """The configuration that `EncoderConfig.to_dict` gave, of any registered kind. Raises `ValueError` for any other."""
+    return encoder_class(values.get("model_type", _GMN)).config_class.from_dict(values)
 
 
 def load_encoder(path: StrPath) -> NerfEncoder:
@@ -90,18 +132,14 @@ def load_encoder(path: StrPath) -> NerfEncoder:
 
     Raises:
         FileNotFoundError: nothing there.
-        ValueError: not an encoder, or one of an unknown kind.
+        ValueError: not an encoder, one of an unknown kind, or one whose weights contradict its configuration.
     """
-    config = Path(path) / CONFIG_NAME
-    model_type = "gmn_encoder"
-    if config.is_file():
-        try:
-            values = json.loads(config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{config}: is no JSON ({error}); expected an encoder's configuration") from error
-        model_type = values.get("model_type", model_type) if isinstance(values, dict) else model_type
+    if Path(path).is_file():
+        return encoder_class(_GMN).from_pretrained(path)
+    directory = encoder_directory(path)
+    model_type = read_config(directory).get("model_type", _GMN)
     try:
         cls = encoder_class(model_type)
     except ValueError as error:
-        raise ValueError(f"{config}: {error}") from error
-    return cls.from_pretrained(path)
+        raise ValueError(f"{directory}: {error}") from error
+    return cls.from_pretrained(directory)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..nerfs.fields import density_activation, float32_unit_coordinates, frequency_features, unit_coordinates
 from ..rendering.render import Field
+from .files import check_state
 
 _RELEASED_INPUTS = (1024 + 144, 1024 + 288)
 
@@ -31,7 +32,7 @@ class DecoderConfig:
     """Sizes of a `NerfDecoder`.
 
     Attributes:
-        embedding_dim: of the embeddings it reads.
+        embedding_dim: size of the embeddings it reads.
         hidden_dim: width of every hidden layer.
         frequencies: octaves of the coordinate features: 24 in the paper, 48 in the released trainer.
     """
@@ -72,7 +73,7 @@ class NerfDecoder(nn.Module):
         """Colours and densities of B embedded NeRFs, each at its own points.
 
         Args:
-            embeddings: ``(B, D)``.
+            embeddings: one embedding a NeRF ``(B, D)``.
             xyz: world coordinates ``(B, S, 3)``; float64 is computed in float64.
 
         Returns:
@@ -158,7 +159,7 @@ class NerfDecoder(nn.Module):
         width = embedding_dim if embedding_dim is not None else 1024 if known else 1 + (inputs - 1) % 6
         decoder = cls(DecoderConfig(embedding_dim=width, hidden_dim=hidden, frequencies=_frequencies(inputs, width)))
         decoder._sizes_open = not known
-        _check_state(decoder.state_dict(), state)
+        check_state(decoder, state)
         decoder = decoder.to(weight.dtype)
         decoder.load_state_dict(dict(state))
         return decoder.eval()
@@ -171,16 +172,3 @@ def _frequencies(inputs: int, embedding_dim: int) -> int:
             "expected a positive multiple of 6 coordinate features beside them"
         )
     return (inputs - embedding_dim) // 6
-
-
-def _check_state(expected: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    for key, tensor in expected.items():
-        found = state.get(key)
-        if not isinstance(found, Tensor):
-            raise ValueError(f"decoder tensor {key!r} is missing; expected {', '.join(expected)}")
-        if found.shape != tensor.shape:
-            raise ValueError(f"decoder tensor {key!r} has shape {list(found.shape)}; expected {list(tensor.shape)}")
-        if not bool(torch.isfinite(found).all()):
-            raise ValueError(f"decoder tensor {key!r} has NaN or infinite values; expected finite weights")
-    if unknown := sorted(set(state) - set(expected)):
-        raise ValueError(f"decoder tensor {unknown[0]!r} is unknown; expected {', '.join(expected)}")

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ..nerfs.architectures import Family
+from ..nerfs.architectures import Family, family_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class FitSettings:
         views, size: cameras around an object and side of their images, pixels (image folders have their own).
         steps_per_diagonal: marching steps in the diagonal of the box; the released renderer takes 1024.
         fine_from, fine_factor: from this share of the iterations on, steps are so many times shorter.
-        learning_rate: of the network.
-        encoding_rate: of planes and hash tables.
+        learning_rate: the network's peak learning rate.
+        encoding_rate: the peak learning rate of what stands beside the network, such as planes and tables.
         last_rate: share of the learning rates that is left at the end of their cosine.
         warmup: iterations over which the rates rise.
         frequencies: octaves of the frequency encoding that are trained; the columns of higher ones start at zero and stay there
@@ -84,11 +84,6 @@ def _require(settings: FitSettings, name: str, least: int) -> None:
 
 PRESETS = ("nano", "quick", "standard", "paper")
 
-_BY_FAMILY: dict[str, dict[str, Any]] = {
-    "mlp": {"learning_rate": 5e-3},
-    "triplane": {"learning_rate": 2e-3, "encoding_rate": 1e-2},
-    "hash": {"learning_rate": 5e-3, "encoding_rate": 2e-2},
-}
 _BY_PRESET: dict[str, dict[str, Any]] = {
     # For the nano architectures: small views, coarse steps; one initialisation for all, which small encoders learn from sooner.
     "nano": {
@@ -112,10 +107,10 @@ _BY_PRESET: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str, family: Family, **changes: Any) -> FitSettings:
-    """The settings of a preset for a family, with `changes`; families without rates of their own have those of `FitSettings`.
+    """The settings of a preset for a family, with `changes`; a family without `fit_rates` has those of `FitSettings`.
 
-    Raises `ValueError` for an unknown name.
+    Raises `ValueError` for an unknown name or family.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown quality {name!r}; expected one of {', '.join(PRESETS)}")
-    return FitSettings(**{**_BY_FAMILY.get(family, {}), **_BY_PRESET[name], **changes})
+    return FitSettings(**{**family_class(family).fit_rates, **_BY_PRESET[name], **changes})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath
-from ..nerfs.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NerfArchitecture
+from ..nerfs.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, family_class, paper_families
 from ..objects import ViewSettings
 from .job import FitJob, Progress
 from .output import nerf_directory
@@ -19,17 +19,19 @@ from .sources import path_source
 
 
 def fit_architecture(family: str, quality: str) -> NerfArchitecture:
-    """What a preset is fitted as: "nano" the nano member of the family, others the paper's. Raises `ValueError` for no family."""
-    if family not in FAMILY_NAMES:
-        raise ValueError(f"family is {family!r}; expected one of {', '.join(FAMILY_NAMES)}")
-    return NAMED_ARCHITECTURES[FAMILY_NAMES[family] + ("-nano" if quality == "nano" else "")]
+    """What a family is fitted as: in "nano" quality its nano member, if it has one, else its default architecture.
+
+    Raises `ValueError` for an unknown family.
+    """
+    default = family_class(family)()
+    return NANO_ARCHITECTURES.get(f"{FAMILY_NAMES[family]}-nano", default) if quality == "nano" else default
 
 
 def fit_object(
     path: StrPath,
     out: StrPath,
     *,
-    families: Sequence[str] = tuple(FAMILY_NAMES),
+    families: Sequence[str] | None = None,
     quality: str = "nano",
     class_id: str = "own",
     background: Tensor | None = None,
@@ -44,12 +46,12 @@ def fit_object(
     Args:
         path: a mesh file, or a directory with a camera file and its images.
         out: directory of the output, in the released layout.
-        families: "mlp", "triplane", "hash".
-        quality: a preset.
+        families: names of families; None: those of the paper.
+        quality: name of a preset.
         class_id: directory name in place of a class.
         background: ``(3,)`` in 0..1 behind the object, of images without opacity.
-        device: where; the default device if left out.
-        progress: as of `FitJob`.
+        device: where the training runs; the default device if left out.
+        progress: receives what `FitJob`'s callback receives.
 
     Returns:
         family -> directory of the NeRF.
@@ -57,7 +59,7 @@ def fit_object(
     Raises:
         ValueError, FileNotFoundError: an unknown family or quality; what reading the mesh or the images refuses; see `Trainer`.
     """
-    architectures = [fit_architecture(family, quality) for family in families]
+    architectures = [fit_architecture(family, quality) for family in families or paper_families()]
     settings = {each: preset(quality, each.family) for each in architectures}
     first = next(iter(settings.values()))
     views = ViewSettings(n_views=first.views, size=first.size)

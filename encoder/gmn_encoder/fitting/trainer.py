@@ -28,7 +28,7 @@ from ..rendering.compositing import composite, render_weights
 from ..rendering.marching import march_rays
 from ..rendering.occupancy import DENSITY_THRESHOLD, RESOLUTION, OccupancyGrid
 from ..rendering.render import batch_field, render_views
-from .field import TrainedBatch, initial_tensors, used_frequencies
+from .field import TrainedBatch
 from .hull import near_mask
 from .presets import FitSettings
 from .sources import PosedImages
@@ -73,7 +73,7 @@ class Trainer:
         sizes = sorted({(each.cameras.width, each.cameras.height) for each in self.objects})
         if len(sizes) != 1:
             raise ValueError(f"images of sizes {sizes}; expected one size for all objects that are fitted together")
-        starts = [initial_tensors(architecture, seed=seed, frequencies=settings.frequencies) for seed in initial_seeds]
+        starts = [architecture.initial_tensors(seed=seed, frequencies=settings.frequencies) for seed in initial_seeds]
         self.tensors = {
             key: torch.stack([start[key] for start in starts]).to(self.device).requires_grad_() for key in starts[0]
         }
@@ -334,7 +334,7 @@ def held_out_psnr(
         return [], images.new_zeros(0, cameras.height, cameras.width, 3).float()
     white = torch.ones(3, device=cameras.focal.device)
     stacked = {key: tensor[None].to(white.device) for key, tensor in nerf.tensors.items()}
-    batch = TrainedBatch(nerf.architecture, stacked, used_frequencies(nerf))
+    batch = TrainedBatch(nerf.architecture, stacked, nerf.architecture.used_frequencies(nerf.tensors))
 
     def field(xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
         rgb, density = batch.query(xyz[None])

@@ -1,103 +1,125 @@
-"""The families of NeRF architecture: which tensors a NeRF of given sizes holds, and which sizes given tensors mean.
+"""Architectures of NeRFs: what every family says about itself, and the registry of families.
 
-Sources: the paper, Table 14 (the 13 architectures) and FORMATS.md section 1.3 (flat tensors, padding). A NeRF stores
+A family is a subclass of `NerfArchitecture` in a file of its own (`families/`), an architecture an instance of it with sizes.
+`register_family` makes a family known to files, commands, encoders and training; docs/new-family.md walks through one. Most
+families have a small network behind an encoding of points: they derive from `network.NetworkArchitecture`, which answers
+nearly everything below.
 
-* ``mlp_base.params`` ``(P,)``: the weight matrices one after the other, input layer first, each row-major ``(out, in)``;
-* ``triplane`` ``(3, R, R, C)`` (tri-plane family): plane, row, column, channel;
-* ``encoding.params`` ``(sum of entries x F,)`` (hash family): level by level, entry by entry, feature by feature;
-* ``mlp_base.biases`` ``(hidden_layers * W + 16,)``: only networks with biases, which the released data has none of.
-
-"Hidden layers" counts hidden activations, as the paper does; there is one matrix more. Input widths are padded to a
-multiple of 16 and the output always has 16 rows: rgb logits, density logit, twelve unused.
+Shapes: B NeRFs, S points.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
+import torch
+from torch import Tensor
+
+from .blocks import GraphBuilder, GraphLayout
+from .fields import WORLD_BOX, Box
 
 Family = str
-"""Name of a family, a key of `FAMILIES`: "mlp", "triplane", "hash", or one added by `register_family`."""
-
-MLP_KEY = "mlp_base.params"
-BIAS_KEY = "mlp_base.biases"
-TRIPLANE_KEY = "triplane"
-HASH_KEY = "encoding.params"
-
-OUTPUT_ROWS = 16
-"""Rows of the last matrix: 3 rgb logits, 1 density logit and 12 unused (tiny-cuda-nn pads outputs to 16)."""
-
-# Where sizes are searched for; beyond these, `architecture=` must say them.
-_WIDTHS = (16, 32, 64, 128, 256)
-_MAX_HIDDEN_LAYERS = 8
-_MAX_LEVELS = 16
-_LOG2_TABLE_SIZES = range(8, 25)
-
-
-def pad16(width: int) -> int:
-    """The next multiple of 16, to which tiny-cuda-nn pads the input of a network."""
-    return -(-width // 16) * 16
-
-
-def _require_positive(architecture: NerfArchitecture, *names: str) -> None:
-    for name in names:
-        value = getattr(architecture, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"{name} of a {architecture.family} architecture must be a positive integer, got {value!r}"
-            )
+"""Name of a family, a key of `FAMILIES`: one of the paper's, or one added by `register_family`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NerfArchitecture:
-    """Sizes that all families share. Instances are hashable: equal architectures mean equal tensors and graphs."""
+class NerfArchitecture(ABC):
+    """Family and sizes of a NeRF. Instances are hashable: equal architectures mean equal tensors and graphs."""
 
     family: ClassVar[Family]
-    activation: ClassVar[Literal["relu", "sine"]]
+    display_name: ClassVar[str] = ""
+    """What people read for the family; its name where it is left out."""
     encoding_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys of the tensors beside the network, such as planes or tables; a file that has them is of this family."""
-
-    hidden_layers: int = 3
-    hidden_dim: int = 64
-    bias: bool = False
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "hidden_layers", "hidden_dim")
-
-    @property
-    def encoding_dim(self) -> int:
-        """Width of what the coordinates are turned into before the first matrix, unpadded."""
-        known = ", ".join(cls.__name__ for cls in FAMILIES.values())
-        raise TypeError(f"{type(self).__name__} is not a family, it has no encoding_dim; use {known}")
+    """Keys of the tensors that no other family has, such as planes or tables; a file that has them is of this family."""
+    shared_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of the tensors that other families may have too, such as those of a network."""
+    empty_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of empty tensors that released files of the family hold beside their own; written so, and ignored when read."""
+    fit_rates: ClassVar[Mapping[str, float]] = {}
+    """The family's values of `FitSettings.learning_rate` and `FitSettings.encoding_rate` in the presets of a fit."""
 
     @property
-    def input_dim(self) -> int:
-        """Columns of the first matrix: `encoding_dim` padded to a multiple of 16 with constant ones."""
-        return pad16(self.encoding_dim)
+    def box(self) -> Box:
+        """Where the NeRF is, world units; outside it the density is zero."""
+        return WORLD_BOX
 
     @property
-    def layer_shapes(self) -> tuple[tuple[int, int], ...]:
-        """``(out, in)`` of every matrix, input layer first."""
-        hidden = [(self.hidden_dim, self.hidden_dim)] * (self.hidden_layers - 1)
-        return ((self.hidden_dim, self.input_dim), *hidden, (OUTPUT_ROWS, self.hidden_dim))
-
-    @property
+    @abstractmethod
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that a NeRF of this architecture holds, by its key in the file."""
-        shapes: dict[str, tuple[int, ...]] = {MLP_KEY: (sum(out * width for out, width in self.layer_shapes),)}
-        if self.bias:
-            shapes[BIAS_KEY] = (sum(out for out, _ in self.layer_shapes),)
-        return shapes
+
+    @abstractmethod
+    def query(
+        self, tensors: Mapping[str, Tensor], xyz: Tensor, directions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Colour and density of B NeRFs, differentiable in the coordinates and in the tensors.
+
+        Args:
+            tensors: stacked tensors, each ``(B, *tensor_shapes[key])``.
+            xyz: world coordinates ``(B, S, 3)``.
+            directions: unit vectors from the camera to the points ``(B, S, 3)``, or None where nobody looks; families whose
+                colour is the same from everywhere ignore them.
+
+        Returns:
+            rgb ``(B, S, 3)`` in 0..1 and density ``(B, S, 1)`` per world unit, zero outside the box; float64 for float64
+            coordinates, float32 otherwise.
+        """
 
     @classmethod
     def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
         """The sizes, as keyword arguments, with which the tensors of `encoding_keys` have these shapes; all that fit."""
         return [{}]
+
+    @classmethod
+    def candidates(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[NerfArchitecture]:
+        """Every architecture among the sizes that are searched whose tensors have these shapes."""
+        found = (cls(**sizes) for sizes in cls.encoding_sizes(shapes))
+        return [architecture for architecture in found if architecture.tensor_shapes == shapes]
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the weights of the family are edges of a parameter graph, which graph encoders read."""
+        return type(self).add_blocks is not NerfArchitecture.add_blocks
+
+    def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
+        """Put the family's nodes and blocks into a builder. Raises `ValueError` for a family that has no parameter graph."""
+        raise ValueError(
+            f"{self.display_name or self.family} NeRFs have no parameter graph, which a graph encoder reads"
+        )
+
+    def training_query(
+        self,
+        tensors: Mapping[str, Tensor],
+        xyz: Tensor,
+        directions: Tensor | None = None,
+        *,
+        frequencies: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`query` as training asks it: in float32, differentiable in the tensors, by whatever way is fastest.
+
+        Args:
+            tensors, xyz, directions: as in `query`.
+            frequencies: octaves of a frequency encoding that are computed, the weights of the others being zero; None: all.
+        """
+        return self.query(tensors, xyz.detach(), directions)
+
+    def used_frequencies(self, tensors: Mapping[str, Tensor]) -> int | None:
+        """Octaves of its frequency encoding that a NeRF reads, the weights of the others being zero. None: no such encoding."""
+        return None
+
+    def initial_tensors(self, *, seed: int, frequencies: int | None = None) -> dict[str, Tensor]:
+        """Weights that training starts from, float32 on the CPU; those of octaves from `frequencies` on are zero."""
+        generator = torch.Generator().manual_seed(seed)
+        return {key: self.initial_tensor(key, generator, frequencies) for key in self.tensor_shapes}
+
+    def initial_tensor(self, key: str, generator: torch.Generator, frequencies: int | None) -> Tensor:
+        """One of `initial_tensors`: N(0, 0.001), unless the family says otherwise."""
+        return torch.randn(self.tensor_shapes[key], generator=generator) * 1e-3
 
     @property
     def num_parameters(self) -> int:
@@ -117,186 +139,76 @@ class NerfArchitecture:
     def to_dict(self) -> dict[str, Any]:
         return {"family": self.family, **dataclasses.asdict(self)}
 
-
-@dataclass(frozen=True, kw_only=True)
-class MlpArchitecture(NerfArchitecture):
-    """Frequency encoding, then a ReLU network (nf2vec's NeRFs)."""
-
-    family: ClassVar[Family] = "mlp"
-    activation: ClassVar[Literal["relu", "sine"]] = "relu"
-
-    frequencies: int = 24
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_positive(self, "frequencies")
-
-    @property
-    def encoding_dim(self) -> int:
-        return 6 * self.frequencies
-
-
-@dataclass(frozen=True, kw_only=True)
-class TriplaneArchitecture(NerfArchitecture):
-    """Frequency encoding beside the summed features of three planes, then a sine network (Cardace et al.)."""
-
-    family: ClassVar[Family] = "triplane"
-    activation: ClassVar[Literal["relu", "sine"]] = "sine"
-    encoding_keys: ClassVar[tuple[str, ...]] = (TRIPLANE_KEY,)
-
-    frequencies: int = 48
-    resolution: int = 32
-    channels: int = 16
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_positive(self, "frequencies", "channels")
-        if not isinstance(self.resolution, int) or self.resolution < 2:
-            raise ValueError(
-                f"resolution of a triplane architecture must be an integer of at least 2, got {self.resolution!r}"
-            )
-
-    @property
-    def encoding_dim(self) -> int:
-        return 6 * self.frequencies + self.channels
-
-    @property
-    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {**super().tensor_shapes, TRIPLANE_KEY: (3, self.resolution, self.resolution, self.channels)}
-
-    @classmethod
-    def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
-        planes = shapes[TRIPLANE_KEY]
-        if len(planes) != 4 or planes[0] != 3 or planes[1] != planes[2] or planes[1] < 2 or planes[3] < 1:
-            return []
-        return [{"resolution": planes[1], "channels": planes[3]}]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HashArchitecture(NerfArchitecture):
-    """Multi-resolution hash grid, then a ReLU network (Müller et al., with tiny-cuda-nn's conventions)."""
-
-    family: ClassVar[Family] = "hash"
-    activation: ClassVar[Literal["relu", "sine"]] = "relu"
-    encoding_keys: ClassVar[tuple[str, ...]] = (HASH_KEY,)
-
-    levels: int = 4
-    log2_table_size: int = 12
-    features_per_entry: int = 2
-    base_resolution: int = 16
-    max_resolution: int = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_positive(self, "levels", "log2_table_size", "features_per_entry", "base_resolution", "max_resolution")
-        if self.log2_table_size > 28:
-            raise ValueError(f"log2_table_size of a hash architecture must be at most 28, got {self.log2_table_size}")
-        if self.max_resolution < self.base_resolution:
-            raise ValueError(
-                f"max_resolution of a hash architecture must be at least base_resolution, "
-                f"got {self.max_resolution} below {self.base_resolution}"
-            )
-
-    @property
-    def encoding_dim(self) -> int:
-        return self.levels * self.features_per_entry
-
-    @property
-    def level_scales(self) -> tuple[float, ...]:
-        """Grid scale of each level, computed in float32 as tiny-cuda-nn does (FORMATS.md section 2.4)."""
-        if self.levels == 1:
-            return (float(self.base_resolution - 1),)
-        growth = np.float32(math.exp(math.log(self.max_resolution / self.base_resolution) / (self.levels - 1)))
-        log2_growth = np.log2(growth, dtype=np.float32)
-        levels = np.arange(self.levels, dtype=np.float32)
-        scales = np.exp2(levels * log2_growth, dtype=np.float32) * np.float32(self.base_resolution) - np.float32(1)
-        return tuple(float(scale) for scale in scales)
-
-    @property
-    def level_resolutions(self) -> tuple[int, ...]:
-        """Vertices per axis of each level."""
-        return tuple(math.ceil(scale) + 1 for scale in self.level_scales)
-
-    @property
-    def level_entries(self) -> tuple[int, ...]:
-        """Entries stored for each level: the dense count rounded up to 8, capped by the table size."""
-        return tuple(min(-(-(r**3) // 8) * 8, 2**self.log2_table_size) for r in self.level_resolutions)
-
-    @property
-    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {**super().tensor_shapes, HASH_KEY: (sum(self.level_entries) * self.features_per_entry,)}
-
-    @classmethod
-    def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
-        found = []
-        for levels in range(1, _MAX_LEVELS + 1):
-            # Past the size at which every level is stored densely, a larger table changes nothing: the first one stands for all.
-            sizes = {cls(levels=levels, log2_table_size=t).level_entries: t for t in reversed(_LOG2_TABLE_SIZES)}
-            found += [
-                {"levels": levels, "log2_table_size": t} for e, t in sizes.items() if (2 * sum(e),) == shapes[HASH_KEY]
-            ]
-        return found
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} of a {self.family} architecture must be a positive integer, got {value!r}")
 
 
 FAMILIES: dict[Family, type[NerfArchitecture]] = {}
 """The class of each family; `register_family` adds one."""
 
 FAMILY_NAMES: dict[Family, str] = {}
-"""The paper's name of each family, which is also that of the architecture that encoders train on."""
+"""The name of each family in tables (the paper's, where it is of the paper), which is also that of its default architecture."""
 
-PAPER_ARCHITECTURES: dict[str, NerfArchitecture] = {
-    "MLP": MlpArchitecture(),
-    "MLP-2L": MlpArchitecture(hidden_layers=2),
-    "MLP-32H": MlpArchitecture(hidden_dim=32),
-    "TRI": TriplaneArchitecture(),
-    "TRI-2L": TriplaneArchitecture(hidden_layers=2),
-    "TRI-32H": TriplaneArchitecture(hidden_dim=32),
-    "TRI-16W": TriplaneArchitecture(resolution=16),
-    "TRI-8C": TriplaneArchitecture(channels=8),
-    "HASH": HashArchitecture(),
-    "HASH-2L": HashArchitecture(hidden_layers=2),
-    "HASH-32H": HashArchitecture(hidden_dim=32),
-    "HASH-3N": HashArchitecture(levels=3),
-    "HASH-11T": HashArchitecture(log2_table_size=11),
-}
+PAPER_ARCHITECTURES: dict[str, NerfArchitecture] = {}
 """The 13 architectures of the paper's Table 14."""
 
-NANO_ARCHITECTURES: dict[str, NerfArchitecture] = {
-    "MLP-nano": MlpArchitecture(hidden_layers=2, hidden_dim=24, frequencies=8),
-    "TRI-nano": TriplaneArchitecture(hidden_layers=2, hidden_dim=24, frequencies=8, resolution=16, channels=4),
-    "HASH-nano": HashArchitecture(
-        hidden_layers=2, hidden_dim=24, levels=3, log2_table_size=9, base_resolution=8, max_resolution=32
-    ),
-}
-"""Small members of the three families, of 2,112 to 5,568 weights, for experiments on a CPU. No other sizes that are searched for
-have tensors of these shapes, so files of them are recognised."""
+NANO_ARCHITECTURES: dict[str, NerfArchitecture] = {}
+"""Small members of families, of 2,112 to 5,568 weights, for experiments on a CPU. No other sizes that are searched for have
+tensors of these shapes, so files of them are recognised."""
 
-NAMED_ARCHITECTURES: dict[str, NerfArchitecture] = {**PAPER_ARCHITECTURES, **NANO_ARCHITECTURES}
+NAMED_ARCHITECTURES: dict[str, NerfArchitecture] = {}
+"""Those of the paper, nano ones, and the default architectures of other families."""
 
 
-def register_family(cls: type[NerfArchitecture], name: str) -> None:
-    """Make a family known: to files, to detection, and by `name`, which stands for the architecture `cls()`, to commands.
+def register_family(
+    cls: type[NerfArchitecture],
+    name: str,
+    *,
+    paper: Mapping[str, NerfArchitecture] | None = None,
+    nano: NerfArchitecture | None = None,
+) -> None:
+    """Make a family known: to files, to detection, to fitting and, by `name`, to commands and tables.
 
-    Its field and its graph are registered with `fields.point_features` and `graph.add_blocks`; docs/new-family.md has it all. A
-    family derives from `NerfArchitecture`: one that derives from another family would inherit what is registered for that.
-    Raises `ValueError` where the family, the name or one of its `encoding_keys` is another's.
+    Args:
+        cls: the family. One that derives from another family inherits what that says about itself.
+        name: its name in tables, which stands for the architecture `cls()`.
+        paper: names and sizes of its architectures in the paper's Table 14.
+        nano: a small member, which gets the name ``NAME-nano``.
+
+    Raises:
+        ValueError: the family, a name or one of its `encoding_keys` is another's.
     """
     others = [known for family, known in FAMILIES.items() if family != cls.family]
-    taken = {MLP_KEY, BIAS_KEY, *(key for known in others for key in known.encoding_keys)}
+    taken = {key for known in others for key in (*known.shared_keys, *known.encoding_keys)}
+    named = {name: cls(), **(paper or {}), **({f"{name}-nano": nano} if nano else {})}
     if FAMILIES.get(cls.family, cls) is not cls:
         raise ValueError(f"family {cls.family!r} is {FAMILIES[cls.family].__name__} already; choose another name")
     if shared := sorted(taken.intersection(cls.encoding_keys)):
         raise ValueError(f"tensor {shared[0]!r} belongs to another family already; choose another key")
-    if NAMED_ARCHITECTURES.get(name, cls()) != cls():
-        raise ValueError(f"{name!r} is the name of another architecture already; choose another name")
+    for each, architecture in named.items():
+        if NAMED_ARCHITECTURES.get(each, architecture) != architecture:
+            raise ValueError(f"{each!r} is the name of another architecture already; choose another name")
+    cls.display_name = cls.display_name or cls.family
     FAMILIES[cls.family] = cls
     FAMILY_NAMES[cls.family] = name
-    NAMED_ARCHITECTURES.setdefault(name, cls())
+    NAMED_ARCHITECTURES.update(named)
+    PAPER_ARCHITECTURES.update(paper or {})
+    NANO_ARCHITECTURES.update({f"{name}-nano": nano} if nano else {})
 
 
-register_family(MlpArchitecture, "MLP")
-register_family(TriplaneArchitecture, "TRI")
-register_family(HashArchitecture, "HASH")
+def paper_families() -> tuple[Family, ...]:
+    """The families of the paper, which encoders train on and objects are fitted in unless others are named."""
+    return tuple(dict.fromkeys(architecture.family for architecture in PAPER_ARCHITECTURES.values()))
+
+
+def family_class(family: object) -> type[NerfArchitecture]:
+    """The class of a family. Raises `ValueError` for one that is not registered."""
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r}; expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[family]
 
 
 def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> NerfArchitecture:
@@ -318,9 +230,7 @@ def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> Ner
         )
     sizes = dict(value)
     family = sizes.pop("family", None)
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"architecture has family {family!r}; expected one of {', '.join(FAMILIES)}")
-    cls = FAMILIES[family]
+    cls = family_class(family)
     fields = {f.name for f in dataclasses.fields(cls)}
     if unknown := sorted(set(sizes) - fields):
         raise ValueError(
@@ -336,15 +246,14 @@ def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitectu
     encodings (24 or 48 frequencies, 2 features an entry, resolutions 16 to 128), widths 16 to 256 and up to 8 hidden layers.
     Raises `ValueError` that lists what fits when several sizes do, and says what is close when none does.
     """
-    expected = {key: tuple(shape) for key, shape in shapes.items() if not (key == HASH_KEY and math.prod(shape) == 0)}
-    with_encoding = (
-        name for name, cls in FAMILIES.items() if cls.encoding_keys and {*cls.encoding_keys} <= {*expected}
-    )
-    family = next(with_encoding, MlpArchitecture.family)
+    expected = {key: tuple(shape) for key, shape in shapes.items()}
+    with_encoding = (cls for cls in FAMILIES.values() if cls.encoding_keys and {*cls.encoding_keys} <= {*expected})
+    cls = next(with_encoding, None) or next(cls for cls in FAMILIES.values() if not cls.encoding_keys)
+    family = cls.family
     for known in NAMED_ARCHITECTURES.values():
         if known.tensor_shapes == expected:
             return known
-    candidates = [c for c in _candidates(family, expected) if c.tensor_shapes == expected]
+    candidates = cls.candidates(expected)
     found = ", ".join(f"{key} {list(shape)}" for key, shape in expected.items())
     if not candidates:
         raise ValueError(
@@ -363,16 +272,3 @@ def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitectu
             f"{found} fits several {family} architectures: {listed}{more}; pass architecture= to say which"
         )
     return candidates[0]
-
-
-def _candidates(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> list[NerfArchitecture]:
-    """Every architecture in the searched range whose spatial tensors and number of MLP weights agree with `shapes`."""
-    bias = BIAS_KEY in shapes
-    cls = FAMILIES[family]
-    return [
-        cls(**sizes, hidden_layers=layers, hidden_dim=width, bias=bias)
-        for sizes in cls.encoding_sizes(shapes)
-        for width in _WIDTHS
-        for layers in range(1, _MAX_HIDDEN_LAYERS + 1)
-        if cls(**sizes, hidden_layers=layers, hidden_dim=width, bias=bias).tensor_shapes[MLP_KEY] == shapes.get(MLP_KEY)
-    ]

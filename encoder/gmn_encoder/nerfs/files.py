@@ -12,15 +12,8 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath, read_tensors, write_pth, write_safetensors
-from .architectures import (
-    BIAS_KEY,
-    FAMILIES,
-    HASH_KEY,
-    MLP_KEY,
-    NerfArchitecture,
-    detect_architecture,
-    parse_architecture,
-)
+from .architectures import FAMILIES, NerfArchitecture, detect_architecture, parse_architecture
+from .network import BIAS_KEY, MLP_KEY
 from .record import Nerf
 
 WEIGHTS_NAME = "nerf_weights.pth"
@@ -55,10 +48,9 @@ def load_nerf(path: StrPath, architecture: NerfArchitecture | Mapping[str, Any] 
             sizes = _architecture_from_metadata(metadata[_METADATA_KEY])
         else:
             sizes = detect_architecture({key: tuple(tensor.shape) for key, tensor in tensors.items()})
-        nerf = Nerf(sizes, tensors, file)
-        if all(tensor.dtype == torch.float32 for tensor in tensors.values()):
-            return nerf
-        return nerf.to(torch.float32)  # checks again: a double beyond float32 becomes infinite
+        # Converted before they are checked: a double beyond float32 becomes infinite.
+        tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+        return Nerf(sizes, tensors, file)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: {error}") from error
 
@@ -82,10 +74,7 @@ def save_nerf(nerf: Nerf, path: StrPath) -> Path:
         )
     else:
         file = path / WEIGHTS_NAME
-    tensors = dict(nerf.tensors)
-    if nerf.family == "triplane":
-        tensors[HASH_KEY] = torch.empty(0)  # the released tri-planes carry their parameterless encoding
-    write_pth(tensors, file)
+    write_pth({**nerf.tensors, **{key: torch.empty(0) for key in nerf.architecture.empty_keys}}, file)
     return file
 
 
@@ -133,7 +122,8 @@ def _may_be_nerf(file: Path) -> bool:
             header = stream.read(min(size, 1 << 20))
     except OSError:
         return True
-    return len(header) < min(size, 1 << 20) or MLP_KEY.encode() in header
+    names = (MLP_KEY, _METADATA_KEY)
+    return len(header) < min(size, 1 << 20) or any(name.encode() in header for name in names)
 
 
 def released_ids(path: StrPath) -> tuple[str, str]:
@@ -145,16 +135,16 @@ def released_ids(path: StrPath) -> tuple[str, str]:
 
 
 def _nerf_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    if MLP_KEY not in content:
+    if not any({*cls().tensor_shapes} <= {*content} for cls in FAMILIES.values()):
         keys = ", ".join(repr(str(key)) for key in list(content)[:3]) or "nothing"
         hint = ""
         if "encoder" in content or any(str(key).startswith(("pre_encoder.", "gnn_w_readout.")) for key in content):
             hint = " This looks like an encoder checkpoint: GmnEncoder.from_pretrained reads it."
-        raise ValueError(
-            f"holds no {MLP_KEY!r}; found {keys}; expected the weights of an MLP, tri-plane or hash NeRF.{hint}"
-        )
+        known = ", ".join(cls.display_name for cls in FAMILIES.values())
+        raise ValueError(f"holds no {MLP_KEY!r}; found {keys}; expected the weights of a NeRF ({known}).{hint}")
     tensors = {}
-    for key in (MLP_KEY, BIAS_KEY, *(key for cls in FAMILIES.values() for key in cls.encoding_keys)):
+    may_be_empty = {BIAS_KEY, *(key for cls in FAMILIES.values() for key in cls.empty_keys)}
+    for key in dict.fromkeys(key for cls in FAMILIES.values() for key in (*cls.shared_keys, *cls.encoding_keys)):
         if key not in content:
             continue
         tensor = content[key]
@@ -162,7 +152,7 @@ def _nerf_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
             raise ValueError(f"{key!r} is a {type(tensor).__name__}; expected a tensor")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise ValueError(f"{key!r} is a {tensor.layout} tensor on {tensor.device}; expected a plain dense tensor")
-        if tensor.numel() == 0 and key in (HASH_KEY, BIAS_KEY):
+        if tensor.numel() == 0 and key in may_be_empty:
             continue
         tensors[key] = tensor.detach()
     return tensors

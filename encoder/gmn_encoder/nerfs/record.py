@@ -5,8 +5,9 @@ Shapes: B NeRFs; ``(...)`` any leading shape of points.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ import torch
 from torch import Tensor
 
 from .architectures import Family, NerfArchitecture, parse_architecture
-from .fields import query_field
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Nerf:
     """One NeRF.
 
@@ -38,6 +38,10 @@ class Nerf:
     def __post_init__(self) -> None:
         _check_tensors(self.architecture, self.tensors)
 
+    def __repr__(self) -> str:
+        source = f", {self.source}" if self.source else ""
+        return f"Nerf({self.architecture.name}, {self.num_parameters:,} parameters{source})"
+
     @property
     def family(self) -> Family:
         return self.architecture.family
@@ -52,26 +56,35 @@ class Nerf:
         return self.architecture.num_parameters
 
     def to(self, *args: Any, **kwargs: Any) -> Nerf:
-        """The same NeRF on another device or in another floating dtype (arguments of `torch.Tensor.to`)."""
-        return Nerf(
-            self.architecture, {key: tensor.to(*args, **kwargs) for key, tensor in self.tensors.items()}, self.source
-        )
+        """The same NeRF on another device or in another floating dtype (arguments of `torch.Tensor.to`).
 
-    def query(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
+        Values are not looked at again, which a device would have to wait for: float16 may make large ones infinite.
+        """
+        moved = copy.copy(self)
+        tensors = {key: tensor.to(*args, **kwargs) for key, tensor in self.tensors.items()}
+        object.__setattr__(moved, "tensors", tensors)
+        return moved
+
+    def query(self, xyz: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Colour and density at world coordinates, differentiable in both coordinates and weights.
 
         Args:
-            xyz: ``(..., 3)``, the NeRF fills the box -0.7..0.7. float64 is computed in float64, all else in float32.
+            xyz: world coordinates ``(..., 3)``; the NeRF fills `architecture.box`, -0.7..0.7 on each axis for the families
+                of the paper. float64 is computed in float64, all else in float32.
+            directions: unit vectors from the camera to the points, ``(..., 3)`` or what broadcasts to it, for families whose
+                colour depends on them; MLP, tri-plane and hash NeRFs ignore them.
 
         Returns:
             rgb ``(..., 3)`` in 0..1 and density ``(..., 1)``, zero outside the box. Semantics of FORMATS.md section 2,
             except that small batches are evaluated like any other (the released tri-plane code returns zeros for ten points
             or fewer).
+
+        Raises:
+            ValueError: points or directions of another shape or dtype.
         """
         _check_points(xyz)
         stacked = {key: tensor[None].to(xyz.device) for key, tensor in self.tensors.items()}
-        rgb, density = query_field(self.architecture, stacked, xyz.reshape(1, -1, 3))
-        return rgb.reshape(*xyz.shape[:-1], 3), density.reshape(*xyz.shape[:-1], 1)
+        return _query(self.architecture, stacked, xyz, directions, nerfs=1)
 
     @classmethod
     def random(
@@ -81,7 +94,7 @@ class Nerf:
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> Nerf:
-        """A NeRF with random weights (uniform, scaled by fan-in; tables N(0, 0.1)): for tests, demos and benchmarks."""
+        """A NeRF whose weights are all drawn from N(0, 0.1): for tests, demos and benchmarks."""
         architecture = parse_architecture(architecture)
         generator = torch.Generator().manual_seed(seed)
         tensors = {}
@@ -95,7 +108,7 @@ class NerfBatch:
     """B NeRFs of one architecture with stacked tensors ``(B, ...)``, queried and embedded together."""
 
     architecture: NerfArchitecture
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor] = field(repr=False)
 
     @classmethod
     def stack(cls, nerfs: Iterable[Nerf]) -> NerfBatch:
@@ -116,21 +129,36 @@ class NerfBatch:
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
-    def query(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
+    def query(self, xyz: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `Nerf.query`, with one set of points per NeRF: ``(B, ..., 3)`` to ``(B, ..., 3)`` and ``(B, ..., 1)``."""
         _check_points(xyz)
         if xyz.ndim < 2 or xyz.shape[0] != len(self):
             raise ValueError(
                 f"xyz has shape {tuple(xyz.shape)}; expected ({len(self)}, ..., 3), one set of points per NeRF"
             )
-        rgb, density = query_field(self.architecture, self.tensors, xyz.reshape(len(self), -1, 3))
-        return rgb.reshape(*xyz.shape[:-1], 3), density.reshape(*xyz.shape[:-1], 1)
+        return _query(self.architecture, self.tensors, xyz, directions, nerfs=len(self))
 
 
-def _check_points(xyz: Tensor) -> None:
+def _query(
+    architecture: NerfArchitecture, tensors: Mapping[str, Tensor], xyz: Tensor, directions: Tensor | None, *, nerfs: int
+) -> tuple[Tensor, Tensor]:
+    """`NerfArchitecture.query` of points of any shape."""
+    if directions is not None:
+        _check_points(directions, "directions")
+        try:
+            directions = directions.expand_as(xyz).reshape(nerfs, -1, 3)
+        except RuntimeError:
+            raise ValueError(
+                f"directions have shape {tuple(directions.shape)}; expected one for each point, {tuple(xyz.shape)}"
+            ) from None
+    rgb, density = architecture.query(tensors, xyz.reshape(nerfs, -1, 3), directions)
+    return rgb.reshape(*xyz.shape[:-1], 3), density.reshape(*xyz.shape[:-1], 1)
+
+
+def _check_points(xyz: Tensor, name: str = "xyz") -> None:
     if xyz.ndim < 1 or xyz.shape[-1] != 3 or not xyz.is_floating_point():
         raise ValueError(
-            f"xyz has shape {tuple(xyz.shape)} and dtype {xyz.dtype}; expected floating-point world coordinates (..., 3)"
+            f"{name} has shape {tuple(xyz.shape)} and dtype {xyz.dtype}; expected floating-point world coordinates (..., 3)"
         )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gmn_encoder.files import StrPath, write_bytes
 
-from ..representation.gallery import view
+from ..representation.retrieval_pictures import view
 from ..tables import Table
 from .report import LABELS, html_page
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.objects.procedural.catalogue import CLASS_IDS, class_nouns
 
 QUESTION = "What is this object?"
@@ -57,9 +58,7 @@ def named_class(text: str, words: Mapping[str, Sequence[str]]) -> str | None:
     return best[2] if best else None
 
 
-def nearest_captions(
-    queries: Sequence[NamedObject], training: Sequence[NamedObject], *, chunk: int = 1024
-) -> list[str]:
+def nearest_captions(queries: Sequence[NamedObject], training: Sequence[NamedObject]) -> list[str]:
     """For each query the caption of the training object with the nearest embedding (cosine), whatever its variant.
 
     Raises `ValueError` where there is nothing to copy from.
@@ -67,13 +66,8 @@ def nearest_captions(
     known = [each for each in training if each.caption]
     if not known:
         raise ValueError("no training object has a caption; expected brief descriptions to copy from")
-    gallery = torch.nn.functional.normalize(torch.stack([each.embedding for each in known]), dim=1)
-    found: list[str] = []
-    for start in range(0, len(queries), chunk):
-        rows = torch.stack([each.embedding for each in queries[start : start + chunk]])
-        similarity = torch.nn.functional.normalize(rows, dim=1) @ gallery.T
-        found += [known[i].caption for i in similarity.argmax(dim=1).tolist()]
-    return found
+    asked, gallery = (torch.stack([each.embedding for each in side]) for side in (queries, known))
+    return [known[i].caption for i in nearest(asked, gallery, 1)[1][:, 0].tolist()]
 
 
 def naming_accuracy(

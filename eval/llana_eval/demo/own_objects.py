@@ -31,7 +31,7 @@ from gmn_encoder.rendering.render import render_views
 from llana_gmn.caption import caption_nerfs
 
 from ..captioning.answer_page import Picture, spread, write_gallery
-from ..representation.gallery import GalleryRow, gallery_picture, gallery_rows, view_file
+from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows, view_file
 from ..tables import Column, Table
 from .shipped import QUESTION, DemoResult, Progress, embed_families
 

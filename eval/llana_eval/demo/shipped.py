@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from gmn_encoder.embeddings.records import EmbeddingSet, embed_split, join_embeddings
+from gmn_encoder.embeddings.cache import EmbeddingCache
+from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from llana_gmn.caption import caption_nerfs
@@ -25,9 +26,9 @@ from ..captioning.class_naming import NamedObject, class_words, named_class, nam
 from ..captioning.scoring import score_captions
 from ..captioning.tasks import load_task
 from ..classes import class_name
-from ..representation.gallery import gallery_picture, gallery_rows
 from ..representation.plots import embedding_figure, figure_picture, project
 from ..representation.retrieval_benchmark import retrieval_table, run_retrieval
+from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..tables import Column, Table
 
 QUESTION = "Describe this object briefly."
@@ -105,23 +106,17 @@ _COLUMNS = (
 def embed_families(
     model: Any, nerfs: Path, out: Path, progress: Progress = lambda what, done, total: None
 ) -> dict[str, EmbeddingSet]:
-    """Embeddings of each family's NeRFs, by the paper's name, kept in ``<out>/<family>.safetensors`` and read from there again.
+    """Embeddings of each family's NeRFs, by the paper's name, kept in the cache ``<out>/embeddings``.
 
     Raises:
         FileNotFoundError, ValueError: as of `run_demo`.
     """
     sets, families = {}, _families(nerfs)
+    cache = EmbeddingCache(out / "embeddings", model.nerf_encoder, batch_size=16)
     for number, (directory, name) in enumerate(families.items(), 1):
-        sets[name], errors = embed_split(
-            nerfs,
-            model.nerf_encoder,
-            family=directory,
-            split=None,
-            out=out / f"{directory}.safetensors",
-            batch_size=16,
-        )
-        if errors:
-            raise ValueError(errors[0])
+        sets[name] = cache.embed_family(nerfs / directory)
+        if sets[name].problems:
+            raise ValueError(sets[name].problems[0])
         progress("embedding the NeRFs that ship", number, len(families))
     return sets
 

@@ -18,7 +18,7 @@ class Confusion:
 
     Attributes:
         counts: int64 ``(C, C)``, rows are the truth, columns what was predicted.
-        class_ids: C of them, in label order.
+        class_ids: the C classes in label order.
     """
 
     counts: Tensor

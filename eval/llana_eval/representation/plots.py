@@ -38,8 +38,8 @@ def project(values: Tensor, *, method: Method = "tsne", seed: int = 0, perplexit
     Args:
         values: embeddings; they are not normalised, as in the paper's other uses of them.
         method: "tsne", "umap" (where umap-learn is installed) or "pca".
-        seed: of the first two; equal calls give equal points on one machine.
-        perplexity: of t-SNE, lowered for few points; UMAP takes it as its number of neighbours.
+        seed: the seed of t-SNE and UMAP; equal calls give equal points on one machine.
+        perplexity: t-SNE's perplexity, lowered for few points; UMAP takes it as its number of neighbours.
 
     Raises:
         ValueError: less than 4 embeddings, NaN, an unknown method, a perplexity that is not positive.

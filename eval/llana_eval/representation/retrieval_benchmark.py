@@ -5,12 +5,13 @@ Source: paper tables 6, 7, 17 and 18; FORMATS.md section 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
 from typing import Any, Literal
 
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
+from gmn_encoder.progress import Progress, no_progress
 
 from ..tables import Cell, Column, Table
 from .retrieval import KS, check_ks, random_recall, rank_matches
@@ -23,9 +24,11 @@ class RetrievalResult:
     """Recall of one pair of query and gallery families.
 
     Attributes:
-        queries, gallery: families, or `UNION` for both.
-        num_queries, gallery_size: how many embeddings each holds.
-        unmatched: queries whose object the gallery does not hold; they are misses.
+        queries: the family of the queries, or `UNION`.
+        gallery: the family that is searched, or `UNION`.
+        num_queries: how many queries there are.
+        gallery_size: how many embeddings are searched.
+        unmatched: how many queries' objects the gallery does not hold; they are misses.
         recall: k -> fraction.
     """
 
@@ -59,41 +62,43 @@ def run_retrieval(
     *,
     ks: Sequence[int] = KS,
     denominator: Literal["queries", "gallery"] = "queries",
-    on_chunk: Callable[[int], Any] = lambda count: None,
+    progress: Progress = no_progress,
 ) -> list[RetrievalResult]:
     """Recall of every pair of families.
 
     Args:
         families: family -> embeddings; an object stands once in each.
-        ks: how many neighbours count.
-        denominator: see `recall_at_k`.
-        on_chunk: hears how many queries were dealt with, `num_queries` in all.
+        ks: the numbers of neighbours that count.
+        denominator: what hits are divided by, see `recall_at_k`.
+        progress: receives how many queries of all pairs were searched for.
 
     Raises:
         ValueError: less than two families; as `recall_at_k`, with the pair in front.
     """
     check_ks(ks)
     results = []
+    pairs = retrieval_pairs(families)
+    sizes = {UNION: sum(map(len, families.values())), **{name: len(each) for name, each in families.items()}}
+    done, total = 0, sum(sizes[name] for name, _ in pairs)
     union = join_embeddings(families.values())
-    for query_name, gallery_name in retrieval_pairs(families):
+    for query_name, gallery_name in pairs:
         queries = union if query_name == UNION else families[query_name]
         gallery = union if gallery_name == UNION else families[gallery_name]
         try:
             ranks = rank_matches(
-                queries.values, gallery.values, queries.object_ids, gallery.object_ids, on_chunk=on_chunk
+                queries.values,
+                gallery.values,
+                queries.object_ids,
+                gallery.object_ids,
+                progress=lambda what, count, _, before=done: progress(what, before + count, total),  # type: ignore[misc]
             )
         except ValueError as error:
             raise ValueError(f"{query_name}/{gallery_name}: {error}") from error
+        done += len(queries)
         recall = {k: ranks.recall(k, denominator) for k in ks}
         unmatched = int((ranks.tied == 0).sum())
         results.append(RetrievalResult(query_name, gallery_name, len(queries), len(gallery), unmatched, recall))
     return results
-
-
-def num_queries(families: Mapping[str, EmbeddingSet]) -> int:
-    """How many queries `run_retrieval` deals with."""
-    sizes = {name: len(members) for name, members in families.items()}
-    return sum(sum(sizes.values()) if query == UNION else sizes[query] for query, _ in retrieval_pairs(families))
 
 
 def retrieval_table(

@@ -9,16 +9,22 @@ Shapes: n NeRFs, C classes, B sentences at a time, L tokens of the longest, V vo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.record import Nerf
+from gmn_encoder.progress import Progress, no_progress
 from llana_gmn.caption import DEFAULT_QUESTION
 from llana_gmn.modeling import LlanaGmnForConditionalGeneration
 from llana_gmn.processing import LlanaGmnProcessor
+
+from ..classes import class_name, label_order, labels_of
+from .classification_benchmark import ClassificationRun
+from .confusion import Confusion, confusion
 
 TEMPLATE = "This is {article} {name}."
 
@@ -40,20 +46,20 @@ def class_log_likelihoods(
     template: str = TEMPLATE,
     length_normalised: bool = False,
     batch_size: int = 16,
-    on_batch: Callable[[int], Any] = lambda count: None,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """Log-likelihood of each class's sentence as the answer about each NeRF.
 
     Args:
-        model: in evaluation mode; a NeRF is encoded once, not once a class.
-        processor: of the model.
+        model: the model, in evaluation mode; a NeRF is encoded once, not once a class.
+        processor: the model's processor.
         nerfs: records, or embeddings ``(D,)``.
-        class_names: C of them, each once.
-        question: asked of each NeRF.
-        template: of the sentences, with ``{name}`` and perhaps ``{article}``.
+        class_names: the names of the C classes, each once.
+        question: the question about each NeRF.
+        template: the form of the sentences, with ``{name}`` and perhaps ``{article}``.
         length_normalised: divide by the number of tokens of the answer, so that long names are not at a disadvantage.
-        batch_size: sentences at a time.
-        on_batch: hears how many of the n * C sentences each batch dealt with.
+        batch_size: how many sentences the model reads at a time.
+        progress: receives how many of the n * C sentences were scored.
 
     Returns:
         float32 ``(n, C)`` on the CPU.
@@ -74,7 +80,7 @@ def class_log_likelihoods(
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
         scores.append(_answer_log_likelihoods(model, processor, batch, question, length_normalised=length_normalised))
-        on_batch(len(batch))
+        progress("scoring sentences", start + len(batch), len(pairs))
     return torch.cat(scores).view(len(nerfs), len(class_names))
 
 
@@ -87,6 +93,46 @@ def zero_shot_labels(
 ) -> Tensor:
     """The most likely class of each NeRF, int64 ``(n,)``; arguments of `class_log_likelihoods`."""
     return class_log_likelihoods(model, processor, nerfs, class_names, **options).argmax(dim=1)
+
+
+def run_zero_shot(
+    model: LlanaGmnForConditionalGeneration,
+    processor: LlanaGmnProcessor,
+    test: Mapping[str, EmbeddingSet],
+    *,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> ClassificationRun:
+    """What the model takes the members of test sets for, among the classes of all of them or those of the class table.
+
+    Args:
+        model: the model, in evaluation mode.
+        processor: the model's processor.
+        test: family -> embeddings of the model's encoder.
+        progress: receives how many sentences were scored.
+        **options: as of `class_log_likelihoods`.
+
+    Raises:
+        ValueError: no test set, embeddings of another width or another encoder.
+    """
+    classes = label_order(class_id for members in test.values() for class_id in members.class_ids)
+    names = [class_name(class_id) for class_id in classes]
+    own = model.nerf_encoder.fingerprint() if model.nerf_encoder is not None else ""
+    for family, members in test.items():
+        if own and members.encoder not in ("", own):
+            raise ValueError(f"the test set {family} is of another encoder than the model's; embed it with the model's")
+    tests: dict[str, Confusion] = {}
+    for family, members in test.items():
+        labels = zero_shot_labels(
+            model,
+            processor,
+            list(members.values),
+            names,
+            progress=lambda what, done, total, of=family: progress(f"{what}, {of}", done, total),
+            **options,
+        )
+        tests[family] = confusion(labels_of(members.class_ids, classes, what=f"the test set {family}"), labels, classes)
+    return ClassificationRun("none (zero-shot)", None, None, None, tests)
 
 
 def _embeddings(

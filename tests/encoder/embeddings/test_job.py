@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 from gmn_encoder import MlpArchitecture, Nerf, load_nerf, save_nerf
 from gmn_encoder.embeddings import job as embedding_jobs
-from gmn_encoder.embeddings.job import EMBEDDINGS_KEY, EmbeddingJob
+from gmn_encoder.embeddings.files import EMBEDDINGS_KEY, content_hash
+from gmn_encoder.embeddings.job import EmbeddingJob
 from tests.conftest import GOLDEN
 
 TINY = [MlpArchitecture(hidden_dim=16, hidden_layers=1), MlpArchitecture(hidden_dim=16, hidden_layers=2)]
@@ -42,25 +43,26 @@ def run(job):
 
 
 def test_result_keeps_order_and_names_failures(tmp_path, files, small_encoder):
-    heard = []
+    told = []
     job = EmbeddingJob(files, small_encoder, out=tmp_path / "out.safetensors")
-    job.run(on_chunk=heard.append)
+    job.run(progress=lambda *given: told.append(given))
     result = job.finish()
     good = [path for path in files if path.name != "broken.pth"]
     torch.testing.assert_close(
-        result.embeddings, small_encoder.encode([load_nerf(path) for path in good]), rtol=1e-5, atol=1e-6
+        result.values, small_encoder.encode([load_nerf(path) for path in good]), rtol=1e-5, atol=1e-6
     )
-    assert result.indices.tolist() == [0, 1, 2, 4, 5, 6, 7]
     assert list(result.paths) == [str(path) for path in good]
-    assert len(result.errors) == 1
-    assert "broken.pth" in result.errors[0]
-    assert sum(heard) == len(files)
+    assert len(result.problems) == 1
+    assert "broken.pth" in result.problems[0]
+    assert told == [("embedding NeRFs", done, 8) for done in (0, 2, 4, 6, 8)]
     with safe_open(tmp_path / "out.safetensors", "pt") as file:
-        assert torch.equal(file.get_tensor("embeddings"), result.embeddings)
+        assert torch.equal(file.get_tensor("embeddings"), result.values)
+        assert file.get_tensor("indices").tolist() == [0, 1, 2, 4, 5, 6, 7]
         about = json.loads(file.metadata()[EMBEDDINGS_KEY])
     assert about["class_ids"] == ["02691156"] * 7
     assert about["nerf_ids"][3] == "id3"
     assert about["encoder"] == small_encoder.fingerprint()
+    assert about["hashes"] == [content_hash(path) for path in good]
     assert not (tmp_path / "out.safetensors.partial").exists()
 
 
@@ -69,7 +71,7 @@ def test_npz_and_h5(tmp_path, files, small_encoder):
     run(EmbeddingJob(files, small_encoder, out=tmp_path / "out.npz"))
     run(EmbeddingJob(files, small_encoder, out=tmp_path / "h5"))
     with np.load(tmp_path / "out.npz") as arrays:
-        np.testing.assert_allclose(arrays["embeddings"], expected.embeddings, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(arrays["embeddings"], expected.values, rtol=1e-5, atol=1e-6)
         assert arrays["nerf_ids"].tolist() == [f"id{i}" for i in range(7)]
     names = sorted(path.name for path in (tmp_path / "h5").iterdir())
     assert names == [f"{i}.h5" for i in (0, 1, 2, 4, 5, 6, 7)]
@@ -79,7 +81,7 @@ def test_npz_and_h5(tmp_path, files, small_encoder):
         assert all(file[key].dtype == released[key].dtype for key in file)
         assert all(file[key].ndim == released[key].ndim for key in file)
         assert file["nerf_id"].asstr()[()] == "id3"
-        np.testing.assert_allclose(file["embedding"][()], expected.embeddings[3], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(file["embedding"][()], expected.values[3], rtol=1e-5, atol=1e-6)
     released.close()
 
 
@@ -90,14 +92,13 @@ def test_interrupted_job_continues_to_the_same_file(tmp_path, files, small_encod
     class Stopped(Exception):
         pass
 
-    def stop_at_second(count, calls=[]):  # noqa: B006
-        calls.append(count)
-        if len(calls) == 3:
+    def stop_at_second(_, done, total):
+        if done == 4:
             raise Stopped
 
     job = EmbeddingJob(files, small_encoder, out=tmp_path / "out.safetensors")
     with pytest.raises(Stopped):
-        job.run(on_chunk=stop_at_second)
+        job.run(progress=stop_at_second)
     done = sorted(path.name for path in job.partial.glob("chunk-*"))
     assert done == ["chunk-000000.safetensors", "chunk-000001.safetensors"]
     before = {name: (job.partial / name).stat().st_mtime_ns for name in done}
@@ -112,9 +113,10 @@ def test_interrupted_job_continues_to_the_same_file(tmp_path, files, small_encod
 def test_shares_of_processes_make_the_same_file(tmp_path, files, small_encoder):
     run(EmbeddingJob(files, small_encoder, out=tmp_path / "one.safetensors"))
     jobs = [EmbeddingJob(files, small_encoder, out=tmp_path / "three.safetensors") for _ in range(3)]
-    assert sum(job.share_size(rank, 3) for rank, job in enumerate(jobs)) == len(files)
+    totals = {}
     for rank, job in enumerate(jobs):
-        job.run(rank=rank, world_size=3)
+        job.run(rank=rank, world_size=3, progress=lambda _, done, total, rank=rank: totals.update({rank: total}))
+    assert totals == {0: 4, 1: 2, 2: 2}
     jobs[0].finish()
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "three.safetensors").read_bytes()
 
@@ -135,6 +137,44 @@ def test_other_jobs_and_existing_outputs_are_not_touched(tmp_path, files, small_
     assert out.read_bytes() == content
 
 
+@pytest.mark.same_bits
+def test_files_that_changed_since_are_embedded_again(tmp_path, files, small_encoder, caplog):
+    out = tmp_path / "out.safetensors"
+
+    class Stopped(Exception):
+        pass
+
+    def stop_at_6(_, done, total):
+        if done == 6:
+            raise Stopped
+
+    job = EmbeddingJob(files, small_encoder, out=out)
+    with pytest.raises(Stopped):
+        job.run(progress=stop_at_6)
+    save_nerf(Nerf.random(TINY[0], seed=100), files[0])  # fitted anew in the same place
+    save_nerf(Nerf.random(TINY[1], seed=101), files[3].with_suffix(".safetensors")).rename(files[3])  # no longer broken
+    times = {chunk.name: chunk.stat().st_mtime_ns for chunk in job.partial.glob("chunk-*")}
+    found = EmbeddingJob(files, small_encoder, out=out)
+    told = []
+    found.run(progress=lambda _, done, total: told.append(done))
+    assert told[0] == 2  # of three chunks, one has no file that changed
+    assert caplog.messages == ["2 of 6 NeRFs that were embedded already had changed since; they are embedded again"]
+    kept = [name for name, time in times.items() if (job.partial / name).stat().st_mtime_ns == time]
+    assert kept == ["chunk-000002.safetensors"]
+    found.finish()
+    run(EmbeddingJob(files, small_encoder, out=tmp_path / "whole.safetensors"))
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_an_embedding_without_numbers_is_an_error_of_its_file(tmp_path, files, small_encoder, monkeypatch):
+    encode = type(small_encoder).encode
+    spoil = torch.tensor([[1.0], [float("inf")]])
+    monkeypatch.setattr(type(small_encoder), "encode", lambda *a, **k: encode(*a, **k) * spoil)
+    result = run(EmbeddingJob(files[:2], small_encoder, out=tmp_path / "out.safetensors"))
+    assert result.paths == (str(files[0]),)
+    assert result.problems == (f"{files[1]}: its embedding has NaN or infinite values; expected weights of a NeRF",)
+
+
 def test_outputs_that_cannot_be(tmp_path, files, small_encoder):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be written"):
@@ -147,7 +187,7 @@ def test_outputs_that_cannot_be(tmp_path, files, small_encoder):
 
 def test_nothing_readable_writes_nothing(tmp_path, files, small_encoder):
     result = run(EmbeddingJob([files[3], tmp_path / "absent"], small_encoder, out=tmp_path / "out.safetensors"))
-    assert len(result.errors) == 2
+    assert len(result.problems) == 2 and len(result) == 0
     assert not (tmp_path / "out.safetensors").exists()
     assert not (tmp_path / "out.safetensors.partial").exists()
 
@@ -158,7 +198,7 @@ from gmn_encoder import GmnEncoder
 from gmn_encoder.embeddings import job as embedding_jobs
 embedding_jobs.CHUNK_SIZE = 1
 job = embedding_jobs.EmbeddingJob(sys.argv[3:], GmnEncoder.from_pretrained(sys.argv[1]), out=sys.argv[2])
-job.run(on_chunk=lambda count: (print(count, flush=True), time.sleep(0.2)))
+job.run(progress=lambda *given: (print(given, flush=True), time.sleep(0.2)))
 job.finish()
 """
 

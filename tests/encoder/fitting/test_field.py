@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from gmn_encoder import Nerf
-from gmn_encoder.fitting.field import TrainedBatch, initial_tensors, interpolate, used_frequencies
-from gmn_encoder.nerfs.architectures import MLP_KEY, PAPER_ARCHITECTURES, HashArchitecture, TriplaneArchitecture
-from gmn_encoder.nerfs.fields import query_field
+from gmn_encoder.fitting.field import TrainedBatch
+from gmn_encoder.nerfs.architectures import PAPER_ARCHITECTURES
+from gmn_encoder.nerfs.families import HashArchitecture, TriplaneArchitecture
+from gmn_encoder.nerfs.interpolation import interpolate
+from gmn_encoder.nerfs.network import MLP_KEY
 
 ODD = {
     "triplane with 5 channels": TriplaneArchitecture(channels=5, resolution=9),
@@ -17,7 +18,7 @@ ODD = {
 @pytest.mark.parametrize("name", [*PAPER_ARCHITECTURES, *ODD])
 def test_training_field_is_the_field(name, frequencies):
     architecture = {**PAPER_ARCHITECTURES, **ODD}[name]
-    starts = [initial_tensors(architecture, seed=seed, frequencies=frequencies) for seed in (1, 2)]
+    starts = [architecture.initial_tensors(seed=seed, frequencies=frequencies) for seed in (1, 2)]
     # Tables larger than at the start, so that they count.
     tensors = {
         key: torch.stack([start[key] * (1 if key == MLP_KEY else 300) for start in starts]).requires_grad_()
@@ -28,7 +29,7 @@ def test_training_field_is_the_field(name, frequencies):
     results = []
     for query in (
         TrainedBatch(architecture, tensors, frequencies).query,
-        lambda p: query_field(architecture, tensors, p),
+        lambda p: architecture.query(tensors, p),
     ):
         rgb, density = query(xyz)
         total = (torch.cat([rgb, density], dim=-1) * weights).sum()
@@ -45,7 +46,7 @@ def test_training_field_is_the_field(name, frequencies):
 
 def test_density_ends_at_the_box():
     architecture = PAPER_ARCHITECTURES["HASH"]
-    tensors = {key: value[None] for key, value in initial_tensors(architecture, seed=0).items()}
+    tensors = {key: value[None] for key, value in architecture.initial_tensors(seed=0).items()}
     _, density = TrainedBatch(architecture, tensors).query(torch.tensor([[[0.71, 0, 0], [0, 0, -0.7], [0.69, 0, 0]]]))
     assert density[0, :, 0].tolist()[:2] == [0.0, 0.0]
     assert density[0, 2, 0] > 0
@@ -69,5 +70,4 @@ def test_interpolate_is_a_weighted_sum(channels):
 def test_used_frequencies_are_read_from_the_weights():
     for name, frequencies, expected in (("MLP", 6, 6), ("TRI", None, 48), ("HASH", 6, None)):
         architecture = PAPER_ARCHITECTURES[name]
-        nerf = Nerf(architecture, initial_tensors(architecture, seed=0, frequencies=frequencies))
-        assert used_frequencies(nerf) == expected
+        assert architecture.used_frequencies(architecture.initial_tensors(seed=0, frequencies=frequencies)) == expected

@@ -105,7 +105,7 @@ def test_what_cannot_be_fitted(tmp_path):
         with pytest.raises((ValueError, OSError), match=message):
             fit_object(tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="family is 'cube'; expected one of mlp, triplane, hash"):
+    with pytest.raises(ValueError, match="unknown family 'cube'; expected one of mlp, triplane, hash"):
         fit_object(tmp_path / "a.ply", tmp_path, families=["cube"])
     with pytest.raises(ValueError, match="unknown quality"):
         fit_object(tmp_path / "a.ply", tmp_path, quality="best")

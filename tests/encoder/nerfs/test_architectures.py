@@ -1,7 +1,7 @@
 import pytest
 
 from gmn_encoder import PAPER_ARCHITECTURES, HashArchitecture, MlpArchitecture, TriplaneArchitecture, parse_architecture
-from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES, _candidates, detect_architecture
+from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES, detect_architecture
 
 # FORMATS.md section 1.3: mlp_base.params, then the spatial tensor.
 TENSORS = {
@@ -39,11 +39,6 @@ def test_paper_architecture_is_detected(name):
     assert parse_architecture(architecture.to_dict()) == architecture
 
 
-def test_parameterless_encoding_is_ignored():
-    shapes = {**file_shapes("TRI"), "encoding.params": (0,)}
-    assert detect_architecture(shapes) == PAPER_ARCHITECTURES["TRI"]
-
-
 @pytest.mark.parametrize(
     "architecture",
     [
@@ -65,11 +60,7 @@ def test_nano_architectures_are_found_by_name_and_by_their_tensors(name):
     assert architecture.name == name
     assert detect_architecture(architecture.tensor_shapes) == architecture
     # No other size that is searched for has these tensors, so that nothing else is taken for one of them.
-    assert not [
-        c
-        for c in _candidates(architecture.family, architecture.tensor_shapes)
-        if c.tensor_shapes == architecture.tensor_shapes
-    ]
+    assert not architecture.candidates(architecture.tensor_shapes)
 
 
 def test_ambiguous_sizes_list_the_candidates():

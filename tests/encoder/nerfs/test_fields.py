@@ -7,13 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from gmn_encoder import HashArchitecture, MlpArchitecture, Nerf, NerfBatch, TriplaneArchitecture, load_nerf
-from gmn_encoder.nerfs.fields import (
-    density_activation,
-    frequency_features,
-    hash_corner_indices,
-    input_features,
-    triplane_features,
-)
+from gmn_encoder.nerfs.families.hash import hash_corner_indices
+from gmn_encoder.nerfs.families.triplane import triplane_features
+from gmn_encoder.nerfs.fields import density_activation, frequency_features
 from tests.conftest import GOLDEN, GOLDEN_NERF
 
 FIELDS = load_file(GOLDEN / "fields.safetensors")
@@ -32,9 +28,8 @@ FIELDS = load_file(GOLDEN / "fields.safetensors")
 )
 def test_golden_fields(name, dtype, case):
     nerf, points = load_nerf(GOLDEN_NERF[name]), FIELDS["points"].to(dtype)
-    features = input_features(nerf.architecture, {k: v[None].to(dtype) for k, v in nerf.tensors.items()}, points[None])[
-        0
-    ]
+    tensors = {key: tensor[None].to(dtype) for key, tensor in nerf.tensors.items()}
+    features = nerf.architecture.input_features(tensors, points[None])[0]
     expected = FIELDS[f"{case}.input_features"]
     torch.testing.assert_close(features[:, : expected.shape[1]].double(), expected, rtol=0, atol=5e-6)
     rgb, density = nerf.query(points)

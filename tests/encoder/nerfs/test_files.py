@@ -43,6 +43,12 @@ def test_round_trip(tmp_path, name, target):
     assert [path.name for path in tmp_path.iterdir()] == [target]
 
 
+def test_tri_planes_carry_their_parameterless_encoding(tmp_path):
+    file = save_nerf(Nerf.random("TRI"), tmp_path)
+    assert torch.load(file, weights_only=True)["encoding.params"].shape == (0,)
+    assert set(load_nerf(file).tensors) == {"mlp_base.params", "triplane"}
+
+
 def test_safetensors_carries_an_ambiguous_architecture(tmp_path):
     nerf = Nerf.random(MlpArchitecture(hidden_layers=1, frequencies=10, bias=True))
     assert load_nerf(save_nerf(nerf, tmp_path / "a.safetensors")).architecture == nerf.architecture

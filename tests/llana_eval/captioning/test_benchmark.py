@@ -205,7 +205,7 @@ def test_sources(data, tmp_path):
 
 
 def test_released_h5_embeddings(tmp_path):
-    from gmn_encoder.embeddings.job import write_h5_embedding
+    from gmn_encoder.embeddings.files import write_h5_embedding
 
     write_h5_embedding(torch.zeros(8), tmp_path / "emb" / "0.h5", class_id="c", nerf_id="n")
     found = nerf_sources(tmp_path, embeddings=tmp_path / "emb")

@@ -57,7 +57,7 @@ def test_baselines():
         thing("car", [0, 0.5], caption="A car."),
         thing("car", [1.0, 0.1]),
     ]
-    assert nearest_captions(objects, training, chunk=1) == ["A chair.", "A car."]
+    assert nearest_captions(objects, training) == ["A chair.", "A car."]
     results = compare_with_baselines(
         lambda embeddings: ["A chair." if not e.any() or e[0] > e[1] else "A car." for e in embeddings],
         objects,

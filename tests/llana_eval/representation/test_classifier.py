@@ -8,13 +8,11 @@ from gmn_encoder.files import write_json, write_pth_content, write_safetensors
 from llana_eval.classes import CLASS_IDS
 from llana_eval.representation.classifier import (
     PAPER_HIDDEN,
-    ClassifierOptions,
-    ClassifierTraining,
     EmbeddingClassifier,
     load_classifier,
-    mix_within_classes,
     save_classifier,
 )
+from llana_eval.representation.classifier_training import ClassifierOptions, ClassifierTraining, mix_within_classes
 from tests.conftest import GOLDEN
 
 
@@ -124,20 +122,20 @@ def test_a_killed_training_continues_to_the_same_result(tmp_path):
     whole = ClassifierTraining(clusters(), clusters(seed=1), num_classes=3, options=OPTIONS)
     expected = whole.run().state_dict()
 
-    def stop_at_8(epoch):
+    def stop_at_8(_, epoch, total):
         if epoch == 8:
             raise Stop
 
     path = tmp_path / "training.pt"
     with pytest.raises(Stop):
         ClassifierTraining(clusters(), clusters(seed=1), num_classes=3, options=OPTIONS, checkpoint=path).run(
-            on_epoch=stop_at_8
+            progress=stop_at_8
         )
     epochs = []
     torch.manual_seed(99)
     again = ClassifierTraining(clusters(), clusters(seed=1), num_classes=3, options=OPTIONS, checkpoint=path)
-    found = again.run(on_epoch=epochs.append).state_dict()
-    assert epochs[0] == 5  # of the last evaluation, not from the start
+    found = again.run(progress=lambda *given: epochs.append(given[1:])).state_dict()
+    assert epochs[0] == (5, 12)  # of the last evaluation, not from the start
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert (again.best_epoch, again.best_accuracy) == (whole.best_epoch, whole.best_accuracy)
     with pytest.raises(ValueError, match="begun with other embeddings or options"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from llana_eval import recall_at_k
-from llana_eval.representation.retrieval import Ranks, nearest, random_recall, rank_matches
+from llana_eval.representation.retrieval import Ranks, random_recall, rank_matches
 from tests.conftest import GOLDEN
 
 PLANE = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]])  # angles 0, 37, 90, 180 degrees
@@ -126,18 +126,12 @@ def test_extreme_lengths():
     assert recall_at_k(PLANE, gallery, list("abcd"), list("abcd"), ks=(1,)) == {1: 1.0}
 
 
-def test_nearest_in_order_and_without_itself():
-    cosines, places = nearest(PLANE[:1], PLANE, 3, chunk_size=2)
-    assert places.tolist() == [[0, 1, 2]] and cosines[0].tolist() == pytest.approx([1.0, 0.8, 0.0])
-    assert nearest(PLANE, PLANE, 9, exclude=range(4), chunk_size=3)[1][0].tolist()[:3] == [1, 2, 3]
-    copies = torch.ones(7, 3)
-    assert nearest(copies[:2], copies, 4, chunk_size=2)[1].tolist() == [[0, 1, 2, 3]] * 2
-
-
 def test_progress_counts_queries():
     seen = []
-    rank_matches(torch.ones(5, 2), PLANE, list("abcde"), list("abcd"), chunk_size=2, on_chunk=seen.append)
-    assert seen == [2, 2, 1]
+    rank_matches(
+        torch.ones(5, 2), PLANE, list("abcde"), list("abcd"), chunk_size=2, progress=lambda *given: seen.append(given)
+    )
+    assert seen == [("searching", done, 5) for done in (2, 4, 5)]
 
 
 NAN = torch.tensor([[1.0, 0.0], [0.8, math.nan], [0.0, 1.0], [-1.0, 0.0]])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gmn_encoder.embeddings.records import EmbeddingSet
-from llana_eval.representation.retrieval_benchmark import num_queries, retrieval_table, run_retrieval
+from llana_eval.representation.retrieval_benchmark import retrieval_table, run_retrieval
 
 
 def members(family, degrees, names):
@@ -38,8 +38,8 @@ def test_table_has_the_papers_layout():
 
 def test_progress_counts_every_query():
     seen = []
-    run_retrieval(FAMILIES, on_chunk=seen.append)
-    assert sum(seen) == num_queries(FAMILIES) == 5 + 2 + 3
+    run_retrieval(FAMILIES, progress=lambda *given: seen.append(given))
+    assert seen == [("searching", done, 10) for done in (5, 5 + 2, 5 + 2 + 3)]
 
 
 def test_bad_input():

@@ -27,9 +27,11 @@ def by_hand(model, processor, nerf, sentence):
 def test_against_one_sentence_at_a_time(tiny, nerfs):
     model, processor = tiny
     counts = []
-    found = class_log_likelihoods(model, processor, nerfs, NAMES, batch_size=5, on_batch=counts.append)
+    found = class_log_likelihoods(
+        model, processor, nerfs, NAMES, batch_size=5, progress=lambda *given: counts.append(given[1:])
+    )
     means = class_log_likelihoods(model, processor, nerfs, NAMES, batch_size=5, length_normalised=True)
-    assert found.shape == (3, 4) and counts == [5, 5, 2]
+    assert found.shape == (3, 4) and counts == [(5, 12), (10, 12), (12, 12)]
     for i, nerf in enumerate(nerfs):
         for j, name in enumerate(NAMES):
             total, tokens = by_hand(model, processor, nerf, class_sentence(name))

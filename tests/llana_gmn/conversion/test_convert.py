@@ -173,7 +173,7 @@ def test_a_tokenizer_that_cannot_be_read_says_what_is_missing(llana, tmp_path, m
     source = llana.save(tmp_path / "llana")
     (source / "tokenizer.json").unlink()
     (source / "tokenizer.model").write_bytes(b"no model")
-    monkeypatch.setattr("llana_gmn.conversion.convert.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("llana_gmn.conversion.llana.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"tokenizer cannot be read .*pip install 'llana-gmn\[convert\]'"):
         convert(source, tmp_path / "ours")
 

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import LlamaTokenizer
 
+from gmn_encoder.embeddings.records import EmbeddingSet
 from llana_gmn.chat_template import SYSTEM_PROMPT
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.dataset import IGNORED, ConversationDataset, Dialogue, encode_dialogues
-from llana_gmn.data.embeddings import EmbeddingTable
 from llana_gmn.nerf_inputs import EMBEDDING, NOTHING
 from llana_gmn.processing import LlanaGmnProcessor
 from llana_gmn.tiny import tiny_tokenizer
@@ -73,13 +73,10 @@ def test_labels_are_llanas(llana_processor, turns):
 
 def table(rows, dim=32):
     """Object -> variants; embedding number i is full of i."""
-    places, count = {}, 0
-    for object_id, variants in rows.items():
-        places[object_id] = {}
-        for variant in variants:
-            places[object_id][variant] = count
-            count += 1
-    return EmbeddingTable(torch.arange(count).float()[:, None].repeat(1, dim), places)
+    ids, variants = zip(
+        *((("", name), variant) for name, variants in rows.items() for variant in variants), strict=True
+    )
+    return EmbeddingSet(torch.arange(len(ids)).float()[:, None].repeat(1, dim), ids, variants)
 
 
 def dialogue(*answers, objects=("a",), question="What is it?"):
@@ -156,7 +153,7 @@ def test_truncation_cuts_the_end_only(processor):
 
 
 def test_ambiguous_ids_need_their_class(processor):
-    rows = EmbeddingTable(torch.zeros(2, 32), {"1/a": {"mlp": 0}, "2/a": {"mlp": 1}}, frozenset("a"))
+    rows = EmbeddingSet(torch.zeros(2, 32), (("1", "a"), ("2", "a")), ("mlp", "mlp"))
     dataset = ConversationDataset([dialogue("x"), dialogue("x", objects=("2/a",))], rows, processor=processor)
     assert len(dataset) == 1
     assert dataset.counts == {"an ambiguous object": 1}

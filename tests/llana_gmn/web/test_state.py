@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gmn_encoder.nerfs.architectures import MlpArchitecture
+from gmn_encoder.nerfs.families import MlpArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import ChatSession
 from llana_gmn.web import uploads

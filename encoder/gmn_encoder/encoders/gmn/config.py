@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
-from .graph import EdgeType, GraphLayout, NodeType
-
-MODEL_TYPE = "gmn_encoder"
+from ...nerfs.blocks import GraphLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +26,8 @@ class GmnConfig:
             the paper: the readout is the embedding.
     """
 
+    model_type: ClassVar[str] = "gmn_encoder"
+
     hidden_dim: int = 128
     embedding_dim: int = 1024
     num_layers: int = 4
@@ -42,8 +42,8 @@ class GmnConfig:
             "hidden_dim": 1,
             "embedding_dim": 1,
             "num_layers": 1,
-            "num_node_types": max(NodeType) + 1,
-            "num_edge_types": max(EdgeType) + 1,
+            "num_node_types": type(self).num_node_types,  # the released tables, whose rows the paper's families name
+            "num_edge_types": type(self).num_edge_types,
         }
         for name, least in smallest.items():
             value = getattr(self, name)
@@ -66,20 +66,25 @@ class GmnConfig:
         """What the graph network's readout gives: `readout_dim`, or the embedding itself."""
         return self.readout_dim or self.embedding_dim
 
+    @property
+    def whitened(self) -> bool:
+        """Whether a head whitens the embeddings."""
+        return self.readout_dim is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Its fields, without a `readout_dim` of None: the form, and so the fingerprint, of encoders without a head."""
         values = dataclasses.asdict(self)
         if self.readout_dim is None:
             del values["readout_dim"]
-        return {"model_type": MODEL_TYPE, **values}
+        return {"model_type": self.model_type, **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GmnConfig:
         """The inverse of `to_dict`. Raises `ValueError` on another model's configuration or an unknown field."""
         values = dict(values)
-        model_type = values.pop("model_type", MODEL_TYPE)
-        if model_type != MODEL_TYPE:
-            raise ValueError(f"configuration is of a {model_type!r} model; expected {MODEL_TYPE!r}")
+        model_type = values.pop("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(f"configuration is of a {model_type!r} model; expected {cls.model_type!r}")
         fields = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - fields):
             raise ValueError(f"GmnConfig has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")

@@ -8,9 +8,7 @@ The formulas are those of FORMATS.md section 4; what is different is the order o
 * **Once per node.** Products of node features are computed per node and added to edges by broadcasting. Nodes without
   incoming edges (inputs, grid cells, hash entries) never see a weight: all their products are constants of the architecture,
   as are the products of the edges' layer, type and position.
-* **Folding.** Linear maps in a row become one (projection and embedding; final layer and readout), as do the affine parts of
-  layer norms. Edge features are only ever read through layer norms, so every map that writes them is centred beforehand:
-  the mean that a layer norm would subtract is zero, and what is left of it is one division per edge.
+* **Folding.** Linear maps in a row become one, see `folding.py`.
 
 Without gradients, folded weights and constants are kept until a parameter changes. With gradients, the same code builds an
 autograd graph; the readout recomputes its tiles in the backward pass.
@@ -29,106 +27,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...nerfs.blocks import Block, NodeGroup
 from ...nerfs.record import NerfBatch
-from .graph import Block, NodeGroup, ParameterGraph, build_parameter_graph
+from .folding import FoldedWeights, fold
+from .graph import GraphLayout, ParameterGraph, build_parameter_graph
 from .kernels import edge_update, readout_sum
+from .modules import Gnn, GnnWithReadout, PreEncoder
 
 if TYPE_CHECKING:
     from ...nerfs.architectures import NerfArchitecture
-    from .encoder import GmnEncoder
 
 # Edges in a tile: on CPUs so that a tile's buffers (4096 x 128 floats each, of other widths as much) stay near the cores; on a
 # GPU as many as fill it.
 _CPU_TILE = 4096 * 128
 _GPU_TILE = 1 << 19
 _CONSTANT_ROWS = 2048  # edges whose constant features are worked out at a time
-
-
-@dataclass(frozen=True, eq=False)
-class FoldedLayer:
-    """One message-passing layer: ``(H, H)`` matrices that multiply from the right, ``(H,)`` biases.
-
-    Messages and node updates are None in the last layer. Matrices for edges stand in the dtype of the heavy products.
-    """
-
-    edge: Tensor
-    edge_source: Tensor
-    edge_target: Tensor
-    edge_bias: Tensor
-    edge_out: Tensor
-    edge_out_bias: Tensor
-    message: Tensor | None = None
-    message_source: Tensor | None = None
-    message_bias: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class FoldedWeights:
-    """The encoder's weights as the walk uses them."""
-
-    layers: tuple[FoldedLayer, ...]
-    value_frequency: Tensor
-    value_phase: Tensor
-    value: Tensor
-    readout: Tensor
-    readout_bias: Tensor
-    eps: float
-
-
-def _matrix(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A folded float64 weight ``(out, in)`` as a contiguous right-hand factor ``(in, out)``."""
-    return weight.T.to(dtype).contiguous()
-
-
-def fold(encoder: GmnEncoder, dtype: torch.dtype) -> FoldedWeights:
-    """Fold consecutive linear maps, layer-norm affines and centring, in float64; cast edge matrices to `dtype`."""
-    gnn: Any = encoder.gnn_w_readout.gnn
-    pre: Any = encoder.pre_encoder
-    hidden = encoder.config.hidden_dim
-    node_dtype = encoder.dtype if encoder.dtype == torch.float64 else torch.float32
-
-    def double(tensor: Tensor) -> Tensor:
-        return tensor.double()
-
-    def centred(tensor: Tensor) -> Tensor:
-        return tensor - tensor.mean(dim=0, keepdim=True)
-
-    layers = []
-    for block in gnn.convs:
-        linear = block.conv.edge_model.edge_mlp[0]
-        source, target, edge = double(linear.weight).split(hidden, dim=1)
-        out = block.edge_mlp[1]
-        layer: dict[str, Any] = {
-            "edge": _matrix(edge * double(block.edge_norm.weight), dtype),
-            "edge_source": _matrix(source, node_dtype),
-            "edge_target": _matrix(target, node_dtype),
-            "edge_bias": (double(linear.bias) + edge @ double(block.edge_norm.bias)).to(node_dtype),
-            "edge_out": _matrix(centred(double(out.weight)), dtype),
-            "edge_out_bias": centred(double(out.bias)).to(dtype),
-        }
-        if block.update_nodes:
-            message = block.conv.node_model.node_mlp_1[0]
-            node, update = double(message.weight).split(hidden, dim=1)
-            layer["message"] = _matrix(update, dtype)
-            layer["message_source"] = _matrix(node, node_dtype)
-            layer["message_bias"] = message.bias.to(node_dtype)
-        layers.append(FoldedLayer(**layer))
-    norm, final = gnn.final_layer
-    readout: Any = encoder.gnn_w_readout.readout.mlp[0]
-    last = double(readout.weight) @ double(final.weight)
-    last_bias = double(readout.weight) @ (double(final.weight) @ double(norm.bias) + double(final.bias)) + double(
-        readout.bias
-    )
-    value = double(gnn.edge_embed.weight) @ double(pre.edge_attr_proj.weight[:, :hidden])
-    return FoldedWeights(
-        layers=tuple(layers),
-        value_frequency=pre.weight_encoder[0].weight[:, 0].to(node_dtype),
-        value_phase=pre.weight_encoder[0].bias.to(node_dtype),
-        value=_matrix(centred(value), dtype),
-        readout=_matrix(last * double(norm.weight), dtype),
-        readout_bias=last_bias.to(dtype),
-        eps=encoder.config.layer_norm_eps,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +76,9 @@ class GraphConstants:
     """What the parameters of the encoder make of an architecture, whatever the weights of the NeRF.
 
     Attributes:
-        edges: for each block the constant part of its edge features ``(P, H)``, centred.
-        targets: for each block the initial features of its targets ``(1, T, H)``.
-        states: for the first node of each group without incoming edges, the group's states.
+        edges: constant part of the edge features of each block ``(P, H)``, centred.
+        targets: initial features of the targets of each block ``(1, T, H)``.
+        states: states of each group without incoming edges, by the number of its first node.
     """
 
     edges: tuple[Tensor, ...]
@@ -173,22 +86,24 @@ class GraphConstants:
     states: dict[int, NodeStates]
 
 
-def graph_constants(encoder: GmnEncoder, graph: ParameterGraph, weights: FoldedWeights) -> GraphConstants:
-    pre: Any = encoder.pre_encoder
-    gnn: Any = encoder.gnn_w_readout.gnn
-    device = encoder.device
+def graph_constants(
+    pre_encoder: PreEncoder, network: Gnn, graph: ParameterGraph, weights: FoldedWeights
+) -> GraphConstants:
+    pre: Any = pre_encoder
+    gnn: Any = network
+    projection = pre.x_proj.weight
     node_dtype = weights.value_phase.dtype
     edge_dtype = weights.value.dtype
 
     def initial(group: NodeGroup) -> Tensor:
-        return gnn.node_embed(pre.nodes(group.features().to(device)))[None].to(node_dtype)
+        return gnn.node_embed(pre.nodes(group.features().to(projection.device)))[None].to(node_dtype)
 
     # The value's own part of the projection is left out by taking the sine of a zero value away again.
-    value = gnn.edge_embed.weight.double() @ pre.edge_attr_proj.weight[:, : encoder.config.hidden_dim].double()
+    value = gnn.edge_embed.weight.double() @ pre.edge_attr_proj.weight[:, : len(projection)].double()
     zero = value @ torch.sin(pre.weight_encoder[0].bias.double())
 
     def constant(attributes: Tensor) -> Tensor:
-        edge = gnn.edge_embed(pre.edges(F.pad(attributes.to(device, encoder.dtype), (1, 0)))).double() - zero
+        edge = gnn.edge_embed(pre.edges(F.pad(attributes.to(projection), (1, 0)))).double() - zero
         return (edge - edge.mean(dim=1, keepdim=True)).to(edge_dtype)
 
     edges = [torch.cat([constant(part) for part in block.attributes.split(_CONSTANT_ROWS)]) for block in graph.blocks]
@@ -199,7 +114,7 @@ def graph_constants(encoder: GmnEncoder, graph: ParameterGraph, weights: FoldedW
         if group.start in with_incoming or group.start not in used:
             continue
         x = initial(group)
-        walk = _NodeWalk(encoder, weights, x)
+        walk = _NodeWalk(network, weights, x)
         for layer in range(len(weights.layers) - 1):
             walk.update(layer, torch.zeros_like(x))
         states[group.start] = walk.states()
@@ -209,8 +124,8 @@ def graph_constants(encoder: GmnEncoder, graph: ParameterGraph, weights: FoldedW
 class _NodeWalk:
     """Features of some nodes through the message-passing layers, and the products that edges need of them."""
 
-    def __init__(self, encoder: GmnEncoder, weights: FoldedWeights, x: Tensor) -> None:
-        self._blocks = encoder.gnn_w_readout.gnn.convs
+    def __init__(self, gnn: Gnn, weights: FoldedWeights, x: Tensor) -> None:
+        self._blocks = gnn.convs
         self._weights = weights
         self._x = x
         self._read = [self._normalised(0)]
@@ -256,43 +171,57 @@ class _NodeWalk:
         return NodeStates(edge, message)
 
 
-class DenseEncoder:
-    """Runs an encoder on blocks. Holds nothing but a cache, which copies and pickles leave behind."""
+class DenseReadout:
+    """Runs an encoder's modules on blocks. Holds nothing but a cache, which copies and pickles leave behind."""
 
     def __init__(self) -> None:
         self._cache: dict[Any, Any] = {}
-        self._cache_key: Any = None
+        self._cached_state: Any = None
 
-    def __reduce__(self) -> tuple[type[DenseEncoder], tuple[()]]:
-        return DenseEncoder, ()
+    def __reduce__(self) -> tuple[type[DenseReadout], tuple[()]]:
+        return DenseReadout, ()
 
-    def __call__(self, encoder: GmnEncoder, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
-        dtype = dtype or encoder.dtype
+    def __call__(
+        self,
+        pre_encoder: PreEncoder,
+        network: GnnWithReadout,
+        nerfs: NerfBatch,
+        *,
+        layout: GraphLayout,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Readouts ``(B, readout_units)`` of NeRFs of one architecture, see `GmnEncoder.embed_readouts`."""
+        dtype = dtype or pre_encoder.x_proj.weight.dtype
         if not dtype.is_floating_point:
             raise TypeError(f"dtype of the heavy products must be a floating-point type, got {dtype}")
-        graph = build_parameter_graph(nerfs.architecture, encoder.config.layout)
-        weights, constants = self._prepare(encoder, nerfs.architecture, graph, dtype)
-        return _walk(encoder, nerfs, graph, weights, constants)
+        graph = build_parameter_graph(nerfs.architecture, layout)
+        weights, constants = self._prepare(pre_encoder, network, graph, (dtype, nerfs.architecture, layout))
+        return _walk(network.gnn, nerfs, graph, weights, constants)
 
     def _prepare(
-        self, encoder: GmnEncoder, architecture: NerfArchitecture, graph: ParameterGraph, dtype: torch.dtype
+        self,
+        pre_encoder: PreEncoder,
+        network: GnnWithReadout,
+        graph: ParameterGraph,
+        key: tuple[torch.dtype, NerfArchitecture, GraphLayout],
     ) -> tuple[FoldedWeights, GraphConstants]:
-        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.body()):
-            weights = fold(encoder, dtype)
-            return weights, graph_constants(encoder, graph, weights)
+        dtype, parts = key[0], (pre_encoder, network)
+        if torch.is_grad_enabled() and any(p.requires_grad for part in parts for p in part.parameters()):
+            weights = fold(pre_encoder, network, dtype)
+            return weights, graph_constants(pre_encoder, network.gnn, graph, weights)
         # Buffers too: a model that freezes an encoder may hold its weights as such.
-        tensors = itertools.chain(encoder.parameters(), encoder.buffers())
-        key = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
-        if key != self._cache_key:
+        tensors = (tensor for part in parts for tensor in itertools.chain(part.parameters(), part.buffers()))
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        if state != self._cached_state:
             self._cache.clear()
-            self._cache_key = key
+            self._cached_state = state
         with torch.no_grad():
             if dtype not in self._cache:
-                self._cache[dtype] = fold(encoder, dtype)
+                self._cache[dtype] = fold(pre_encoder, network, dtype)
             weights = self._cache[dtype]
-            if (dtype, architecture) not in self._cache:
-                self._cache[dtype, architecture] = graph_constants(encoder, graph, weights)
-        return weights, self._cache[dtype, architecture]
+            if key not in self._cache:
+                self._cache[key] = graph_constants(pre_encoder, network.gnn, graph, weights)
+        return weights, self._cache[key]
 
 
 def _tiles(batch: int, targets: int, sources: int, hidden: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
@@ -306,9 +235,9 @@ def _tiles(batch: int, targets: int, sources: int, hidden: int, device: torch.de
 
 
 def _walk(
-    encoder: GmnEncoder, nerfs: NerfBatch, graph: ParameterGraph, weights: FoldedWeights, constants: GraphConstants
+    gnn: Gnn, nerfs: NerfBatch, graph: ParameterGraph, weights: FoldedWeights, constants: GraphConstants
 ) -> Tensor:
-    batch, hidden = len(nerfs), encoder.config.hidden_dim
+    batch, hidden = len(nerfs), len(weights.value)
     states = dict(constants.states)
     parts: list[list[Tensor]] = [[] for _ in range(batch)]
     sources_needed_later = {group.start for block in graph.blocks for group in block.sources}
@@ -318,7 +247,7 @@ def _walk(
         done: dict[int, list[NodeStates]] = {}
         for in_batch, in_targets in _tiles(batch, block.targets.count, block.num_sources, hidden, values.device):
             initial = constants.targets[number][:, in_targets].expand(in_batch.stop - in_batch.start, -1, -1)
-            walk = _NodeWalk(encoder, weights, initial)
+            walk = _NodeWalk(gnn, weights, initial)
             sums = _edges(
                 values[in_batch, in_targets],
                 _constant_rows(block, constants.edges[number], in_targets),
@@ -374,6 +303,3 @@ def _edges(values: Tensor, constant: Tensor, sources: NodeStates, walk: _NodeWal
         if mean is not None:
             walk.update(number, mean.to(weights.value_phase.dtype))
     return readout_sum(edge.flatten(1, 2), weights.readout, weights.readout_bias, eps=weights.eps)
-
-
-__all__ = ["DenseEncoder", "FoldedLayer", "FoldedWeights", "GraphConstants", "NodeStates", "fold", "graph_constants"]

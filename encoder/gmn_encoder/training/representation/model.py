@@ -51,7 +51,7 @@ class TrainedModel(nn.Module):
             with torch.no_grad():
                 self.encoder.get_parameter("pre_encoder.weight_encoder.0.weight").mul_(recipe.value_gain)
             if not recipe.body_rate:
-                for parameter in self.encoder.body():
+                for parameter in self.encoder.backbone_parameters():
                     parameter.requires_grad_(False)
             self.decoder = NerfDecoder(recipe.decoder_config) if recipe.renders else None
         self.siglip = (
@@ -80,7 +80,7 @@ class TrainedModel(nn.Module):
         recipe = self.recipe
         if recipe.body_rate == 1:
             return [{"params": list(self.parameters()), "lr": recipe.learning_rate}]
-        body = list(self.encoder.body())
+        body = list(self.encoder.backbone_parameters())
         slow = {id(parameter) for parameter in body}
         groups = [{"params": [p for p in self.parameters() if id(p) not in slow], "lr": recipe.learning_rate}]
         if recipe.body_rate:
@@ -93,11 +93,11 @@ class TrainedModel(nn.Module):
         calibrate_readout(self.encoder, some, active=self.recipe.active, seed=self.recipe.seed)
         if self.encoder.head is None and self.decoder is None:
             return
-        readouts = self.encoder.read_outs(nerfs)
+        readouts = self.encoder.encode_readouts(nerfs)
         if self.encoder.head is not None:
             calibrate_head(self.encoder, readouts, [nerf.family for nerf in nerfs])
         if self.decoder is not None:
-            calibrate_decoder(self.decoder, self.encoder.of_readout(readouts))
+            calibrate_decoder(self.decoder, self.encoder.apply_head(readouts))
 
     def embed(self, batch: TrainingBatch) -> Tensor:
         """Embeddings ``(B, D)`` in the order of the batch."""

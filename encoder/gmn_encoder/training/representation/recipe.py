@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 
 from ...encoders.decoder import DecoderConfig
 from ...encoders.gmn.config import GmnConfig
-from ...encoders.gmn.graph import GraphLayout
 from ...files import StrPath
-from ...nerfs.architectures import parse_architecture
+from ...nerfs.architectures import paper_families, parse_architecture
+from ...nerfs.blocks import GraphLayout
 from ...settings import parse_setting, read_yaml
 from .rendering_loss import LossMode, RenderingLossConfig
 
@@ -80,7 +80,7 @@ class Recipe:
     """
 
     loss: Loss = "rc"
-    families: tuple[str, ...] = ("mlp", "triplane", "hash")
+    families: tuple[str, ...] = paper_families()
     architectures: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 

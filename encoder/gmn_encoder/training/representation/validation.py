@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...datasets import PairedDataset
+from ...embeddings.neighbours import nearest
 from ...rendering.compositing import composite
 from ...seeds import generator_for
 from .batches import TrainingBatch, lights_of, stack_by_architecture
@@ -152,7 +152,6 @@ def cross_family_recall(embeddings: dict[str, Tensor]) -> dict[str, float]:
     """
     result = {}
     for query, gallery in itertools.permutations(embeddings, 2):
-        a, b = F.normalize(embeddings[query], dim=-1), F.normalize(embeddings[gallery], dim=-1)
-        nearest = (a @ b.T).argmax(dim=1)
-        result[f"recall@1/{query}>{gallery}"] = float((nearest == torch.arange(len(a))).float().mean())
+        places = nearest(embeddings[query], embeddings[gallery], 1)[1][:, 0]
+        result[f"recall@1/{query}>{gallery}"] = float((places == torch.arange(len(places))).float().mean())
     return {"recall@1": statistics.fmean(result.values()), **result} if result else {}

@@ -149,9 +149,7 @@ def permute_hidden(nerf, layer, permutation):
 
 
 def _layers(nerf):
-    from gmn_encoder.nerfs.fields import split_layers
-
-    return split_layers(nerf.architecture, nerf.tensors["mlp_base.params"])
+    return nerf.architecture.layers(nerf.tensors)[0]
 
 
 @pytest.mark.parametrize("name", ["MLP", "HASH-3N"])
@@ -242,7 +240,7 @@ def test_encoder_with_a_head(tmp_path, small_encoder):
         expected = expected / expected.norm(dim=1, keepdim=True) * 7**0.5
         torch.testing.assert_close(encoder.encode(nerfs), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(encoder(parameter_graph(nerfs[0]))[0], expected[0], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(encoder.read_outs(nerfs), readouts)
+    torch.testing.assert_close(encoder.encode_readouts(nerfs), readouts)
     encoder.save_pretrained(tmp_path)
     assert GmnEncoder.from_pretrained(tmp_path).fingerprint() == encoder.fingerprint()
     torch.save({"encoder": encoder.state_dict()}, tmp_path / "best.pt")
@@ -297,7 +295,7 @@ def test_other_inputs_are_refused(tmp_path, small_encoder):
         ("[]", "holds a list"),
         (json.dumps({"model_type": "bert"}), "'bert' model"),
         (json.dumps({"width": 3}), "no field 'width'"),
-        (json.dumps({**small_encoder.config.to_dict(), "hidden_dim": 32}), "does not fit a GMN encoder"),
+        (json.dumps({**small_encoder.config.to_dict(), "hidden_dim": 32}), "does not fit a GmnEncoder"),
     ):
         config.write_text(text)
         with pytest.raises(ValueError, match=message):

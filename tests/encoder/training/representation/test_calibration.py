@@ -68,7 +68,7 @@ def test_calibration_of_the_head_whitens_within_families(nerf_set):
     model = TrainedModel(recipe)
     model.calibrate(nerfs)
     whitening = model.encoder.head.whitening
-    found = torch.nn.functional.linear(model.encoder.read_outs(nerfs), whitening.weight, whitening.bias)
+    found = torch.nn.functional.linear(model.encoder.encode_readouts(nerfs), whitening.weight, whitening.bias)
     found = found.detach().double().view(3, 6, 3)
     means = found.mean(dim=1)
     assert float((means - means.mean(dim=0)).abs().max()) < 1e-3 * float(found.abs().max())

@@ -37,13 +37,13 @@ def edge_update(
     are messages, the mean over sources of ``relu(u @ message_weight + message_source)``.
 
     Args:
-        edge: ``(B, T, S, H)``, contiguous, centred over H; overwritten where gradients are off.
-        source: ``(B or 1, S, H)``.
-        target: ``(B or 1, T, H)``.
-        weight, out_weight, message_weight: ``(H, H)``, multiplying from the right.
-        out_bias: ``(H,)``.
-        message_source: ``(B or 1, S, H)``, or None for a layer without messages.
-        eps: of the layer norm.
+        edge: edge features ``(B, T, S, H)``, contiguous, centred over H; overwritten where gradients are off.
+        source: what edges read of their sources ``(B or 1, S, H)``.
+        target: what edges read of their targets ``(B or 1, T, H)``.
+        weight, out_weight, message_weight: matrices ``(H, H)`` that multiply from the right.
+        out_bias: bias of the written edges ``(H,)``.
+        message_source: what messages read of their sources ``(B or 1, S, H)``, or None for a layer without messages.
+        eps: epsilon of the layer norm.
 
     Returns:
         the new edges ``(B, T, S, H)`` and the mean messages ``(B, T, H)`` or None.
@@ -121,10 +121,10 @@ def readout_sum(edge: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
     """Sum over edges of ``relu(edge / rms(edge) @ weight + bias)``, in tiles: no ``(edges, D)`` tensor exists.
 
     Args:
-        edge: ``(B, n, H)``, centred over H.
-        weight: ``(H, D)``.
-        bias: ``(D,)``.
-        eps: of the layer norm.
+        edge: edge features ``(B, n, H)``, centred over H.
+        weight: matrix of the readout ``(H, D)``.
+        bias: bias of the readout ``(D,)``.
+        eps: epsilon of the layer norm.
 
     Returns:
         ``(B, D)``, float32 at least. Differentiable; the backward pass recomputes the tiles.

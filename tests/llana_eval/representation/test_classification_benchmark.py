@@ -3,14 +3,14 @@ import torch
 
 from gmn_encoder.embeddings.records import EmbeddingSet
 from llana_eval.classes import CLASS_IDS, class_name, label_order, labels_of
-from llana_eval.representation.classification import (
+from llana_eval.representation.classification_benchmark import (
     UNION,
     classification_table,
     evaluate_classifier,
     run_classification,
     training_sets,
 )
-from llana_eval.representation.classifier import ClassifierOptions
+from llana_eval.representation.classifier_training import ClassifierOptions
 from llana_eval.representation.confusion import confusion
 
 PLANE, CHAIR, LAMP = "02691156", "03001627", "03636649"
@@ -89,9 +89,9 @@ def test_a_classifier_of_one_family_fails_on_another_and_one_of_both_does_not(tm
 def test_wrong_test_sets_are_found_before_training():
     def expect(test, message):
         with pytest.raises(ValueError, match=message):
-            run_classification(embedded("MLP"), embedded("MLP"), test, trained_on="MLP", on_epoch=never)
+            run_classification(embedded("MLP"), embedded("MLP"), test, trained_on="MLP", progress=never)
 
-    def never(epoch):
+    def never(*progress):
         raise AssertionError("trained")
 
     expect({}, "there is no test set")

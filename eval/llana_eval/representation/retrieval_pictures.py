@@ -5,25 +5,25 @@ A view is the first training image of a NeRF where it stands beside the weights,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.embeddings.records import EmbeddingSet, family_of
 from gmn_encoder.files import StrPath, atomic_path
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.progress import Progress, no_progress
 from gmn_encoder.rendering.cameras import default_view
 from gmn_encoder.rendering.images import to_images
 from gmn_encoder.rendering.occupancy import find_occupancy
 from gmn_encoder.rendering.render import render_views
 
 from ..classes import class_name
-from .retrieval import nearest
 
 FOUND = (0, 140, 60)
 QUERY = (40, 80, 200)
@@ -36,8 +36,8 @@ class GalleryRow:
     """A query and what it found.
 
     Attributes:
-        query: its NeRF directory.
-        label: written over it.
+        query: the query's NeRF directory.
+        label: the text over the query's view.
         neighbours: directory, label and whether it shows the query's object, nearest first.
     """
 
@@ -58,11 +58,12 @@ def gallery_rows(
     """Some queries, drawn at random by the seed, and their nearest gallery items.
 
     Args:
-        queries, gallery: of two families; or one set twice, where a query does not find itself.
+        queries: the embeddings to draw queries from.
+        gallery: the embeddings of another family; or `queries` again, where a query does not find itself.
         rows: how many queries, all where there are fewer.
         neighbours: how many items a row shows.
-        data: data set with the NeRFs as ``<family>/<class_id>/<nerf_id>``; None takes the paths in the sets.
-        seed: of the draw.
+        data: the data set with the NeRFs as ``<family>/<class_id>/<nerf_id>``; None takes the paths in the sets.
+        seed: the seed of the draw.
 
     Raises:
         ValueError: `rows` or `neighbours` below 1; neither `data` nor paths say where a NeRF is.
@@ -128,35 +129,32 @@ def view_file(path: Path, *, size: int) -> Image.Image:
 
 
 def draw_gallery(
-    rows: Sequence[GalleryRow],
-    path: StrPath,
-    *,
-    size: int = 112,
-    on_view: Callable[[int], Any] = lambda count: None,
+    rows: Sequence[GalleryRow], path: StrPath, *, size: int = 112, progress: Progress = no_progress
 ) -> list[str]:
     """Write the picture, as PNG, atomically.
 
     Args:
-        rows: of `gallery_rows`.
-        path: file to write.
-        size: of a view in pixels.
-        on_view: called with 1 for each view; there are `num_views` of them.
+        rows: the queries and what they found, of `gallery_rows`.
+        path: the file to write.
+        size: the side of a view in pixels.
+        progress: receives how many views were drawn.
 
     Returns:
         a message for each NeRF that could not be shown; its place is left blank.
     """
-    sheet, errors = gallery_picture(rows, size=size, on_view=on_view)
+    sheet, errors = gallery_picture(rows, size=size, progress=progress)
     with atomic_path(path) as temporary:
         sheet.save(temporary, format="PNG")
     return errors
 
 
 def gallery_picture(
-    rows: Sequence[GalleryRow], *, size: int = 112, on_view: Callable[[int], Any] = lambda count: None
+    rows: Sequence[GalleryRow], *, size: int = 112, progress: Progress = no_progress
 ) -> tuple[Image.Image, list[str]]:
     """What `draw_gallery` writes, and what it returns. Raises `ValueError` for no rows."""
     if not rows:
         raise ValueError("no rows for a gallery; expected at least one query")
+    done, total = 0, sum(1 + len(row.neighbours) for row in rows)
     columns = 1 + max(len(row.neighbours) for row in rows)
     width, height = size + 2 * _FRAME + _GAP, size + 2 * _FRAME + _TEXT + _GAP
     sheet = Image.new("RGB", (columns * width + 2 * _GAP, len(rows) * height + _GAP), "white")
@@ -180,10 +178,6 @@ def gallery_picture(
                     errors[nerf] = str(error)
             if nerf in views:
                 sheet.paste(views[nerf], (left + _FRAME, top + _TEXT + _FRAME))
-            on_view(1)
+            done += 1
+            progress("drawing views", done, total)
     return sheet, list(errors.values())
-
-
-def num_views(rows: Sequence[GalleryRow]) -> int:
-    """How many views `draw_gallery` draws."""
-    return sum(1 + len(row.neighbours) for row in rows)

@@ -6,7 +6,7 @@ from PIL import Image
 from gmn_encoder import Nerf, save_nerf
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.rendering.occupancy import OccupancyGrid, write_occupancy
-from llana_eval.representation.gallery import FOUND, GalleryRow, draw_gallery, gallery_rows, locate, num_views, view
+from llana_eval.representation.retrieval_pictures import FOUND, GalleryRow, draw_gallery, gallery_rows, locate, view
 
 CHAIR = "03001627"
 
@@ -27,7 +27,6 @@ def test_rows_by_hand(tmp_path):
     assert first.neighbours[0][0].parent.parent.name == "triplane" and first.neighbours[0][1] == "0.995 chair"
     # cos([0, 1], [1, 0.2]) = 0.196, [1, 0.1] 0.0995, [-1, 0] 0
     assert [(path.name, hit) for path, _, hit in second.neighbours] == [("n1", True), ("n0", False)]
-    assert num_views([first, second]) == 6
 
 
 def test_a_set_does_not_find_itself_and_few_items_are_all_shown(tmp_path):
@@ -81,8 +80,8 @@ def test_picture_frames_what_was_found_and_goes_on_past_a_missing_nerf(tmp_path)
         Image.new("RGB", (8, 8), colour).save(tmp_path / name / "train" / "00.png")
     row = GalleryRow(tmp_path / "q", "query", ((tmp_path / "gone", "0.9", False), (tmp_path / "hit", "0.8", True)))
     counts = []
-    errors = draw_gallery([row], tmp_path / "g.png", size=32, on_view=counts.append)
-    assert len(errors) == 1 and "gone" in errors[0] and counts == [1, 1, 1]
+    errors = draw_gallery([row], tmp_path / "g.png", size=32, progress=lambda *given: counts.append(given[1:]))
+    assert len(errors) == 1 and "gone" in errors[0] and counts == [(1, 3), (2, 3), (3, 3)]
     pixels = np.array(Image.open(tmp_path / "g.png").convert("RGB"))
     # Left of the blue view stands a green frame; nothing else is green.
     blue = np.argwhere((pixels == (0, 0, 255)).all(axis=-1))

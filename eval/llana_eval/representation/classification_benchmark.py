@@ -6,7 +6,7 @@ Source: paper tables 2 to 5, 15 and 16; FORMATS.md section 8. The rows of the re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
+from gmn_encoder.progress import Progress, no_progress
 
 from ..classes import label_order, labels_of
 from ..tables import Column, Table
-from .classifier import ClassifierOptions, ClassifierTraining, EmbeddingClassifier, load_classifier, save_classifier
+from .classifier import EmbeddingClassifier, load_classifier, save_classifier
+from .classifier_training import ClassifierOptions, ClassifierTraining
 from .confusion import Confusion, confusion
 
 UNION = "ALL"
@@ -29,10 +31,11 @@ class ClassificationRun:
     """One classifier and its tests.
 
     Attributes:
-        trained_on: a family, or `UNION`, or the name of the classifier that was given.
-        options: it was trained with, None for a given one.
-        best_epoch, val_accuracy: of the network that was kept, None for a given one.
-        tests: family -> what it made of that family's test set.
+        trained_on: the family that it was trained on, or `UNION`, or the name of the classifier that was given.
+        options: the options of its training, None for a given classifier.
+        best_epoch: the epoch of the network that was kept, None for a given classifier.
+        val_accuracy: that network's accuracy on the validation set, None for a given classifier.
+        tests: family -> the confusion matrix of that family's test set.
     """
 
     trained_on: str
@@ -75,17 +78,18 @@ def run_classification(
     trained_on: str,
     options: ClassifierOptions | None = None,
     out: StrPath | None = None,
-    on_epoch: Callable[[int], Any] = lambda epoch: None,
+    progress: Progress = no_progress,
 ) -> ClassificationRun:
     """Train a classifier on one set of embeddings, choose its epoch on another, test it on others.
 
     Args:
-        train, val: the embeddings to train on and to choose by, of the same families.
-        test: family -> embeddings.
-        trained_on: what the training set is called.
+        train: the embeddings to train on.
+        val: the embeddings that the epoch is chosen by, of the same families.
+        test: family -> embeddings to test on.
+        trained_on: the training set's name.
         options: network and schedule, by default as released.
-        out: directory for the classifier and its checkpoint; a killed run continues from there. None keeps nothing.
-        on_epoch: hears how many epochs are done.
+        out: the directory for the classifier and its checkpoint; a killed run continues from there. None keeps nothing.
+        progress: receives how many epochs are done.
 
     Raises:
         ValueError: as `ClassifierTraining`; no test set; a class in `val` or `test` that is not in `train`'s table.
@@ -101,7 +105,7 @@ def run_classification(
         options=options,
         checkpoint=None if out is None else Path(out) / "training.pt",
     )
-    classifier = training.run(on_epoch=on_epoch)
+    classifier = training.run(progress=progress)
     if out is not None:
         about = {"trained_on": trained_on, "val_accuracy": training.best_accuracy, "best_epoch": training.best_epoch}
         save_classifier(classifier, out, class_ids=classes, about={**about, "options": dataclasses.asdict(options)})

@@ -1,0 +1,154 @@
+"""Embeddings of data sets, made once: kept by the encoder's fingerprint and the SHA-256 of each NeRF's weights file.
+
+    <cache>/<fingerprint>/<part>.safetensors                  a file of `write_embeddings` for each call that embedded anything
+    <cache>/<fingerprint>/<architecture>/<part>.safetensors   of NeRFs whose architecture was given: it decides what a file means
+
+A NeRF that was moved or copied is known already; one that was fitted anew in the same place is embedded anew. A cache may be
+shared by encoders and data sets; it grows and never changes. A killed call continues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..datasets import NerfDataset
+from ..encoders.base import NerfEncoder
+from ..files import StrPath
+from ..nerfs.architectures import NerfArchitecture
+from ..progress import Progress, no_progress
+from .files import content_hash, content_hashes, read_embeddings
+from .job import EmbeddingJob
+from .records import EmbeddingSet
+
+
+class EmbeddingCache:
+    """One encoder's embeddings in a cache directory.
+
+    Args:
+        directory: the cache, made where it is not there.
+        encoder: the encoder, on the device to use.
+        batch_size: how many NeRFs of one architecture go through the encoder at a time.
+    """
+
+    def __init__(self, directory: StrPath, encoder: NerfEncoder, *, batch_size: int = 8) -> None:
+        self.encoder, self.batch_size = encoder, batch_size
+        self.fingerprint = encoder.fingerprint()
+        self.directory = Path(directory) / self.fingerprint[:32]
+
+    def embed(
+        self,
+        paths: Sequence[StrPath],
+        *,
+        family: str | None = None,
+        architecture: NerfArchitecture | None = None,
+        progress: Progress = no_progress,
+    ) -> EmbeddingSet:
+        """Embeddings of NeRF files or directories: those of known content are read, the others are made and kept.
+
+        Args:
+            paths: the NeRFs.
+            family: the family of the rows; None: as the directories tell.
+            architecture: the architecture of all of them, where it cannot be detected.
+            progress: receives how many files were looked at, and how many embedded.
+
+        Returns:
+            a row for each NeRF that could be read, in the order given, none where none could; a message for each of the others
+            in `problems`.
+        """
+        hashes = content_hashes(paths, progress=progress)
+        directory = self.directory if architecture is None else self.directory / _digest(architecture.to_dict())
+        known = _read_parts(directory, set(hashes))
+        missing = {
+            digest: str(path) for path, digest in zip(paths, hashes, strict=True) if digest and digest not in known
+        }
+        problems = [_unreadable(path) for path, digest in zip(paths, hashes, strict=True) if not digest]
+        if missing:
+            made = self._make(missing, directory, architecture, progress)
+            known.update(zip(made.hashes, made.values, strict=True))
+            then = dict(zip(made.paths, made.hashes, strict=True))  # a file may have changed since it was looked at
+            hashes = [then.get(str(path), digest) for path, digest in zip(paths, hashes, strict=True)]
+            problems += made.problems
+        rows = [(str(path), digest) for path, digest in zip(paths, hashes, strict=True) if digest in known]
+        problems += [
+            f"{path}: is the same as {missing[digest]}, which could not be embedded"
+            for path, digest in zip(map(str, paths), hashes, strict=True)
+            if digest and digest not in known and path != missing[digest]
+        ]
+        return EmbeddingSet.of_nerfs(
+            torch.stack([known[digest] for _, digest in rows]) if rows else torch.zeros(0, self.encoder.embedding_dim),
+            [path for path, _ in rows],
+            family=family,
+            hashes=tuple(digest for _, digest in rows),
+            encoder=self.fingerprint,
+            problems=tuple(problems),
+        )
+
+    def embed_family(
+        self,
+        directory: StrPath,
+        *,
+        split: str | None = None,
+        architecture: NerfArchitecture | None = None,
+        progress: Progress = no_progress,
+    ) -> EmbeddingSet:
+        """Embeddings of a family's NeRFs in a data set, see `embed`.
+
+        Args:
+            directory: the family's directory, which holds ``<class_id>/<nerf_id>``.
+            split: "train", "val", "test" or a list's path; None for all that is there.
+            architecture, progress: as of `embed`.
+
+        Raises:
+            FileNotFoundError, ValueError: no such directory or split, or not one NeRF could be embedded.
+        """
+        dataset = NerfDataset(directory, split)
+        found = self.embed([entry.path for entry in dataset], architecture=architecture, progress=progress)
+        if not len(found):
+            reason = f" ({found.problems[0]})" if found.problems else ""
+            raise ValueError(f"{dataset.root}: none of {len(dataset)} NeRFs could be embedded{reason}")
+        return found
+
+    def _make(
+        self, files: dict[str, str], directory: Path, architecture: NerfArchitecture | None, progress: Progress
+    ) -> EmbeddingSet:
+        # In the order of the hashes, so that equal calls find the chunks of one that was killed.
+        ordered = sorted(files.items())
+        out = directory / f"{_digest([self.batch_size, ordered])}.safetensors"
+        job = EmbeddingJob(
+            [path for _, path in ordered],
+            self.encoder,
+            out=out,
+            architecture=architecture,
+            batch_size=self.batch_size,
+            overwrite=True,
+        )
+        job.run(progress=progress)
+        return job.finish()
+
+
+def _read_parts(directory: Path, wanted: Collection[str]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for part in sorted(directory.glob("*.safetensors")):
+        members = read_embeddings(part)
+        found.update(
+            (key, row) for key, row in zip(members.hashes, members.values, strict=True) if key in wanted and key
+        )
+    return found
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _unreadable(path: StrPath) -> str:
+    try:
+        content_hash(path)
+    except OSError as error:
+        return str(error)
+    return f"{path}: appeared while it was looked for; run the same again"

@@ -1,0 +1,163 @@
+"""The layers of the Graph Meta-Network, along edge lists: the specification that `dense.py` follows block by block.
+
+Source: FORMATS.md section 4 (module names, concatenation order and quirks of the released encoder) and the paper's Appendix B.
+Names of attributes are those of the released state dict.
+
+Shapes: N nodes, E edges, H hidden (128), D embedding (1024).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from .config import GmnConfig
+
+# Edges whose readout the edge-list path sums in the encoder's own precision.
+_READOUT_ROWS = 1024
+
+
+class PreEncoder(nn.Module):
+    """Raw graph features to H-dimensional ones (A): sines of scalars, tables of types, one projection each."""
+
+    def __init__(self, config: GmnConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_dim
+        self.node_layer_encoder = nn.Sequential(nn.Linear(1, hidden))
+        self.neuron_num_encoder = nn.Sequential(nn.Linear(1, hidden))
+        self.node_type_encoder = nn.Embedding(config.num_node_types, hidden)
+        self.x_proj = nn.Linear(3 * hidden, hidden)
+        self.weight_encoder = nn.Sequential(nn.Linear(1, hidden))
+        self.edge_layer_encoder = nn.Sequential(nn.Linear(1, hidden))
+        self.conv_pos_encoder = nn.Sequential(nn.Linear(3, hidden))
+        self.edge_type_encoder = nn.Embedding(config.num_edge_types, hidden)
+        self.edge_attr_proj = nn.Linear(4 * hidden, hidden)
+
+    def nodes(self, x: Tensor) -> Tensor:
+        """``(N, 3)`` layer, index, type to ``(N, H)``."""
+        values = x.to(self.x_proj.weight.dtype)
+        layer = torch.sin(self.node_layer_encoder(values[:, 0:1]))
+        index = torch.sin(self.neuron_num_encoder(values[:, 1:2]))
+        return self.x_proj(torch.cat([layer, index, self.node_type_encoder(x[:, 2].long())], dim=-1))
+
+    def edges(self, edge_attr: Tensor) -> Tensor:
+        """``(E, 6)`` value, layer, type, positions to ``(E, H)``."""
+        values = edge_attr.to(self.x_proj.weight.dtype)
+        value = torch.sin(self.weight_encoder(values[:, 0:1]))
+        layer = torch.sin(self.edge_layer_encoder(values[:, 1:2]))
+        position = torch.sin(self.conv_pos_encoder(values[:, 3:6]))
+        type = self.edge_type_encoder(edge_attr[:, 2].long())
+        return self.edge_attr_proj(torch.cat([value, layer, type, position], dim=-1))
+
+
+class EdgeModel(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.edge_mlp = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU())
+
+    def forward(self, source: Tensor, target: Tensor, edge: Tensor) -> Tensor:
+        return self.edge_mlp(torch.cat([source, target, edge], dim=-1))
+
+
+class NodeModel(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.node_mlp_1 = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU())
+        self.node_mlp_2 = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU())
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge: Tensor) -> Tensor:
+        message = self.node_mlp_1(torch.cat([x[edge_index[0]], edge], dim=-1))
+        mean = scatter(message, edge_index[1], dim=0, dim_size=x.shape[0], reduce="mean")
+        return self.node_mlp_2(torch.cat([x, mean], dim=-1))
+
+
+class GraphConvolution(nn.Module):
+    def __init__(self, hidden: int, *, update_nodes: bool) -> None:
+        super().__init__()
+        self.edge_model = EdgeModel(hidden)
+        if update_nodes:
+            self.node_model = NodeModel(hidden)
+
+
+class GmnBlock(nn.Module):
+    """One message-passing block (C). The last block of a network updates edges only, from nodes it does not normalise."""
+
+    def __init__(self, config: GmnConfig, *, update_nodes: bool) -> None:
+        super().__init__()
+        hidden = config.hidden_dim
+        self.update_nodes = update_nodes
+        self.conv = GraphConvolution(hidden, update_nodes=update_nodes)
+        self.edge_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+        self.edge_mlp = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden))
+        if update_nodes:
+            self.node_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+            self.node_mlp = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden))
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
+        nodes = self.node_norm(x) if self.update_nodes else x
+        update = self.conv.edge_model(nodes[edge_index[0]], nodes[edge_index[1]], self.edge_norm(edge))
+        if self.update_nodes:
+            x = x + self.node_mlp(self.conv.node_model(nodes, edge_index, update))
+        return x, edge + self.edge_mlp(update)
+
+
+class Gnn(nn.Module):
+    def __init__(self, config: GmnConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_dim
+        self.node_embed = nn.Linear(hidden, hidden)
+        self.edge_embed = nn.Linear(hidden, hidden)
+        last = config.num_layers - 1
+        self.convs = nn.ModuleList(GmnBlock(config, update_nodes=i < last) for i in range(config.num_layers))
+        self.final_layer = nn.Sequential(nn.LayerNorm(hidden, eps=config.layer_norm_eps), nn.Linear(hidden, hidden))
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge: Tensor) -> Tensor:
+        x, edge = self.node_embed(x), self.edge_embed(edge)
+        for block in self.convs:
+            x, edge = block(x, edge_index, edge)
+        return self.final_layer(edge)
+
+
+class Readout(nn.Module):
+    """Edge features to one embedding a graph (E): a linear layer, ReLU, mean over the graph's edges."""
+
+    def __init__(self, config: GmnConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(config.hidden_dim, config.readout_units), nn.ReLU())
+
+    def forward(self, edge: Tensor, graph: Tensor, num_graphs: int) -> Tensor:
+        # Over tens of thousands of edges a float32 running sum loses four digits: short sums are added up in float64.
+        total = torch.zeros((), dtype=torch.float64, device=edge.device)
+        for part, owner in zip(edge.split(_READOUT_ROWS), graph.split(_READOUT_ROWS), strict=True):
+            total = total + scatter(self.mlp(part), owner, dim=0, dim_size=num_graphs, reduce="sum").double()
+        count = torch.bincount(graph, minlength=num_graphs).clamp(min=1)
+        return (total / count[:, None]).to(edge.dtype)
+
+
+class GnnWithReadout(nn.Module):
+    def __init__(self, config: GmnConfig) -> None:
+        super().__init__()
+        self.gnn = Gnn(config)
+        self.readout = Readout(config)
+
+
+class Head(nn.Module):
+    """Readout to embedding: a linear map in two factors, one set before training (`calibrate_head`), one learnt, and one length.
+
+    Not in the paper, whose readout is the embedding. Means of ReLUs have a large part in common, which is what changes in the
+    first thousands of steps. Whitened, they differ from the start. Embeddings get the length sqrt(D), else that of hash NeRFs
+    would be several times that of MLPs.
+    """
+
+    def __init__(self, units: int, size: int) -> None:
+        super().__init__()
+        self.whitening = nn.Linear(units, size)
+        self.mixing = nn.Linear(size, size, bias=False)
+        nn.init.eye_(self.mixing.weight)
+
+    def forward(self, readout: Tensor) -> Tensor:
+        # Whitening takes a large common part away: in float64, so that rounding of it does not show.
+        weight, bias = self.whitening.weight.double(), self.whitening.bias.double()
+        mixed = self.mixing(nn.functional.linear(readout.double(), weight, bias).to(self.mixing.weight.dtype))
+        return nn.functional.normalize(mixed, dim=-1) * mixed.shape[-1] ** 0.5

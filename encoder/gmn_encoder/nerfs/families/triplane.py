@@ -1,0 +1,170 @@
+"""The tri-plane family: frequency encoding beside the summed features of three planes, then a sine network (Cardace et al.).
+
+Sources: FORMATS.md sections 1.3, 2.3 and 3.3. Beside the network a NeRF stores ``triplane`` ``(3, R, R, C)``: plane, row,
+column, channel.
+
+Shapes: B NeRFs, S points, R plane resolution, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..architectures import register_family
+from ..blocks import Block, GraphBuilder, GraphLayout, NodeType, WeightSlice, edge_attributes
+from ..fields import Activation, float32_unit_coordinates, frequency_features, unit_coordinates
+from ..interpolation import interpolate
+from ..network import NetworkArchitecture
+
+KEY = "triplane"
+NODE_TYPE, EDGE_TYPE = 16, 13
+"""Rows of the encoder's tables of node and edge types."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriplaneArchitecture(NetworkArchitecture):
+    """Sizes of a tri-plane NeRF."""
+
+    family: ClassVar[str] = "triplane"
+    display_name: ClassVar[str] = "tri-plane"
+    activation: ClassVar[Activation] = "sine"
+    encoding_keys: ClassVar[tuple[str, ...]] = (KEY,)
+    empty_keys: ClassVar[tuple[str, ...]] = ("encoding.params",)  # the parameterless encoding of released tri-planes
+    fit_rates: ClassVar[Mapping[str, float]] = {"learning_rate": 2e-3, "encoding_rate": 1e-2}
+
+    frequencies: int = 48
+    resolution: int = 32
+    channels: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_positive("frequencies", "channels")
+        if not isinstance(self.resolution, int) or self.resolution < 2:
+            raise ValueError(
+                f"resolution of a triplane architecture must be an integer of at least 2, got {self.resolution!r}"
+            )
+
+    @property
+    def encoding_dim(self) -> int:
+        return 6 * self.frequencies + self.channels
+
+    @property
+    def octaves(self) -> int:
+        return self.frequencies
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {**super().tensor_shapes, KEY: (3, self.resolution, self.resolution, self.channels)}
+
+    @classmethod
+    def encoding_sizes(cls, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+        planes = shapes[KEY]
+        if len(planes) != 4 or planes[0] != 3 or planes[1] != planes[2] or planes[1] < 2 or planes[3] < 1:
+            return []
+        return [{"resolution": planes[1], "channels": planes[3]}]
+
+    def point_features(self, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
+        u, _ = unit_coordinates(xyz, self.box)
+        waves = frequency_features(float32_unit_coordinates(xyz, u, self.box), self.frequencies)
+        return torch.cat([waves, triplane_features(tensors[KEY], u)], dim=-1)
+
+    def training_features(self, tensors: Mapping[str, Tensor], u: Tensor, octaves: int) -> Tensor:
+        return torch.cat([frequency_features(u, octaves), _training_features(tensors[KEY], u)], dim=-1)
+
+    def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
+        """Spatial nodes to channel nodes, then the network on coordinates and channels (3.3)."""
+        resolution, channels = self.resolution, self.channels
+        coordinates = builder.nodes(6 * self.frequencies, 0, NodeType.NEURON, first_index=0)
+        spatial = builder.nodes(3 * resolution**2, 0, NODE_TYPE, first_index=0)
+        channel = builder.nodes(channels, 0, NODE_TYPE)
+        positions, index = _positions(resolution, channels, layout)
+        builder.blocks.append(
+            Block(
+                sources=(spatial,),
+                targets=channel,
+                weights=WeightSlice(KEY, 0, 1, channels),
+                attributes=edge_attributes(0, EDGE_TYPE, positions),
+                attribute_index=index,
+                source_major=True,
+            )
+        )
+        self.add_network(builder, (coordinates, channel), first_layer=1)
+
+
+def triplane_features(planes: Tensor, u: Tensor) -> Tensor:
+    """Sum of the three planes' bilinear samples (2.3).
+
+    Args:
+        planes: ``(B, 3, R, R, C)``.
+        u: ``(B, S, 3)`` in the unit cube; points outside read zero.
+
+    Returns:
+        ``(B, S, C)``.
+    """
+    s = 2 * u - 1
+    # The first coordinate of each pair runs along the columns.
+    pairs = torch.stack([s[..., [0, 1]], s[..., [0, 2]], s[..., [1, 2]]], dim=1)
+    images = planes.flatten(0, 1).permute(0, 3, 1, 2)
+    sampled = F.grid_sample(
+        images, pairs.flatten(0, 1)[:, :, None], mode="bilinear", padding_mode="zeros", align_corners=True
+    )
+    return sampled[..., 0].unflatten(0, pairs.shape[:2]).sum(dim=1).transpose(1, 2)
+
+
+def _training_features(planes: Tensor, u: Tensor) -> Tensor:
+    """`triplane_features` for points in the closed unit cube."""
+    nerfs, _, resolution, _, channels = planes.shape
+    position = u * (resolution - 1)
+    low = position.floor().clamp_(max=resolution - 2)
+    fraction = position - low
+    cell = low.to(torch.int32)
+    plane = torch.arange(nerfs, device=u.device, dtype=torch.int32)[:, None] * 3
+    indices, weights = [], []
+    for number, (column, row) in enumerate(((0, 1), (0, 2), (1, 2))):
+        for down in (0, 1):
+            for right in (0, 1):
+                place = ((plane + number) * resolution + cell[..., row] + down) * resolution + cell[..., column] + right
+                indices.append(place)
+                share = fraction[..., row] if down else 1 - fraction[..., row]
+                weights.append(share * (fraction[..., column] if right else 1 - fraction[..., column]))
+    index, weight = torch.stack(indices).flatten(1), torch.stack(weights).flatten(1)
+    return interpolate(planes.reshape(-1, channels), index, weight).view(*u.shape[:2], channels)
+
+
+def _positions(resolution: int, channels: int, layout: GraphLayout) -> tuple[Tensor, Tensor]:
+    """Positions ``(3 R^2, 3)`` of the planes' cells, and which of them each edge has ``(C, 3 R^2)``.
+
+    Geometric positions are where the field reads: columns carry the first axis of planes xy, xz, yz and rows the second (2.3).
+    Released ones were made for planes stored channel by channel, and are laid over planes stored channel last (Q3, Q4).
+    """
+    area = resolution**2
+    line = torch.linspace(-1, 1, resolution, dtype=torch.float32)
+    row, column, zero = line.repeat_interleave(resolution), line.repeat(resolution), torch.zeros(area)
+    if layout == "geometric":
+        planes = [(column, row, zero), (column, zero, row), (zero, column, row)]
+        index = torch.arange(3 * area).expand(channels, -1)
+    else:
+        planes = [(row, column, zero), (zero, row, column), (column, zero, row)]
+        within = (torch.arange(area)[None, :] * channels + torch.arange(channels)[:, None]) % area
+        index = torch.cat([within + plane * area for plane in range(3)], dim=1)
+    return torch.cat([torch.stack(plane, dim=1) for plane in planes]), index
+
+
+register_family(
+    TriplaneArchitecture,
+    "TRI",
+    paper={
+        "TRI": TriplaneArchitecture(),
+        "TRI-2L": TriplaneArchitecture(hidden_layers=2),
+        "TRI-32H": TriplaneArchitecture(hidden_dim=32),
+        "TRI-16W": TriplaneArchitecture(resolution=16),
+        "TRI-8C": TriplaneArchitecture(channels=8),
+    },
+    nano=TriplaneArchitecture(hidden_layers=2, hidden_dim=24, frequencies=8, resolution=16, channels=4),
+)

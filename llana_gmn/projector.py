@@ -1,0 +1,22 @@
+"""The projector: embeddings of NeRFs to tokens of a language model (the paper's section 4, FORMATS.md section 7.3)."""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import nn
+from transformers.activations import ACT2FN
+
+from .configuration import LlanaGmnConfig
+
+
+class NerfProjector(nn.Sequential):
+    """Embeddings ``(..., D)`` to ``(..., T * H)``; layer numbers as in LLaNA's `vec_proj`."""
+
+    def __init__(self, config: LlanaGmnConfig) -> None:
+        hidden = config.get_text_config().hidden_size
+        sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * hidden]
+        layers: list[nn.Module] = []
+        for width, out in itertools.pairwise(sizes):
+            layers += [nn.Linear(width, out), ACT2FN[config.projector_hidden_act]]
+        super().__init__(*layers[:-1])
