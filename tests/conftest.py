@@ -9,9 +9,10 @@ import json
 import os
 from pathlib import Path
 
-# Both are read when torch is imported, and by the processes that tests start.
+# Read when torch is imported, also by the processes that tests start.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors of tests are small: more threads take longer
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait actively, more than cores, take 8 times as long
 
 import pytest
 import torch
