@@ -80,7 +80,7 @@ def converse(
 
     Args:
         questions: the turns of each NeRF's conversation, at least one.
-        model, processor, nerfs, batch_size, on_error, seed, generation: see `caption_nerfs`.
+        model, processor, nerfs, batch_size, on_error, seed, generation: arguments of `caption_nerfs`.
 
     Yields:
         ``(place, answers)`` in the order of `nerfs`, an answer for each question.

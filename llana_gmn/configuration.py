@@ -44,10 +44,10 @@ class LlanaGmnConfig(PreTrainedConfig):
             GMN encoder's. Saved models of before have it under `gmn_config`.
         use_encoder: whether the model holds an encoder. Without one (a converted LLaNA checkpoint that no encoder was given
             to) it takes precomputed embeddings only.
-        encoder_dtype: what the encoder's heavy products run in, `"float32"` or `"bfloat16"`; its weights stay float32.
+        encoder_dtype: dtype of the encoder's large matrix products, `"float32"` or `"bfloat16"`; its weights stay float32.
         projector_hidden_sizes: widths between the embedding and the backbone, `(1024, 2048)` in LLaNA.
         projector_hidden_act: activation between the projector's layers (`"gelu"` is the exact erf form).
-        tokens_per_nerf: how many tokens of the backbone one NeRF becomes.
+        tokens_per_nerf: number of the backbone's tokens that one NeRF becomes.
         nerf_token_id: the placeholder whose embeddings are replaced (LLaNA's `<point_patch>`).
         nerf_start_token_id, nerf_end_token_id: the tokens around it.
         llana: fields of the LLaNA configuration this model was converted from that mean nothing here, for the way back.

@@ -234,7 +234,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As `GenerationMixin.generate`, with the processor's outputs as keyword arguments. The encoder runs once."""
+        """`GenerationMixin.generate` with the processor's outputs as keyword arguments. The encoder runs once."""
         nerfs = {name: value for name in NERF_INPUTS if (value := kwargs.pop(name, None)) is not None}
         input_ids = inputs if inputs is not None else kwargs.get("input_ids")
         if nerfs:
@@ -294,7 +294,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
     ) -> None:
-        """As `PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
+        """`PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             write_model_card(self.config, save_directory)

@@ -35,7 +35,7 @@ EMBEDDING = -1
 
 
 def columns() -> tuple[str, ...]:
-    """What the numbers of an architecture row say: the kind, then every size of every family, 0 where a family has it not."""
+    """Meaning of the numbers of an architecture row: the kind, then every size of every family, 0 where a family lacks it."""
     return ("kind", *dict.fromkeys(field.name for cls in FAMILIES.values() for field in dataclasses.fields(cls)))
 
 
@@ -129,7 +129,7 @@ def unpack_nerfs(weights: Tensor | None, architectures: Tensor) -> list[tuple[in
 
 
 def embedded_rows(kinds: Tensor) -> Tensor:
-    """Architecture rows ``(B, K, C)`` that say "an embedding" wherever `kinds` ``(B, K)`` says a NeRF."""
+    """Architecture rows ``(B, K, C)`` of the kind "an embedding" wherever `kinds` ``(B, K)`` has a NeRF."""
     rows = kinds.new_zeros(*kinds.shape, len(columns()))
     rows[..., 0] = torch.where(kinds == NOTHING, NOTHING, EMBEDDING)
     return rows
@@ -140,7 +140,7 @@ def align_embeddings(embeddings: Tensor, counts: Tensor) -> tuple[Tensor, Tensor
 
     Args:
         embeddings: embeddings ``(B, K, D)``, or ``(N, D)`` in the order of the placeholders.
-        counts: how many NeRFs each prompt has placeholders for ``(B,)``.
+        counts: number of placeholders of each prompt ``(B,)``.
     """
     batch = counts.shape[0]
     if embeddings.ndim == 3 and embeddings.shape[0] == batch:

@@ -34,8 +34,8 @@ def pack_nerfs(
     """Write the directory of NeRFs that ships, whole or not at all; an earlier one is replaced.
 
     Args:
-        procedural: what ``llana-gmn fit procedural:N`` wrote; only its test split is taken.
-        real: what ``llana-gmn fit`` wrote from meshes that other people made.
+        procedural: directory that ``llana-gmn fit procedural:N`` wrote; only its test split is taken.
+        real: directory that ``llana-gmn fit`` wrote from meshes that other people made.
         manifest: JSON list of the meshes: "file", "name", "author", "licence", "source" each.
         out: the new directory.
         per_class: number of objects of each class and kind, a seeded choice.

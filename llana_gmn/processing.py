@@ -40,8 +40,8 @@ class LlanaGmnProcessor(ProcessorMixin):
         tokenizer: the backbone's tokenizer, with the three NeRF tokens in its vocabulary (`add_nerf_tokens`).
         chat_template: a template, or several by name; None for LLaNA's Vicuna v1.1 prompt as ``"default"`` and the template
             that the tokenizer brought along, if any, as ``"backbone"``.
-        tokens_per_nerf: T, as in the model's configuration.
-        embedding_dim: D, as in the model's configuration.
+        tokens_per_nerf: tokens of a NeRF, T, as in the model's configuration.
+        embedding_dim: size of an embedding, D, as in the model's configuration.
         nerf_token, nerf_start_token, nerf_end_token: the tokens of the vocabulary that a placeholder becomes.
     """
 
@@ -100,7 +100,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             nerfs: `Nerf` records, paths (of NeRFs, or of embeddings: `.npy`, `.h5`) or embeddings, arrays ``(D,)`` or
                 ``(n, D)``; in the order of the placeholders, or as one list for each prompt.
             text: a prompt or several, with one ``<nerf>`` for each NeRF, also none.
-            **kwargs: for the tokenizer. By default prompts are padded to the longest, on the left.
+            **kwargs: options of the tokenizer. By default prompts are padded to the longest, on the left.
 
         Returns:
             ``input_ids`` and ``attention_mask`` ``(B, L)`` and, where there are NeRFs, the tensors of `nerf_inputs.py`.
@@ -133,7 +133,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             conversation: messages ``{"role": ..., "content": text or parts}``; a part is ``{"type": "text", "text": ...}`` or
                 ``{"type": "nerf", "path" | "nerf" | "embedding": ...}``.
             chat_template: a template or the name of one (``"backbone"``); None for the processor's default.
-            return_assistant_tokens_mask: add ``assistant_masks`` ``(B, L)``, 1 on what the assistant says and its end token.
+            return_assistant_tokens_mask: whether to add ``assistant_masks`` ``(B, L)``, 1 on the assistant's words and end token.
             processor_kwargs: keywords of `__call__`; others go to the template.
 
         Returns:

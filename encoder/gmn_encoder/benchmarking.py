@@ -44,8 +44,8 @@ class Result:
         what: the benchmark's name, the beginning of the names of its files.
         title: the heading of the Markdown file.
         about: the machine and the settings, as `about_run` returns them.
-        figures: what was measured, for the JSON file beside `about`.
-        text: what was measured, in Markdown.
+        figures: measured numbers, for the JSON file beside `about`.
+        text: the measured numbers in Markdown.
         variant: a word that tells results of one day apart, such as the size of the model; "" for none.
     """
 
@@ -93,7 +93,7 @@ def run_benchmark(
         bench: the benchmark; what the command line does not name stays at the benchmark's own default.
         arguments: words of the command line; None for those of this process.
         tiny: settings of a dry run, which ``--tiny`` takes in place of the defaults.
-        options: where names, types and meanings of the settings stand, see `command_line`; None for `bench` itself.
+        options: the class or function that documents the settings, see `command_line`; None for `bench` itself.
 
     Returns:
         the last result.
@@ -181,7 +181,7 @@ def alternate(
         cases: functions by name; a first round warms up and is not counted.
         repeats: number of counted rounds, at least 1.
         device: the device whose work is waited for.
-        clock: what tells seconds; `time.process_time` for those of this process alone.
+        clock: function that returns seconds; `time.process_time` for those of this process alone.
 
     Returns:
         name -> ``{"median": seconds, "best": seconds}``.
@@ -253,7 +253,7 @@ def markdown_table(columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) ->
 
     Args:
         columns: heading -> format specification of its numbers, such as ``.2f``; "" for words and counts.
-        rows: as many cells each; words and None (an empty cell) stand in any column.
+        rows: rows of cells, one for each column; words and None (an empty cell) stand in any column.
     """
 
     def cell(value: Any, form: str) -> str:

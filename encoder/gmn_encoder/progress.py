@@ -1,4 +1,4 @@
-"""What long work tells its caller: one signature for all of it."""
+"""The progress of long work, reported to its caller: one signature for all of it."""
 
 from __future__ import annotations
 

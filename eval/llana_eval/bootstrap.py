@@ -36,7 +36,7 @@ class Difference:
     """How much better the first of two systems is in a metric.
 
     Attributes:
-        first, second: the means.
+        first, second: means of the two systems.
         difference: first - second.
         interval: confidence interval of the difference.
         p_value: two-sided p-value of no difference: twice the share of resamples on the rarer side of 0, the observed one

@@ -105,7 +105,7 @@ def _settings(arguments: argparse.Namespace, benchmark: Benchmark) -> dict[str, 
 
 
 def _stem(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
-    """Of all files of a run: the published folder, the task, and what the NeRFs are."""
+    """Common part of the names of a run's files: the published folder, the task, and what the NeRFs are."""
     parts = [part for part in Path(arguments.model).parts if part not in (Path(arguments.model).anchor, "..")]
     out = Path(arguments.out) if arguments.out else Path("evaluation_results", *parts[-2:])
     return Path(out, f"{benchmark.task.name}_{benchmark.test.replace('/', '_')}")

@@ -32,10 +32,10 @@ def convert(
     Args:
         source: a LLaNA directory, a directory of ours, an encoder's directory, or a gmnerf checkpoint (`.pt`).
         out: a new directory; for ``to="gmnerf"`` a new `.pt` file.
-        to: ``"llana-gmn"`` (a model or an encoder in our layout), ``"llana"`` or ``"gmnerf"`` (an encoder).
+        to: layout to write, ``"llana-gmn"`` (a model or an encoder in our layout), ``"llana"`` or ``"gmnerf"`` (an encoder).
         encoder: the encoder of a LLaNA model, in any form `load_encoder` reads.
         projector: the ``vec_proj.bin`` of LLaNA's first training stage, whose weights replace those of `source`.
-        dtype: what weights are written in; None for as they are. The encoder stays in float32.
+        dtype: dtype of the weights written; None for as they are. The encoder stays in float32.
 
     Returns:
         `out`.

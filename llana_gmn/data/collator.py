@@ -26,7 +26,7 @@ class ConversationCollator:
 
     Attributes:
         pad_token_id: the tokenizer's padding token.
-        embedding_dim: D, as in the model's configuration.
+        embedding_dim: size of an embedding, D, as in the model's configuration.
         pad_to_multiple_of: number that lengths are rounded up to a multiple of; 8 suits tensor cores.
 
     Returns (when called):

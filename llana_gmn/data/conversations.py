@@ -110,7 +110,7 @@ def read_conversations(
         path: the JSON file.
         types: allowed types; None for `CONVERSATION_TYPES` and `default_type`.
         default_type: type of entries that do not name theirs (`HST`); None: they must.
-        strict: raise where any entry is malformed.
+        strict: whether to raise where any entry is malformed.
 
     Returns:
         a list of `Conversation` that also holds the problems. A warning is logged where there are any.

@@ -69,7 +69,7 @@ class Dialogue:
         return Problem(self.path, self.index, kind, f"{name} {message}")
 
     def messages(self, embeddings: Sequence[Any]) -> list[dict[str, Any]]:
-        """As `LlanaGmnProcessor.apply_chat_template` takes it, the objects before the first question."""
+        """The messages in the form of `LlanaGmnProcessor.apply_chat_template`, the objects before the first question."""
         questions, answers = zip(*self.turns, strict=True) if self.turns else ((), ())
         return conversation_messages(embeddings, questions, answers)
 
@@ -90,7 +90,7 @@ class ConversationDataset(torch.utils.data.Dataset):
     Attributes:
         problems: dialogues that are left out or were cut, each with its reason.
         lengths: tokens of every sample, int64 ``(len(self),)``.
-        supervised: how many of them are learned from, int64 ``(len(self),)``.
+        supervised: tokens of every sample that are learned from, int64 ``(len(self),)``.
 
     Raises:
         ValueError: nothing is left to train on, or the table's embeddings have another size than the processor's.
@@ -204,7 +204,7 @@ class ConversationDataset(torch.utils.data.Dataset):
 
 
 def encode_dialogues(dialogues: Sequence[Dialogue], processor: LlanaGmnProcessor) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each dialogue, and 1 where the assistant speaks (its end tokens included)."""
+    """Token ids of each dialogue, and 1 on the assistant's answers (their end tokens included)."""
     nothing = torch.zeros(processor.embedding_dim)
     features = processor.apply_chat_template(
         [dialogue.messages([nothing] * len(dialogue.object_ids)) for dialogue in dialogues],

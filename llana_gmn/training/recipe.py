@@ -55,16 +55,16 @@ class TrainingRecipe(Settings):
     """All settings of a run.
 
     Attributes:
-        stage: 1 aligns (projector and the two new token rows learn, the rest is frozen), 2 instructs.
+        stage: training stage: 1 aligns (projector and the two new token rows learn, the rest is frozen), 2 instructs.
         model: directory or hub name of a model, or an adapter (that of stage 1); "new" makes a small one (`new_model`).
         data: directory of texts and of embeddings or NeRFs (`LanguageData`).
         output: directory of the run, for checkpoints and the result itself.
-        trainable: "projector", "lora" or "full"; None for the stage's own (projector, lora).
+        trainable: what learns: "projector", "lora" or "full"; None for the stage's own (projector, lora).
         conversation_types: kinds of conversations that it learns from; None for the stage's own.
         embeddings: variant -> file of ``llana-gmn embed``.
         families: families of NeRFs to train on; None for all that are there.
         architectures: family -> name or sizes of its NeRFs, where they cannot be told from the files.
-        encoder: embeds NeRFs where the model has none, and goes into a new model.
+        encoder: encoder that embeds NeRFs where the model has none, and goes into a new model.
         cache: directory for the embeddings of NeRFs; None for one in `data`.
         eval_split: split that is evaluated on, or "" for none.
         eval_limit: most samples of it that are taken.

@@ -36,9 +36,9 @@ class Exhibit:
     Attributes:
         key: its name in URLs and pictures, which says nothing about the file system.
         name: its name for people, such as ``chair-000000003``.
-        class_name: such as ``chair``; empty where nothing tells.
-        nerf: its record.
-        embedding: ``(D,)``, float32, of the model's encoder.
+        class_name: name of the class, such as ``chair``; empty where it is not known.
+        nerf: the NeRF.
+        embedding: embedding by the model's encoder, float32 ``(D,)``.
     """
 
     key: str

@@ -37,7 +37,7 @@ class ServiceOptions:
     """What visitors may do.
 
     Attributes:
-        max_upload: bytes.
+        max_upload: largest size of an upload, bytes.
         fit_quality: preset for meshes.
         generation: options of `generate`.
     """
@@ -56,7 +56,7 @@ class Service:
 
     Args:
         model, processor: shared by all visitors, in evaluation mode.
-        options: see `ServiceOptions`.
+        options: limits and settings, see `ServiceOptions`.
     """
 
     def __init__(

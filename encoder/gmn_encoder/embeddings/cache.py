@@ -33,7 +33,7 @@ class EmbeddingCache:
     Args:
         directory: the cache, made where it is not there.
         encoder: the encoder, on the device to use.
-        batch_size: how many NeRFs of one architecture go through the encoder at a time.
+        batch_size: NeRFs of one architecture that go through the encoder at a time.
     """
 
     def __init__(self, directory: StrPath, encoder: NerfEncoder, *, batch_size: int = 8) -> None:
@@ -102,7 +102,7 @@ class EmbeddingCache:
         Args:
             directory: the family's directory, which holds ``<class_id>/<nerf_id>``.
             split: "train", "val", "test" or a list's path; None for all that is there.
-            architecture, progress: as of `embed`.
+            architecture, progress: arguments of `embed`.
 
         Raises:
             FileNotFoundError, ValueError: no such directory or split, or not one NeRF could be embedded.

@@ -44,7 +44,7 @@ class EmbeddingJob:
         encoder: the encoder, on the device to use.
         out: ``.safetensors``, ``.npz``, or a directory for ``.h5`` files.
         architecture: the architecture of all files, where it cannot be detected.
-        batch_size: how many NeRFs of one architecture go through the encoder at a time.
+        batch_size: NeRFs of one architecture that go through the encoder at a time.
         dtype: the dtype of the heavy products.
         overwrite: replace an existing output.
 

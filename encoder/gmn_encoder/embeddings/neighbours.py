@@ -26,8 +26,8 @@ def nearest(
     Args:
         queries: tensor or array ``(Q, D)`` of any floating dtype.
         gallery: tensor or array ``(G, D)``.
-        k: how many items; all of them where the gallery has fewer.
-        exclude: for each query the place of a gallery item that must not be found (itself), or -1.
+        k: number of items; all of them where the gallery has fewer.
+        exclude: place of a gallery item that each query must not find (itself), or -1.
         chunk_size: the rows and columns of a block, which decide over memory alone.
 
     Returns:

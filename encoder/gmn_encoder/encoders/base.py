@@ -1,4 +1,4 @@
-"""What everything downstream knows of an encoder of NeRFs: embed, caption, training, evaluation, the web page.
+"""The interface of encoders of NeRFs, which all that uses one takes: embed, caption, training, evaluation, the web page.
 
 An encoder kind is a torch module with the methods of `NerfEncoder`, made from a configuration and known by the ``model_type``
 in the config.json that it writes. `register_encoder` adds a kind, `load_encoder` opens a saved one of any kind; `module.py` has

@@ -95,7 +95,7 @@ class NerfDecoder(nn.Module):
     def field(self, embeddings: Tensor) -> Field:
         """The field of embedded NeRFs ``(B, D)``, for `render_rays`: points ``(P, 3)`` with the NeRF of each, int64 ``(P,)``.
 
-        Without NeRF numbers all points ask the first one.
+        Without NeRF numbers all points query the first one.
         """
         if self._sizes_open and embeddings.ndim == 2:
             width = embeddings.shape[1]
@@ -122,7 +122,7 @@ class NerfDecoder(nn.Module):
         if nerf_index is None:
             nerf_index = torch.zeros(len(xyz), dtype=torch.int64, device=xyz.device)
         nerfs = len(table) - self.config.features
-        # Not F.one_hot, which looks at its values: a wait for the device.
+        # Not F.one_hot, which reads its values: a wait for the device.
         chosen = nerf_index[:, None] == torch.arange(nerfs, device=xyz.device)
         raw = self.trunk(torch.cat([features.to(table.dtype), chosen.to(table.dtype)], dim=1), table)
         rgb = torch.sigmoid(raw[:, :3].to(torch.promote_types(raw.dtype, torch.float32)))
@@ -144,7 +144,7 @@ class NerfDecoder(nn.Module):
 
         Args:
             state: tensors under the released names.
-            embedding_dim: how many columns of the input layers read the embedding. Left out, 1024 where that leaves the
+            embedding_dim: columns of the input layers that read the embedding. Left out, 1024 where that leaves the
                 released 144 or 288 coordinate features; otherwise the first embeddings that the decoder sees say it.
 
         Raises:

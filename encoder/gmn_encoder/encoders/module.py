@@ -57,7 +57,7 @@ class EncoderModule(nn.Module):
             step: receives stacked NeRFs of one architecture, on the encoder's device; returns ``(b, *shape)``.
             nerfs: the NeRFs, on any device.
             shape: the shape of one NeRF's result.
-            batch_size: how many of one architecture are stacked at a time.
+            batch_size: NeRFs of one architecture that are stacked at a time.
 
         Returns:
             ``(len(nerfs), *shape)`` in the order given, on the encoder's device, without gradient; float64 from a float64

@@ -40,12 +40,12 @@ Report = Callable[[Source, NerfArchitecture, Mapping[str, Any]], None]
 
 @dataclass(kw_only=True)
 class FitJob:
-    """What `run` needs to know.
+    """Settings and callbacks of `run`.
 
     Attributes:
         out: directory of the output.
         settings: the settings of each architecture that is to be fitted.
-        seed: everything random follows from it, the object's ids and the architecture's name.
+        seed: seed of everything random, together with the object's ids and the architecture's name.
         batch: number of NeRFs that are fitted at once.
         device: the device that fits run on; the default device if left out.
         resume: whether to keep what is finished and to continue what is not.

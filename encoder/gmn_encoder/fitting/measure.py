@@ -27,7 +27,7 @@ def held_out_psnr(
     """PSNR in dB of each view over white, whole images, with the released step; and the rendered views ``(V, h, w, 3)``.
 
     Args:
-        nerf, grid, cameras: on one device.
+        nerf, grid, cameras: the NeRF, its occupancy grid and the views' cameras, on one device.
         images: uint8 ``(V, height, width, 4)``, sRGB and straight opacity.
     """
     if not len(images):

@@ -22,12 +22,12 @@ class FitSettings(Settings):
         fine_factor: how many times shorter they are then.
         learning_rate: the network's peak learning rate.
         encoding_rate: the peak learning rate of what stands beside the network, such as planes and tables.
-        last_rate: share of the learning rates that is left at the end of their cosine.
+        last_rate: share of the peak learning rates that is left at the end of their cosine.
         warmup: iterations over which the rates rise.
         frequencies: octaves of the frequency encoding that are trained; the columns of higher ones start at zero and stay there
             (a wave of octave k is 1.4 / 2^(k - 1) long: shorter than two pixels from k = 8 on). None: all, from random columns.
-        refine_every: iterations from one look at the density to the next.
-        grid_points: random points in each voxel at which the density is looked at for the grid that is written.
+        refine_every: iterations between evaluations of the density for the occupancy grid.
+        grid_points: random points in each voxel at which the density is evaluated for the grid that is written.
         measured_views: held-out views that the PSNR is measured on. None: all.
         empty_points: points outside the visual hull that are queried in an iteration.
         empty_weight: weight of their opacity in the loss.

@@ -100,10 +100,10 @@ class NerfArchitecture(ABC):
         *,
         frequencies: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`query` as training asks it: in float32, differentiable in the tensors, by whatever way is fastest.
+        """`query` for training: in float32, differentiable in the tensors, by whatever way is fastest.
 
         Args:
-            tensors, xyz, directions: as in `query`.
+            tensors, xyz, directions: arguments of `query`.
             frequencies: octaves of a frequency encoding that are computed, the weights of the others being zero; None: all.
         """
         return self.query(tensors, xyz.detach(), directions)

@@ -44,7 +44,7 @@ class NodeGroup:
 
     Attributes:
         start: number of the first node.
-        count: how many.
+        count: number of nodes.
         layer: layer number of all of them.
         type: node type of all of them, a `NodeType` or another row of the encoder's table.
         first_index: neuron index of the first, counting up; None for hidden nodes, whose index is -1.
@@ -87,9 +87,9 @@ class Block:
         sources: the source groups, in order; S nodes in all. Parameter graphs are directed acyclic: every source's incoming
             edges lie in earlier blocks. In a network with biases the bias node is the last source.
         targets: the target group; all its incoming edges lie in this block.
-        weights: where the values stand.
+        weights: where the edges' values stand in the NeRF's tensors.
         attributes: float32 ``(P, 5)``, the distinct constant features of the edges: layer, edge type, three positions.
-        attribute_index: which of them each edge has, int64 ``(T, S)``; None when P is 1.
+        attribute_index: row of `attributes` that each edge has, int64 ``(T, S)``; None when P is 1.
         source_major: whether the edge list runs over sources first (tables) or over targets first (linear layers).
         bias: where the values from the bias node stand, or None; its edges come last in the edge list.
     """

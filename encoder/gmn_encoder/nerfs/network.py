@@ -149,7 +149,7 @@ class NetworkArchitecture(NerfArchitecture):
         Args:
             tensors: stacked tensors.
             u: ``(B, S, 3)`` in the closed unit cube.
-            octaves: of the frequency features, the first so many; the columns of the others are left out.
+            octaves: octaves of the frequency features to compute, the first so many; the others' columns are left out.
         """
         low, high = torch.tensor(self.box, dtype=u.dtype, device=u.device)
         return self._used_columns(self.point_features(tensors, low + (high - low) * u), octaves)

@@ -48,7 +48,7 @@ class Nerf:
 
     @property
     def name(self) -> str:
-        """What to call it in messages: its file, or its architecture."""
+        """Its name in messages: its file, or its architecture."""
         return str(self.source) if self.source else f"{self.architecture.name} NeRF"
 
     @property
@@ -130,7 +130,7 @@ class NerfBatch:
         return len(next(iter(self.tensors.values())))
 
     def query(self, xyz: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `Nerf.query`, with one set of points per NeRF: ``(B, ..., 3)`` to ``(B, ..., 3)`` and ``(B, ..., 1)``."""
+        """`Nerf.query` with one set of points per NeRF: ``(B, ..., 3)`` to ``(B, ..., 3)`` and ``(B, ..., 1)``."""
         _check_points(xyz)
         if xyz.ndim < 2 or xyz.shape[0] != len(self):
             raise ValueError(

@@ -24,7 +24,7 @@ and inside the default inspection view of FORMATS.md section 2.6: 1.5 * sin(0.85
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles with all that a renderer asks for, one value per triangle corner (so seams need no special case).
+    """Triangles with all that a renderer needs, one value per triangle corner (so seams need no special case).
 
     Attributes:
         vertices: `(N, 3)` float32.

@@ -76,8 +76,8 @@ def render_views(
     """Images of a mesh.
 
     Args:
-        mesh: any frame, as long as the cameras stand outside it.
-        cameras: on the CPU.
+        mesh: the mesh, in any frame, as long as the cameras stand outside it.
+        cameras: the cameras, on the CPU.
         caster: the method that finds surfaces, see `casting.make_caster`.
         device: the device of the torch caster.
 

@@ -2,7 +2,7 @@
 
 Colour and density do not depend on the direction of view, so a grid of both, interpolated, renders as the NeRF does. On 128
 voxels an axis six 176-pixel views of a nano hash NeRF come out at 60 dB of what its network gives, in a fifth of the time.
-For previews only: measurements and training ask the network. Shapes: S samples, G voxels along an axis.
+For previews only: measurements and training query the network. Shapes: S samples, G voxels along an axis.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POINTS = 1 << 14  # in a query: their features stay in cache
 
 @torch.no_grad()
 def bake_nerf(nerf: Nerf, grid: OccupancyGrid, *, resolution: int = RESOLUTION) -> Field:
-    """A field for `render_views` that interpolates what the NeRF says at the centres of voxels.
+    """A field for `render_views` that interpolates the NeRF's values at the centres of voxels.
 
     Args:
         nerf: the NeRF, queried only in and beside occupied voxels, on its own device.

@@ -19,7 +19,7 @@ RELEASED_ANGLE_X = 0.8575560450553894
 RELEASED_SIZE = 224
 """Width and height of the released views, pixels."""
 DEFAULT_DISTANCE = 1.5
-"""From the camera to the centre of the box in the released views, world units."""
+"""Distance from the camera to the centre of the box in the released views, world units."""
 
 _RIGID_TOLERANCE = 1e-3
 
@@ -218,7 +218,7 @@ def orbit_pose(theta: float, phi: float, distance: float = DEFAULT_DISTANCE) -> 
     Args:
         theta: azimuth in degrees, 90 is on the +x axis and 0 on the +y axis.
         phi: angle in degrees, negative above the ground plane: minus the elevation.
-        distance: to the origin, world units.
+        distance: distance to the origin, world units.
 
     Returns:
         camera-to-world matrix ``(4, 4)``, float32.

@@ -101,7 +101,7 @@ def composite_reference(rgb: Tensor, density: Tensor, samples: Samples) -> Rende
 
 @torch.no_grad()
 def visible_samples(density: Tensor, samples: Samples, *, threshold: float = TRANSMITTANCE_THRESHOLD) -> Tensor:
-    """Bool ``(S,)``: whether enough light reaches a sample, that is whether its transmittance is at least `threshold`."""
+    """Bool ``(S,)``: whether the transmittance of a sample is at least `threshold`."""
     return render_weights(density, samples)[1] >= threshold
 
 

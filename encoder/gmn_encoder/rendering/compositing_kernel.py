@@ -1,6 +1,6 @@
 """Triton kernels of compositing, forward and backward: one program sums one ray, some samples at a time.
 
-`rendering.compositing.composite_reference` says what they compute. Running sums start anew at each ray, so float32 does.
+`rendering.compositing.composite_reference` is their specification. Running sums start anew at each ray, so float32 does.
 
 With q_i = dL/dcolour . c_i + dL/dopacity + dL/ddepth m_i, the gradient of the optical depth is
 ``q_i T_i exp(-x_i) - sum_{j>i} w_j q_j``, and the sum over all j is known from the forward pass: it is

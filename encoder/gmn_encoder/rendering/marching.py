@@ -70,13 +70,13 @@ def march_rays(
     """Cut rays into samples where the grid is occupied (2.7). Nothing of it is differentiable.
 
     Args:
-        rays: computed in float32; `rays.nerf_index` says which of the grids a ray meets.
+        rays: rays in world coordinates, computed in float32; `rays.nerf_index` is the grid that each ray meets.
         grid: occupied voxels of one NeRF or of B; None: the whole box.
         step: length of a sample, world units.
         near, far: distances before which and from which on nothing is sampled. The released code uses neither.
         stratified: move each ray's samples by a random part of a step.
         generator: random numbers of `stratified`.
-        jitter: ``(R,)`` in 0..1, by which part of a step to move each ray's samples, where the caller draws it.
+        jitter: part of a step, ``(R,)`` in 0..1, by which each ray's samples are moved, where the caller draws it.
 
     Raises:
         ValueError: several grids without `nerf_index`, or an index beyond the grids; a step that is not positive.

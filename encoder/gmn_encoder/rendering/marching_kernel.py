@@ -1,6 +1,6 @@
 """Triton kernel of ray marching: each lane walks one ray, first to count its samples, then to write them.
 
-`rendering.marching.march_reference` says what it computes. Multiply-adds are not fused and divisions are rounded, so that a
+`rendering.marching.march_reference` is its specification. Multiply-adds are not fused and divisions are rounded, so that a
 sample's borders come out as in plain torch.
 """
 

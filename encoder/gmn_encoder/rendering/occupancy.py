@@ -104,7 +104,7 @@ def occupancy_from_density(
     device: torch.device | str | None = None,
     progress: Progress = no_progress,
 ) -> OccupancyGrid:
-    """Find the occupied voxels of a field by looking at it.
+    """Find the occupied voxels of a field by evaluating its density.
 
     A voxel is occupied if the density exceeds `threshold` at its centre or at one of `points` - 1 random points in it. What is
     thinner than a voxel can fall between the points: `dilation` then adds the voxels around occupied ones.

@@ -31,7 +31,7 @@ from .samples import Samples
 Field = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 Density = Callable[[Tensor, Tensor | None], Tensor]
 
-_FIRST_SLAB = 16  # samples of a ray that are looked at before asking whether the rest can be seen; then twice as many
+_FIRST_SLAB = 16  # samples of a ray that are evaluated before testing whether the rest can be seen; then twice as many
 _CPU_POINTS, _GPU_POINTS = 1 << 14, 1 << 19  # points in a query: the features of so many stay in cache, or in memory
 _IMAGE_RAYS = 1 << 15
 
@@ -42,7 +42,7 @@ def nerf_field(nerf: Nerf) -> Field:
 
 
 def batch_field(nerfs: NerfBatch) -> Field:
-    """The field of stacked NeRFs, each point asking its own. Differentiable in coordinates and weights.
+    """The field of stacked NeRFs, each point querying its own. Differentiable in coordinates and weights.
 
     The points of each NeRF are padded to those of the one with most: rays spread evenly over the NeRFs waste nothing.
     """
@@ -80,13 +80,13 @@ def render_rays(
     """March rays, query the field at all samples at once, composite. Differentiable in what the field and the background are.
 
     Args:
-        field: see the module; receives float32 coordinates.
+        field: the field to render (see the module); receives float32 coordinates.
         rays: the rays, in world coordinates.
         grid: voxels that may hold something; None: the whole box.
         background: ``(3,)`` or ``(R, 3)``; None: black.
-        density: the field's density alone. If given, it is asked first, without gradients, and samples whose transmittance
+        density: the field's density alone. If given, it is queried first, without gradients, and samples whose transmittance
             is below `threshold` are dropped, as the released code renders NeRFs (not decoders).
-        threshold, step, near, far, stratified, generator: see `march_rays` and `visible_samples`.
+        threshold, step, near, far, stratified, generator: arguments of `march_rays` and `visible_samples`.
     """
     samples = march_rays(rays, grid, step=step, near=near, far=far, stratified=stratified, generator=generator)
     rays = rays.to(torch.float32)
@@ -110,9 +110,9 @@ def render_rays_front_to_back(
     near: float = 0.0,
     far: float = math.inf,
 ) -> Rendering:
-    """`render_rays` with its visibility filter, without gradients, asking the field only for what can be seen.
+    """`render_rays` with its visibility filter, without gradients, querying the field only where it can be seen.
 
-    Rays advance in slabs of samples; a ray whose light is used up is not asked further. Queries are cut to sizes that fit.
+    Rays advance in slabs of samples; a ray without transmittance left is not queried further. Queries are cut to sizes that fit.
     """
     rays = rays.to(torch.float32)
     samples = march_rays(rays, grid, step=step, near=near, far=far)
@@ -164,7 +164,7 @@ def render_views(
 
     Args:
         field: a NeRF, or a field that needs no `nerf_index`.
-        cameras: V of them; their device is where rays are made.
+        cameras: V cameras, on the device to render on.
         grid: voxels that may hold something; None looks everywhere, which is slow: see `nerf_occupancy`.
         background: ``(3,)`` on the cameras' device; None: black, colours premultiplied by opacity.
         step: length of a sample.

@@ -60,7 +60,7 @@ def check_same_run(path: Path, content: Mapping[str, Any], recipe: RunRecipe, *,
     Args:
         path: the checkpoint.
         content: the checkpoint's content.
-        recipe: the run's.
+        recipe: the recipe of the run.
         data: digest of the objects that the run trains on.
         processes: number of processes.
     """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOG_EVERY = 10  # steps between looks at the loss on a GPU, which wait for it, and between agreements of processes
+_LOG_EVERY = 10  # steps between reads of the loss on a GPU, which wait for it, and between agreements of processes
 
 
 class DivergedError(ValueError):
@@ -142,9 +142,9 @@ class TrainingLoop:
         task: the training task; its model is moved to the accelerator's device.
         recipe: the settings of the run; a continued one has those of the one before.
         out: directory of checkpoints and metrics.
-        accelerator: the caller's, who knows device, processes and trackers.
+        accelerator: accelerate's `Accelerator`, with device, processes and trackers.
         resume: whether to continue what is in `out`.
-        reports: see `Reports`.
+        reports: callbacks, see `Reports`.
 
     Raises:
         ValueError: a checkpoint that is of another run or of none, in one sentence; what the task's `begin` raises.

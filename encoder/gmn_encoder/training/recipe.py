@@ -17,14 +17,14 @@ class RunRecipe(Settings):
         epochs: passes over the objects.
         batch_size: examples in a step of one process.
         accumulation: steps whose gradients are added up for one step of the optimiser.
-        learning_rate: the highest of the one-cycle schedule.
+        learning_rate: AdamW's peak learning rate, the highest of the one-cycle schedule.
         weight_decay: AdamW's weight decay.
         warmup: share of the steps over which the rate rises.
-        clip_norm: gradients with a larger norm are shortened to it; 0: never.
+        clip_norm: largest norm of the gradients, to which longer ones are scaled; 0: none.
         validate_every: epochs between validations.
         workers: threads that prepare batches ahead; 0: none.
         checkpoint_seconds: seconds between checkpoints.
-        max_seconds: stop with a checkpoint after so long; 0: at the end.
+        max_seconds: seconds after which to stop with a checkpoint; 0: at the end.
     """
 
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset({"workers", "checkpoint_seconds", "max_seconds"})

@@ -28,7 +28,7 @@ class BenchmarkItem:
         name: name of its answers in the file of a run: the conversation's place in its file.
         conversation: questions and references.
         nerf: file or directory of its NeRF or embedding.
-        questions: what is asked, in order.
+        questions: the questions, in order.
     """
 
     name: str
@@ -136,9 +136,9 @@ def answer(
     """Hold the conversations; yields each item with its answers, one a question, in order.
 
     Args:
-        model, processor: see `converse`.
+        model, processor: a model and its processor, as for `converse`.
         items: the conversations.
-        on_error: see `converse`; items whose NeRF cannot be read are left out.
+        on_error: receives what `converse` gives it; items whose NeRF cannot be read are left out.
         **options: other options of `converse` and `generate`.
     """
     nerfs, turns = [str(item.nerf) for item in items], [item.questions for item in items]

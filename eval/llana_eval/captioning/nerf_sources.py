@@ -47,7 +47,7 @@ def nerf_sources(
     """The NeRFs of a data directory.
 
     Args:
-        data: holds ``<family>/<class_id>/<nerf_id>`` as `llana-gmn fit` writes it, or ``nerf/shapenet/<family>/...`` as released,
+        data: directory of ``<family>/<class_id>/<nerf_id>`` as a fit writes it, or ``nerf/shapenet/<family>/...`` as released,
             or ``<split>/vecs`` with embeddings.
         split: split whose embeddings are meant.
         family: a folder of NeRFs, such as ``hash`` or ``hash_unseen/HASH-11T``; None: the embeddings if there are any, else the

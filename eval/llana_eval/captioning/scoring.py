@@ -31,7 +31,7 @@ from .similarity import (
 from .wordnet import load_wordnet
 
 METRICS = (*BLEU_WEIGHTS, *ROUGE_NAMES, METEOR_NAME, SBERT_NAME, SIMCSE_NAME)
-"""In the order of the published files."""
+"""Names of the metrics, in the order of the published files."""
 
 PROTOCOLS = ("llana", "full")
 CUT = 200
@@ -51,7 +51,7 @@ class ScoreSettings:
         metrics: names of `METRICS`, in this order; empty for all.
         protocol: one of `PROTOCOLS`.
         sbert_model, simcse_model: directories, or names on the hub.
-        bootstrap: how the confidence intervals are estimated.
+        bootstrap: settings of the confidence intervals.
     """
 
     metrics: tuple[str, ...] = METRICS
@@ -86,7 +86,7 @@ def score_captions(
         metrics: names of `METRICS`; None for all.
         protocol: ``"full"``, or ``"llana"`` for the published evaluator's numbers.
         sbert_model, simcse_model: a directory, a name on the hub, or an embedder; None for the published models.
-        bootstrap: how the confidence intervals are estimated.
+        bootstrap: settings of the confidence intervals.
         progress: receives the name of a metric and how many of its texts are done.
 
     Returns:
@@ -223,7 +223,7 @@ def _check(records: Sequence[Record]) -> None:
 
 
 def _about(settings: ScoreSettings) -> dict[str, Any]:
-    """The settings as JSON; models that nothing was asked of are None."""
+    """The settings as JSON; models that were not used are None."""
     about = asdict(settings) | {"metrics": list(settings.metrics)}
     for key, metric in (("sbert_model", SBERT_NAME), ("simcse_model", SIMCSE_NAME)):
         if metric not in settings.metrics:

@@ -71,7 +71,7 @@ def find_wordnet() -> Any:
 
 @functools.cache
 def load_wordnet() -> CachedWordNet:
-    """WordNet as METEOR asks it, loaded once (about 2 s).
+    """WordNet as METEOR uses it, loaded once (about 2 s).
 
     Raises:
         FileNotFoundError: WordNet is not installed; the message has the command that installs it.
@@ -101,7 +101,7 @@ def _english_reader(root: Any) -> Any:
 
 
 class CachedWordNet:
-    """What METEOR asks of WordNet, `synsets` of a word, remembered: captions use few words often.
+    """WordNet's `synsets` of a word, which METEOR needs, remembered: captions use few words often.
 
     Args:
         reader: nltk's reader, or anything with its `synsets`.

@@ -57,7 +57,7 @@ def ask_about(
     """The answers to each question about each NeRF, every question in a conversation of its own.
 
     Args:
-        model, processor: see `load_model`.
+        model, processor: a model and its processor, from `load_model`.
         embeddings: ``(n, D)``.
         questions: the questions about each NeRF.
         stage: name of the work for `progress`, which receives the number of answers.

@@ -53,7 +53,7 @@ def run_on_object(
     """Fit nano NeRFs to an object, let the model talk about them, and write ``<out>/<name>.html``; NeRFs stay in ``<out>/nerfs``.
 
     Args:
-        model, processor: see `load_model`.
+        model, processor: a model and its processor, from `load_model`.
         path: a mesh file or a posed image folder.
         nerfs: directory of the NeRFs among which neighbours are looked for, see `run_demo`; embeddings stay in `out`.
         out: directory to write to.

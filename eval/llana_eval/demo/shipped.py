@@ -38,7 +38,7 @@ def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress:
     """Do everything and write ``<out>/report.html``; embeddings stay in `out` and are not made again.
 
     Args:
-        model, processor: see `load_model`.
+        model, processor: a model and its processor, from `load_model`.
         nerfs: directory with ``objects.json`` and the families' NeRFs, see `llana_gmn.defaults`.
         out: directory to write to.
         progress: receives what is being done, and how much of it.

@@ -33,7 +33,7 @@ class ClassifierOptions:
         batch_size: the embeddings of a step.
         learning_rate: the highest learning rate of the one-cycle schedule.
         weight_decay: AdamW's weight decay.
-        augment: mix embeddings of a class while training.
+        augment: whether embeddings of a class are mixed while training.
         evaluate_every: the epochs between evaluations on the validation set.
         seed: the seed of the weights, the order, the mixing and the dropout.
     """

@@ -28,7 +28,7 @@ COLOURS = (
     "#e6194b", "#3cb44b", "#b8a000", "#4363d8", "#f58231", "#911eb4", "#20b2c8",
     "#f032e6", "#8db600", "#e88fa8", "#008080", "#a67bd8", "#7a4a1c",
 )  # fmt: skip
-"""Of the classes in label order; more classes begin again."""
+"""Colours of the classes in label order; more classes begin again."""
 MARKERS = "o^sDPX*v"
 
 

@@ -135,7 +135,7 @@ def rank_matches(
     chunk_size: int = CHUNK,
     progress: Progress = no_progress,
 ) -> Ranks:
-    """Where the best match of every query stands; arguments and errors as of `recall_at_k`."""
+    """Where the best match of every query stands; arguments and errors are those of `recall_at_k`."""
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; expected 1 or more")
     query_keys, item_keys = [_key(each) for each in query_ids], [_key(each) for each in gallery_ids]

@@ -26,9 +26,9 @@ class RetrievalResult:
     Attributes:
         queries: the family of the queries, or `UNION`.
         gallery: the family that is searched, or `UNION`.
-        num_queries: how many queries there are.
-        gallery_size: how many embeddings are searched.
-        unmatched: how many queries' objects the gallery does not hold; they are misses.
+        num_queries: number of queries.
+        gallery_size: number of embeddings that are searched.
+        unmatched: number of queries whose object the gallery does not hold; they are misses.
         recall: k -> fraction.
     """
 
@@ -69,7 +69,7 @@ def run_retrieval(
     Args:
         families: family -> embeddings; an object stands once in each.
         ks: the numbers of neighbours that count.
-        denominator: what hits are divided by, see `recall_at_k`.
+        denominator: divisor of the hits, see `recall_at_k`.
         progress: receives how many queries of all pairs were searched for.
 
     Raises:

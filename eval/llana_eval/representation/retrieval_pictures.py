@@ -56,8 +56,8 @@ def gallery_rows(
     Args:
         queries: the embeddings to draw queries from.
         gallery: the embeddings of another family; or `queries` again, where a query does not find itself.
-        rows: how many queries, all where there are fewer.
-        neighbours: how many items a row shows.
+        rows: number of queries, all where there are fewer.
+        neighbours: number of items that a row shows.
         data: the data set with the NeRFs as ``<family>/<class_id>/<nerf_id>``; None takes the paths in the sets.
         seed: the seed of the draw.
 

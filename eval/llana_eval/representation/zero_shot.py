@@ -58,8 +58,8 @@ def class_log_likelihoods(
         class_names: the names of the C classes, each once.
         question: the question about each NeRF.
         template: the form of the sentences, with ``{name}`` and perhaps ``{article}``.
-        length_normalised: divide by the number of tokens of the answer, so that long names are not at a disadvantage.
-        batch_size: how many sentences the model reads at a time.
+        length_normalised: whether to divide by the number of tokens of the answer, so that long names are not at a disadvantage.
+        batch_size: sentences that the model reads at a time.
         progress: receives how many of the n * C sentences were scored.
 
     Returns:
@@ -110,8 +110,8 @@ def run_zero_shot(
         model: the model, in evaluation mode.
         processor: the model's processor.
         test: family -> embeddings of the model's encoder.
-        progress: receives how many sentences were scored.
-        **options: as of `class_log_likelihoods`.
+        progress: receives the number of sentences scored and of all.
+        **options: options of `class_log_likelihoods`.
 
     Raises:
         ValueError: no test set, embeddings of another width or another encoder.

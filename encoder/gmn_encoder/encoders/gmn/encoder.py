@@ -74,7 +74,7 @@ class GmnEncoder(EncoderModule):
 
         Args:
             nerfs: stacked tensors on the device of the encoder.
-            dtype: what the heavy products run in (`torch.bfloat16`); None for the encoder's own dtype.
+            dtype: dtype of the large matrix products (`torch.bfloat16`); None for the encoder's own.
 
         Returns:
             ``(B, D)``, float64 from a float64 encoder, float32 otherwise.
@@ -91,8 +91,8 @@ class GmnEncoder(EncoderModule):
 
         Args:
             nerfs: the NeRFs, on any device.
-            batch_size: how many of one architecture are stacked at a time.
-            dtype: what the heavy products run in (`torch.bfloat16`); None for the encoder's own dtype.
+            batch_size: NeRFs of one architecture that are stacked at a time.
+            dtype: dtype of the large matrix products (`torch.bfloat16`); None for the encoder's own.
 
         Returns:
             ``(len(nerfs), D)`` in the order given, on the device of the encoder, without gradient; float64 from a float64

@@ -35,7 +35,7 @@ class ProceduralObject:
 
     Attributes:
         class_name, class_id: one of `CLASS_IDS`.
-        seed: that it came from; class and seed determine everything else, on every machine.
+        seed: the seed it was made from; class and seed determine everything else, on every machine.
         parameters: the choices it was made with, JSON values: "kind", counts, yes/no, words.
         surfaces: part label -> how that surface is named ("red and white striped"); only what language may speak of.
         colours: part label -> the colour names in that surface.
@@ -100,7 +100,7 @@ def generate_dataset(n: int, seed: int = 0) -> Iterator[ProceduralObject]:
 
 
 def topics(class_name: str) -> tuple[Topic, ...]:
-    """What there is to say about objects of a class."""
+    """The topics of texts about objects of a class."""
     return _MODULES[class_name].TOPICS
 
 

@@ -25,7 +25,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class RenderingBatch:
-    """What the decoder is asked about the NeRFs of a batch, and what the teacher shows there.
+    """Rays, samples and points at which the decoder is queried, and the teacher's colours there.
 
     Attributes:
         rays: R rays, with the NeRF of each.

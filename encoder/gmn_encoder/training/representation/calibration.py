@@ -21,7 +21,7 @@ from ...encoders.gmn.graph import parameter_graph
 from ...nerfs.record import Nerf
 from ...seeds import generator_for
 
-_MOST_EDGES = 4096  # of a NeRF that are looked at
+_MOST_EDGES = 4096  # edges of a NeRF that are sampled
 _FLOOR = 0.03  # spreads below this share of the largest one count as that much
 _HEAD_FLOOR = 0.1
 _MOST_GAIN = 100.0  # of a decoder's weights

@@ -115,7 +115,7 @@ def _marched(
     generators: Sequence[torch.Generator],
     step: float,
 ) -> list[RayTargets]:
-    """The rays with the samples at which the decoder is to be asked."""
+    """The rays with the samples at which the decoder is queried."""
     device = grid.binary.device
     counts = [len(rows[0]) for rows in hit]
     owner = torch.arange(len(hit), device=device).repeat_interleave(torch.tensor(counts, device=device))

@@ -37,7 +37,7 @@ class Recipe(RunRecipe):
         architectures: name or sizes of the architecture of each family's NeRFs, where the files leave it open.
         hidden_dim, embedding_dim, num_layers, layout: the encoder's, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
-        value_gain: the initial weights that read NeRF weights are so many times torch's: NeRF weights are small, and an encoder
+        value_gain: factor on the initial weights that read NeRF weights: NeRF weights are small, and an encoder
             that hardly sees them takes long to tell NeRFs of one family apart.
         calibrate: whether to fit the readout and head of a fresh encoder, and the input layers of the decoder, to examples
             (`calibration`).
@@ -49,14 +49,14 @@ class Recipe(RunRecipe):
         contrastive_weight: lambda, the weight of the contrastive loss beside the rendering loss.
         temperature, shift: first values of the two numbers that SigLIP learns.
         chunk_size: rows of SigLIP logits at a time; 0: all.
-        rendering: "clean" or "released", see `rendering_loss`.
+        rendering: mode of the rendering loss, "clean" or "released", see `rendering_loss`.
         foreground_weight, background_weight: weights of the two terms of the rendering loss.
         rays: rays of a NeRF in a step, all of which hit the object.
-        samples: most samples on these rays that the decoder is asked for; rays beyond are left out (released: samples).
+        samples: largest number of samples on these rays; rays beyond are left out (released: samples).
         points: points of empty space in a step, for each NeRF.
         steps_per_diagonal: marching steps in the diagonal of the box; the released renderer takes 1024.
         cached_rays: rays that hit the object which are rendered at once and then drawn from.
-        candidate_rays: pixels that are tried for them at most.
+        candidate_rays: largest number of pixels tried for them.
         refresh_epochs: epochs after which a NeRF's cached rays are rendered anew; 0: never.
         precision: dtype that heavy products run in.
         compile: whether to run the decoder through torch.compile.

@@ -71,10 +71,10 @@ def rendering_loss(
     """Both terms for B NeRFs.
 
     Args:
-        colour: the decoder's rays, composited over the background once, ``(R, 3)``.
-        target: the teacher's, from `target_colour`, ``(R, 3)``.
+        colour: the decoder's colours of the rays, composited over the background once, ``(R, 3)``.
+        target: the teacher's colours, from `target_colour`, ``(R, 3)``.
         ray_nerf, point_nerf: number of the NeRF that a ray or point belongs to, int64 ``(R,)`` and ``(P,)``.
-        point_rgb, point_density: the decoder at points of empty space, ``(P, 3)`` and ``(P, 1)``.
+        point_rgb, point_density: the decoder's colours and densities at points of empty space, ``(P, 3)`` and ``(P, 1)``.
         background: ``(B, 3)``, the colour behind each NeRF.
         config: weights, mode, step.
 

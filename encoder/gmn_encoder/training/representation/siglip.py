@@ -30,8 +30,8 @@ def siglip_loss(
 
     Args:
         a, b: embeddings ``(N, D)``, not necessarily normalised; half precision is computed in float32.
-        scale: logarithm of what cosines are multiplied with.
-        shift: added to every logit.
+        scale: logarithm of the factor of the cosines.
+        shift: number added to every logit.
         chunk_size: rows of logits at a time; None: all.
 
     Returns:
@@ -63,7 +63,7 @@ def siglip_loss_across(
     Returns:
         this process' share: the mean over processes is `siglip_loss` of all rows together, and so is the mean of the
         gradients, which is what `DistributedDataParallel` takes. The gradient of `b` holds what the other processes' rows
-        have to say about it. With one process, or none started, this is `siglip_loss`.
+        contribute to it. With one process, or none started, this is `siglip_loss`.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
         return siglip_loss(a, b, scale, shift, chunk_size=chunk_size)
@@ -78,8 +78,8 @@ class SiglipLoss(nn.Module):
     """`siglip_loss_across` with its two learnt numbers, named as in the released state dict.
 
     Args:
-        temperature: start of exp(scale).
-        shift: start of the shift.
+        temperature: initial value of exp(scale).
+        shift: initial value of the shift.
         chunk_size: rows of logits at a time.
     """
 

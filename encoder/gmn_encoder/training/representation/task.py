@@ -29,7 +29,7 @@ class EncoderTask:
     """An encoder with decoder and contrastive loss, on NeRFs of several families.
 
     Args:
-        recipe: all settings.
+        recipe: all settings of the run.
         data: root of the data set: a directory for each of the recipe's families, and the lists train.txt and val.txt.
         init: checkpoint whose weights a new run starts from.
         device: the device that teachers are rendered on and batches are moved to.

@@ -38,7 +38,7 @@ class Validation:
 
     Args:
         data: the objects in the recipe's families.
-        recipe: that of the training; its `validation_objects` says how many of them.
+        recipe: the training's settings; its `validation_objects` is the number of objects taken.
         device: the model's device.
         process, processes: number of this process and of all, which share the objects; `gather` brings the shares together.
         gather: function that takes a list of each process and returns all of them in one, on every process.
@@ -113,7 +113,7 @@ class Validation:
         return TrainingBatch(nerfs, order, rendering).to(self._device)
 
     def _psnr(self, model: TrainedModel, embeddings: Tensor, batch: TrainingBatch) -> list[float | None]:
-        """Of each NeRF; None for one without rays."""
+        """PSNR of each NeRF; None for one without rays."""
         rendering = batch.rendering
         if rendering is None or rendering.rays.nerf_index is None:
             return [None] * len(batch)

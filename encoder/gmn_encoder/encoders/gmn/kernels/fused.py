@@ -1,4 +1,4 @@
-"""Triton kernels for the dense encoder. `reference.py` says what they compute.
+"""Triton kernels for the dense encoder, whose specification is `reference.py`.
 
 Each kernel reads a tile of edges once and keeps everything in between in registers and shared memory: a message-passing layer
 is one read and one write of the edges instead of some fifteen, and the 1024-wide readout never leaves the chip. Sums over edges
