@@ -1,6 +1,6 @@
 """Putting a model together from a text backbone, a tokenizer and an encoder: the start of every training.
 
-Source of the tokens and of their first embeddings: FORMATS.md section 7.3.
+Source of the tokens and of their first embeddings: docs/released_format.md#llana-checkpoint.
 """
 
 from __future__ import annotations

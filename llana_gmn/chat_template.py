@@ -1,6 +1,6 @@
 """Prompts: LLaNA's Vicuna v1.1 form as a chat template, and messages with NeRFs in them as text.
 
-Source: FORMATS.md section 7.4. The end of an answer is the tokenizer's own end token, `</s>` for Llama-2 as in LLaNA.
+Source: docs/released_format.md#prompt. The end of an answer is the tokenizer's own end token, `</s>` for Llama-2 as in LLaNA.
 """
 
 from __future__ import annotations

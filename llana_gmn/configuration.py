@@ -1,8 +1,8 @@
 """Configuration of the multimodal model.
 
-Sources: the paper's section 4 (language tasks) and FORMATS.md section 7.3 (LLaNA). The text backbone is the configuration of any
-causal language model of transformers; the encoder's is that of any registered kind (`gmn_encoder.register_encoder`), which is no
-transformers model and loads and saves without that library too.
+Sources: the paper's section 4 (language tasks) and docs/released_format.md#llana-checkpoint. The text backbone is the
+configuration of any causal language model of transformers; the encoder's is that of any registered kind
+(`gmn_encoder.register_encoder`), which is no transformers model and loads and saves without that library too.
 """
 
 from __future__ import annotations

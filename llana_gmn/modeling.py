@@ -1,6 +1,6 @@
 """The multimodal model: a causal language model that reads NeRFs through a frozen encoder and a projector.
 
-Sources: the paper's section 4 and FORMATS.md section 7.3. Around any `AutoModelForCausalLM` stand
+Sources: the paper's section 4 and docs/released_format.md#llana-checkpoint. Around any `AutoModelForCausalLM` stand
 
 * `nerf_encoder`, an encoder of any kind that is part of the state dict but never trained: always in evaluation mode, without
   gradients, in float32 whatever the model is cast or quantised to (`gmn_encoder.encoders.frozen`);

@@ -28,7 +28,7 @@ from .chat_template import PLACEHOLDERS, VICUNA_TEMPLATE, flatten_conversation, 
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
-"""LLaNA's tokens, in the order in which they are added to a vocabulary (FORMATS.md 7.3)."""
+"""LLaNA's tokens, in the order in which they are added to a vocabulary (docs/released_format.md#llana-checkpoint)."""
 
 NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
 

@@ -1,4 +1,5 @@
-"""The projector: embeddings of NeRFs to tokens of a language model (the paper's section 4, FORMATS.md section 7.3)."""
+"""The projector: embeddings of NeRFs to tokens of a language model (the paper's section 4,
+docs/released_format.md#llana-checkpoint)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 Nothing is opened to list a set: two levels of directories are scanned, seconds for 100,000 NeRFs, and weights are read when an
 item is asked for. Objects are known by ``(class_id, nerf_id)``: `nerf_id` alone is not unique in the released data
-(FORMATS.md 1.1).
+(docs/released_format.md#data-layout).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def split_file(root: StrPath, split: str | Path) -> Path:
 
 
 def read_split(path: StrPath) -> list[ObjectId]:
-    """The members of a list, in its order, which defines sample numbers everywhere (FORMATS.md 1.1)."""
+    """The members of a list, in its order, which defines sample numbers everywhere (docs/released_format.md#data-layout)."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

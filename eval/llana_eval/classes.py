@@ -1,4 +1,4 @@
-"""The classes of ShapeNetRender in label order, their names and labels (FORMATS.md section 1.2)."""
+"""The classes of ShapeNetRender in label order, their names and labels (docs/released_format.md#classes)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Checkpoints of gmnerf, which hold a GMN encoder (FORMATS.md sections 4 and 6): ours into one; `load_encoder` reads one."""
+"""Checkpoints of gmnerf, which hold a GMN encoder (docs/released_format.md#encoder and #checkpoints): ours into one;
+`load_encoder` reads one."""
 
 from __future__ import annotations
 

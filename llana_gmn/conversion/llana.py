@@ -1,4 +1,5 @@
-"""LLaNA's own checkpoint layout (FORMATS.md 7.3), in both directions: names of weights, fields of the configuration, directories.
+"""LLaNA's own checkpoint layout (docs/released_format.md#llana-checkpoint), in both directions: names of weights, fields of the
+configuration, directories.
 
 A LLaNA directory knows no encoder of ours: one can be given, and is put beside the converted model in ``encoder/`` on the way
 back; without one the model takes precomputed embeddings, as LLaNA does.

@@ -1,8 +1,9 @@
 """Reader of ShapeNeRF-Text: conversations about objects, in the released JSON.
 
-Source: FORMATS.md section 7.2. A file is a list of ``{"object_id", "conversation_type", "conversations": [message, ...]}`` with
-messages ``{"from": "human" | "gpt", "value"}``; the first human value starts with the placeholder ``<point>`` and a newline. Of
-hundreds of thousands of entries some are odd: each is listed with its file and index, none vanishes in silence.
+Source: docs/released_format.md#shapenerf-text. A file is a list of ``{"object_id", "conversation_type", "conversations":
+[message, ...]}`` with messages ``{"from": "human" | "gpt", "value"}``; the first human value starts with the placeholder
+``<point>`` and a newline. Of hundreds of thousands of entries some are odd: each is listed with its file and index, none vanishes
+in silence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Conversations as training samples: token ids, labels on the answers, the embeddings of the objects.
 
-Sources: FORMATS.md 7.2 (data), 7.4 (prompt), 7.5 (labels). The chat template writes the prompt and marks what the assistant
-says; labels are its answers and their end tokens, everything else is -100. That is LLaNA's masking on LLaNA's format, without
-counting tokens of cut-out pieces.
+Sources: docs/released_format.md#shapenerf-text, #prompt, #labels. The chat template writes the prompt and marks what the
+assistant says; labels are its answers and their end tokens, everything else is -100. That is LLaNA's masking on LLaNA's format,
+without counting tokens of cut-out pieces.
 
 Every dialogue is tokenized once, when the set is built, into flat arrays (4 bytes a token), so that lengths are known before the
 first step and loading a sample costs nothing. An object that is there in several variants (as MLP, tri-plane and hash) is a

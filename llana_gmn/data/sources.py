@@ -1,6 +1,6 @@
 """Where a data set's texts and embeddings are, and a split of it as training samples.
 
-Sources: FORMATS.md 7.2, and what ``llana-gmn fit procedural:N`` writes. One directory holds texts
+Sources: docs/released_format.md#shapenerf-text, and what ``llana-gmn fit procedural:N`` writes. One directory holds texts
 (``<split>/texts/*.json``, or the same under ``language/``) and either embeddings (``<split>/vecs``) or NeRFs
 (``<family>/<class_id>/<nerf_id>``).
 """

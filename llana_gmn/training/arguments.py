@@ -1,6 +1,7 @@
 """A recipe as the arguments of transformers' Trainer.
 
-Source of the settings: FORMATS.md 7.6. DeepSpeed's optimizer is torch's AdamW in every case: its own compiles first.
+Source of the settings: docs/released_format.md#llana-training. DeepSpeed's optimizer is torch's AdamW in every case: its own
+compiles first.
 """
 
 from __future__ import annotations

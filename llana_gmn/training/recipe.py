@@ -1,7 +1,8 @@
 """A recipe: every setting of a training run, in one place.
 
-Source of the defaults: FORMATS.md 7.6. A recipe is a YAML file whose keys are the fields of `TrainingRecipe`; the command line
-changes single ones (``learning_rate=1e-4``). What a run was made with stands in its directory as ``recipe.json``.
+Source of the defaults: docs/released_format.md#llana-training. A recipe is a YAML file whose keys are the fields of
+`TrainingRecipe`; the command line changes single ones (``learning_rate=1e-4``). What a run was made with stands in its directory
+as ``recipe.json``.
 """
 
 from __future__ import annotations

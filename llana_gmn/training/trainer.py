@@ -1,8 +1,8 @@
 """A training run: from a recipe to a directory with a model or an adapter, through transformers' Trainer.
 
-Source: FORMATS.md 7.5 and 7.6. The encoder is not run while training: objects come as embeddings. A killed run continues from
-its last checkpoint and ends with the loss an uninterrupted one has: the order of samples follows from seed and epoch
-(`sampler.py`), the Trainer restores optimizer, schedule and random states.
+Source: docs/released_format.md#labels and #llana-training. The encoder is not run while training: objects come as embeddings. A
+killed run continues from its last checkpoint and ends with the loss an uninterrupted one has: the order of samples follows from
+seed and epoch (`sampler.py`), the Trainer restores optimizer, schedule and random states.
 
 The run's directory: ``recipe.json``, ``plan.json``, ``problems.txt``, ``samples.jsonl``, ``checkpoint-N/``, and when it is done
 the result itself (an adapter, or a model) with its processor and ``report.json``.

@@ -287,8 +287,8 @@ def test_new_tokens_start_as_the_mean_of_the_others():
 def test_llana_7b_on_the_meta_device():
     with torch.device("meta"):
         model = LlanaGmnForConditionalGeneration(LlanaGmnConfig(use_encoder=False))
-    # FORMATS.md 7.3: Llama-2-7B has 6 738 415 616 parameters, 32 000 of vocabulary; LLaNA has three rows more in both tables
-    # and the projector 1024 -> 1024 -> 2048 -> 4096.
+    # docs/released_format.md#llana-checkpoint: Llama-2-7B has 6 738 415 616 parameters, 32 000 of vocabulary; LLaNA has three
+    # rows more in both tables and the projector 1024 -> 1024 -> 2048 -> 4096.
     llama = 6_738_415_616 + 2 * 3 * 4096
     projector = 1024 * 1024 + 1024 + 1024 * 2048 + 2048 + 2048 * 4096 + 4096
     assert sum(parameter.numel() for parameter in model.parameters()) == llama + projector

@@ -11,7 +11,7 @@ from llana_gmn import LlanaGmnProcessor
 from llana_gmn.chat_template import VICUNA_TEMPLATE
 from llana_gmn.tiny import tiny_tokenizer
 
-# FORMATS.md section 7.4, written out.
+# docs/released_format.md#prompt, written out.
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."

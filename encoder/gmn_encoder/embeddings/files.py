@@ -2,8 +2,8 @@
 
     e.safetensors        tensors ``embeddings`` (n, D) and ``indices`` (n,); the rest in the metadata entry `EMBEDDINGS_KEY`
     e.npz                the same as arrays
-    <family>/<split>/<index>.h5    the released layout; readers sort by the number (FORMATS.md 7.1)
-    vecs/<object_id>.npy           ShapeNeRF-Text's, flat or in sub-folders (7.2)
+    <family>/<split>/<index>.h5    the released layout; readers sort by the number (docs/released_format.md#embedding-files)
+    vecs/<object_id>.npy           ShapeNeRF-Text's, flat or in sub-folders (#shapenerf-text)
 
 The first three are written too. What older files do not say (hashes) is "" in the record.
 
@@ -259,7 +259,8 @@ def write_embeddings(members: EmbeddingSet, out: StrPath, *, indices: Tensor | N
 
 
 def write_h5_embedding(embedding: Tensor, path: StrPath, *, class_id: str, nerf_id: str) -> None:
-    """One embedding as the released code stores it: datasets ``embedding`` float32 (D,), ``class_id``, ``nerf_id`` (7.1)."""
+    """One embedding as the released code stores it: datasets ``embedding`` float32 (D,), ``class_id``, ``nerf_id``
+    (#embedding-files)."""
     import h5py
 
     buffer = io.BytesIO()

@@ -2,7 +2,7 @@
 
 Objects are known by ``(class_id, nerf_id)``, and a row also by its family: the architecture family of its NeRF as the paper names
 it, a folder of unseen sizes (``triplane_unseen/16_resolution``), or what the reader was told. Texts name objects by
-``class_id/nerf_id``, or by the bare ``nerf_id`` where it means one object (FORMATS.md 1.1).
+``class_id/nerf_id``, or by the bare ``nerf_id`` where it means one object (docs/released_format.md#data-layout).
 
 Shapes: n rows, D embedding.
 """

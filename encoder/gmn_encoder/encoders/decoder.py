@@ -1,7 +1,7 @@
 """The decoder: an embedding and a point in, the colour and density of the embedded NeRF there out.
 
-Source: the paper's Appendix B and nf2vec, with the released state-dict names (FORMATS.md section 5). One difference in the order
-of the work: the embedding is the same for all points of a NeRF, so its part of the two layers that read the input
+Source: the paper's Appendix B and nf2vec, with the released state-dict names (docs/released_format.md#decoder). One difference in
+the order of the work: the embedding is the same for all points of a NeRF, so its part of the two layers that read the input
 (`in_layer`, `skip_proj`) is worked out once per NeRF and added to each point's. Both layers then are one product over the
 coordinate features and, beside them, a one-hot column that picks the NeRF: the sum over the points of a NeRF that the gradient
 needs is part of the same product backwards, and no ``(points, D)`` tensor exists.

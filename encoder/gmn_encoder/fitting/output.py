@@ -1,4 +1,5 @@
-"""What a fit leaves on disk: NeRFs in the released layout (FORMATS.md 1.1), with `fit.json`, `preview.png`, splits and texts.
+"""What a fit leaves on disk: NeRFs in the released layout (docs/released_format.md#data-layout), with `fit.json`, `preview.png`,
+splits and texts.
 
     <out>/<mlp|triplane|hash>/<class_id>/<nerf_id>/: nerf_weights.pth, grid.pth, transforms_train.json, train/00.png
 
@@ -128,7 +129,8 @@ def write_splits(out: StrPath, members: Iterable[tuple[str, str, str]]) -> None:
 
 
 def write_language(out: StrPath, objects: Iterable[tuple[str, ProceduralObject]], *, seed: int = 0) -> None:
-    """Write ``<out>/<split>/texts/conversations_*.json`` of procedural objects, as ShapeNeRF-Text lays them out (7.2)."""
+    """Write ``<out>/<split>/texts/conversations_*.json`` of procedural objects, as ShapeNeRF-Text lays them out
+    (#shapenerf-text)."""
     by_split: dict[str, list[ProceduralObject]] = {split: [] for split in SPLITS}
     for split, each in objects:
         by_split[split].append(each)

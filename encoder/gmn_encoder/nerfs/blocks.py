@@ -1,7 +1,8 @@
 """The parts of a parameter graph: groups of nodes, and the complete bipartite blocks of edges that a family's weights make.
 
-Source: FORMATS.md section 3 and the paper, Appendix A. A family says its blocks in `NerfArchitecture.add_blocks`; the graph that
-they make, its edge list and its dense evaluation are the encoder's (`encoders/gmn`).
+Source: docs/released_format.md#parameter-graph and the paper, Appendix A. A family says its blocks in
+`NerfArchitecture.add_blocks`; the graph that they make, its edge list and its dense evaluation are the encoder's
+(`encoders/gmn`).
 
 Shapes: a block has T targets and S sources, and T x S edges.
 """

@@ -1,14 +1,15 @@
 """What the fields of several families are made of: coordinates in a box, frequency features, the network, the density.
 
-Source: FORMATS.md section 2 (2.1 frequency encoding, 2.2 network). Everything here takes B NeRFs of one architecture at once
-(stacked tensors, batched products) and is differentiable in the coordinates and in the tensors.
+Source: docs/released_format.md#radiance-field (#frequency-encoding, #network). Everything here takes B NeRFs of one architecture
+at once (stacked tensors, batched products) and is differentiable in the coordinates and in the tensors.
 
 Shapes: B NeRFs, S points, K frequencies.
 
 Coordinates of any dtype but float64 are computed in float32, as the released NeRFs were; float64 coordinates in float64. In
 float32 the argument of the high-frequency sines is rounded as in the CUDA kernel, so features from about k = 20 on are
-rounding noise there too (FORMATS.md 2.1): a NeRF was trained on that noise, and the float64 evaluation differs from it.
-The unit coordinate that the sines take is the float32 one even then: at 2^47 anything finer is another number altogether.
+rounding noise there too (docs/released_format.md#frequency-encoding): a NeRF was trained on that noise, and the float64
+evaluation differs from it. The unit coordinate that the sines take is the float32 one even then: at 2^47 anything finer is
+another number altogether.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def float32_unit_coordinates(xyz: Tensor, u: Tensor, box: Box = WORLD_BOX) -> Te
 
 
 def frequency_features(u: Tensor, frequencies: int) -> Tensor:
-    """``(..., D)`` in the unit cube to ``(..., D * 2 * K)``: sine and cosine of pi 2^k u, coordinate outermost (2.1)."""
+    """``(..., D)`` in the unit cube to ``(..., D * 2 * K)``: sine and cosine of pi 2^k u, coordinate outermost
+    (#frequency-encoding)."""
     octaves = torch.exp2(torch.arange(frequencies, device=u.device, dtype=u.dtype))
     phase = torch.tensor([0.0, math.pi / 2], device=u.device, dtype=u.dtype)
     argument = (u[..., None] * octaves * math.pi)[..., None] + phase
@@ -58,7 +60,7 @@ def frequency_features(u: Tensor, frequencies: int) -> Tensor:
 def network_output(
     features: Tensor, matrices: Sequence[Tensor], biases: Sequence[Tensor | None], activation: Activation
 ) -> Tensor:
-    """A network with B sets of weights (2.2).
+    """A network with B sets of weights (#network).
 
     Args:
         features: ``(B, S, in)`` of the first matrix.
@@ -79,7 +81,7 @@ def network_output(
 
 
 class TruncatedExp(torch.autograd.Function):
-    """``exp(x)`` whose gradient is ``exp(min(x, 15))`` (section 2, the density activation)."""
+    """``exp(x)`` whose gradient is ``exp(min(x, 15))`` (#radiance-field)."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""NeRF files in and out: the released layout (FORMATS.md section 1.3) and our own `.safetensors`."""
+"""NeRF files in and out: the released layout (docs/released_format.md#nerf-weights) and our own `.safetensors`."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _may_be_nerf(file: Path) -> bool:
 
 
 def released_ids(path: StrPath) -> tuple[str, str]:
-    """``(class_id, nerf_id)`` of a NeRF in the released layout: the names of its two last directories (1.1)."""
+    """``(class_id, nerf_id)`` of a NeRF in the released layout: the names of its two last directories (#data-layout)."""
     path = Path(path)
     directory = path.parent if path.suffix in (".pth", ".pt", ".safetensors") else path
     directory = directory.absolute()

@@ -1,6 +1,7 @@
 """The small network behind an encoding of points, which all families of the paper have: its flat tensors, field and graph.
 
-Sources: the paper, Table 14; FORMATS.md sections 1.3 (flat tensors, padding), 2.2, 2.5 and 3.1. A NeRF stores
+Sources: the paper, Table 14; docs/released_format.md#nerf-weights (flat tensors, padding), #network, #padding and #linear-layers.
+A NeRF stores
 
 * ``mlp_base.params`` ``(P,)``: the weight matrices one after the other, input layer first, each row-major ``(out, in)``;
 * ``mlp_base.biases`` ``(hidden_layers * W + 16,)``: only networks with biases, which the released data has none of.
@@ -121,7 +122,7 @@ class NetworkArchitecture(NerfArchitecture):
         """
 
     def input_features(self, tensors: Mapping[str, Tensor], xyz: Tensor) -> Tensor:
-        """What the network reads ``(B, S, input_dim)``: the encoding of points ``(B, S, 3)``, ones as padding (2.5)."""
+        """What the network reads ``(B, S, input_dim)``: the encoding of points ``(B, S, 3)``, ones as padding (#padding)."""
         features = self.point_features(tensors, xyz)
         return F.pad(features, (0, self.input_dim - features.shape[-1]), value=1.0)
 
@@ -214,7 +215,8 @@ class NetworkArchitecture(NerfArchitecture):
     # Graph
 
     def add_network(self, builder: GraphBuilder, sources: tuple[NodeGroup, ...], first_layer: int) -> None:
-        """The linear layers (3.1). The first reads `sources`; matrix columns beyond them (ones, as padding) are left out."""
+        """The linear layers (#linear-layers). The first reads `sources`; matrix columns beyond them (ones, as padding) are left
+        out."""
         offset = bias_offset = 0
         last = len(self.layer_shapes) - 1
         for number, (out, width) in enumerate(self.layer_shapes):

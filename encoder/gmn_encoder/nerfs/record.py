@@ -75,9 +75,9 @@ class Nerf:
                 colour depends on them; MLP, tri-plane and hash NeRFs ignore them.
 
         Returns:
-            rgb ``(..., 3)`` in 0..1 and density ``(..., 1)``, zero outside the box. Semantics of FORMATS.md section 2,
-            except that small batches are evaluated like any other (the released tri-plane code returns zeros for ten points
-            or fewer).
+            rgb ``(..., 3)`` in 0..1 and density ``(..., 1)``, zero outside the box. Semantics of
+            docs/released_format.md#radiance-field, except that small batches are evaluated like any other (the released tri-plane
+            code returns zeros for ten points or fewer).
 
         Raises:
             ValueError: points or directions of another shape or dtype.

@@ -1,4 +1,4 @@
-"""What there is to say about a procedural object, in ShapeNeRF-Text's JSON (FORMATS.md section 7.2).
+"""What there is to say about a procedural object, in ShapeNeRF-Text's JSON (docs/released_format.md#shapenerf-text).
 
 Every sentence is filled from the object's parameters and surfaces; wording and selection come from a seed, truth does not. Per
 object, like ShapeNeRF-Text: one brief and one detailed description, three single-round questions, one conversation of three

@@ -1,7 +1,7 @@
 """The record that mesh files and procedural objects share, and its place in the NeRF box.
 
-Plain numpy: nothing here needs trimesh. Frame: right-handed, z up, as the released data and the inspection view of FORMATS.md
-section 2.6 have it; glTF's front (+z of a y-up file) becomes -y.
+Plain numpy: nothing here needs trimesh. Frame: right-handed, z up, as the released data and the inspection view of
+docs/released_format.md#camera-model have it; glTF's front (+z of a y-up file) becomes -y.
 
 Legend: N vertices, F triangles, P parts, T textures.
 """
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BOX = 0.7
-"""Half the side of the NeRF box, world units (FORMATS.md section 2)."""
+"""Half the side of the NeRF box, world units (docs/released_format.md#radiance-field)."""
 
 RADIUS = 0.62
 """Radius of the sphere that `Mesh.normalised` fits an object into. It lies strictly inside the box, however the object is turned,
-and inside the default inspection view of FORMATS.md section 2.6: 1.5 * sin(0.8575560450553894 / 2) = 0.6237."""
+and inside the default inspection view of docs/released_format.md#camera-model: 1.5 * sin(0.8575560450553894 / 2) = 0.6237."""
 
 
 @dataclass(frozen=True, eq=False)

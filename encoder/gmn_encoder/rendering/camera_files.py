@@ -1,4 +1,5 @@
-"""Camera files: Blender / NeRF-synthetic `transforms.json` (the released data's kind, FORMATS.md 1.5) and nerfstudio's."""
+"""Camera files: Blender / NeRF-synthetic `transforms.json` (the released data's kind, docs/released_format.md#camera-files) and
+nerfstudio's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Cameras: pinhole, OpenGL axes (x right, y up, looking along -z), z up in the world, as the released data (FORMATS.md 1.5, 2.6).
+"""Cameras: pinhole, OpenGL axes (x right, y up, looking along -z), z up in the world, as the released data
+(docs/released_format.md#camera-files, #camera-model).
 
 Shapes: V cameras, R rays.
 """
@@ -165,7 +166,7 @@ class Cameras:
         return self.rays(torch.full_like(pixels, view), pixels // self.width, pixels % self.width)
 
     def random_rays(self, count: int, *, generator: torch.Generator | None = None) -> tuple[Rays, Tensor]:
-        """Rays through pixels drawn uniformly over all images, with replacement (2.9).
+        """Rays through pixels drawn uniformly over all images, with replacement (#rendering-loss).
 
         Returns:
             the rays and, ``(count,)``, the pixels' numbers in images ``(V, height, width)`` laid out flat.
@@ -213,7 +214,7 @@ def released_cameras(poses: Tensor, *, size: int = RELEASED_SIZE, image_names: t
 
 
 def orbit_pose(theta: float, phi: float, distance: float = DEFAULT_DISTANCE) -> Tensor:
-    """A camera that looks at the origin (2.6): ``M Ry(theta) Rx(phi) T(0, 0, distance)``.
+    """A camera that looks at the origin (#camera-model): ``M Ry(theta) Rx(phi) T(0, 0, distance)``.
 
     Args:
         theta: azimuth in degrees, 90 is on the +x axis and 0 on the +y axis.
@@ -234,7 +235,7 @@ def orbit_pose(theta: float, phi: float, distance: float = DEFAULT_DISTANCE) -> 
 
 
 def default_view(*, size: int = RELEASED_SIZE) -> Cameras:
-    """The inspection view of the released code: from +x, 30 degrees up, 1.5 away (2.6)."""
+    """The inspection view of the released code: from +x, 30 degrees up, 1.5 away (#camera-model)."""
     return released_cameras(orbit_pose(90.0, -30.0)[None], size=size)
 
 

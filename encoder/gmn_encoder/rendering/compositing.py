@@ -1,7 +1,7 @@
 """Compositing: from densities and colours of samples to the colours of rays.
 
-Source: the volume rendering quadrature of NeRF, as nerfacc 0.3.5 sums it (FORMATS.md 2.8). With optical depths
-``x_i = density_i * (t_end_i - t_start_i)``:
+Source: the volume rendering quadrature of NeRF, as nerfacc 0.3.5 sums it (docs/released_format.md#compositing). With optical
+depths ``x_i = density_i * (t_end_i - t_start_i)``:
 
     alpha_i = 1 - exp(-x_i)     T_i = exp(-sum_{j<i} x_j)     w_i = T_i alpha_i
     opacity = sum w_i     depth = sum w_i (t_start_i + t_end_i) / 2     colour = sum w_i c_i + background (1 - opacity)
@@ -27,7 +27,7 @@ from ..extras import has_triton
 from .samples import Samples
 
 TRANSMITTANCE_THRESHOLD = 1e-4
-"""Samples with less transmittance are not rendered (2.7)."""
+"""Samples with less transmittance are not rendered (#ray-marching)."""
 
 
 @dataclass(frozen=True, eq=False)

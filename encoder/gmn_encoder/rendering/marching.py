@@ -1,8 +1,9 @@
 """Ray marching: where along each ray the field is to be evaluated.
 
-Source: nerfacc 0.3.5 as the released code uses it (FORMATS.md 2.7). A ray is cut into steps of one length from where it enters
-the box. A step whose middle lies in an occupied voxel is a sample; from the middle of any other, whole steps are skipped until
-the next voxel. All of it in float32, sums of steps included: the borders of samples are those of the released code, bit for bit.
+Source: nerfacc 0.3.5 as the released code uses it (docs/released_format.md#ray-marching). A ray is cut into steps of one length
+from where it enters the box. A step whose middle lies in an occupied voxel is a sample; from the middle of any other, whole steps
+are skipped until the next voxel. All of it in float32, sums of steps included: the borders of samples are those of the released
+code, bit for bit.
 
 Plain torch is the specification (`march_reference`); on CUDA a Triton kernel walks the rays. The plain version walks none:
 all points of a ray are known beforehand but for the rounding of float32. It looks at blocks of points, coarse to fine, drops
@@ -67,7 +68,7 @@ def march_rays(
     generator: torch.Generator | None = None,
     jitter: Tensor | None = None,
 ) -> Samples:
-    """Cut rays into samples where the grid is occupied (2.7). Nothing of it is differentiable.
+    """Cut rays into samples where the grid is occupied (#ray-marching). Nothing of it is differentiable.
 
     Args:
         rays: rays in world coordinates, computed in float32; `rays.nerf_index` is the grid that each ray meets.

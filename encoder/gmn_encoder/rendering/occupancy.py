@@ -1,7 +1,7 @@
 """Occupancy grids: which voxels of the world box hold anything, so that rays only stop where something is.
 
-Source: nerfacc 0.3's grid as the released data has it (FORMATS.md 1.4). Shapes: B NeRFs, G voxels along an axis (96), as
-`voxels` numbers them.
+Source: nerfacc 0.3's grid as the released data has it (docs/released_format.md#occupancy-grid). Shapes: B NeRFs, G voxels along
+an axis (96), as `voxels` numbers them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A field is a callback ``field(xyz, nerf_index)``: world coordinates ``(S, 3)`` and, where the rays belong to several NeRFs,
 the NeRF of each point, int64 ``(S,)`` (else None), to colours ``(S, 3)`` and densities ``(S,)`` or ``(S, 1)``. A NeRF, a stack of
-NeRFs and a decoder all render through it. Method: FORMATS.md 2.6 to 2.8. Shapes: R rays, S samples, V views.
+NeRFs and a decoder all render through it. Method: docs/released_format.md#camera-model to #compositing. Shapes: R rays, S
+samples, V views.
 """
 
 from __future__ import annotations

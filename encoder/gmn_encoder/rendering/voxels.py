@@ -1,7 +1,7 @@
 """Voxels of the world box: which one a point is in, how it is numbered, where it lies.
 
 A voxel ``(ix, iy, iz)`` of G along an axis has the number ``(ix * G + iy) * G + iz`` and covers ``1.4 / G`` world units from -0.7
-on along each axis (FORMATS.md 1.4). Shapes: G voxels along an axis, A any number of points.
+on along each axis (docs/released_format.md#occupancy-grid). Shapes: G voxels along an axis, A any number of points.
 """
 
 from __future__ import annotations

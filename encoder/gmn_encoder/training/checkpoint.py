@@ -2,8 +2,9 @@
 
     <out>/last/  <out>/best/    trainer.pth, and what the task writes (an encoder: config.json, model.safetensors)
 
-`trainer.pth` has the keys of a released checkpoint (FORMATS.md section 6) and what an exact continuation needs besides. Each file
-appears by a rename, and `trainer.pth` alone is what a run continues from: a kill at any moment leaves one that is whole.
+`trainer.pth` has the keys of a released checkpoint (docs/released_format.md#checkpoints) and what an exact continuation needs
+besides. Each file appears by a rename, and `trainer.pth` alone is what a run continues from: a kill at any moment leaves one that
+is whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The training loop: epochs of batches through a task's losses, on one process or several, with checkpoints and exact resume.
 
-Source: the paper's Appendix B (AdamW, one-cycle schedule) and FORMATS.md section 6. Nothing random depends on what was drawn
+Source: the paper's Appendix B (AdamW, one-cycle schedule) and docs/released_format.md#encoder-training. Nothing random depends on
+what was drawn
 before: batches follow from seed, epoch and object. So a run that was killed and started again ends, on the CPU and with as many
 threads, with the same bits as one that was not.
 

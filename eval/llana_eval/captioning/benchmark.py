@@ -1,7 +1,8 @@
 """A run of the captioning benchmark: conversations of a data set, what a model answers to them, and the records to score.
 
-Source: FORMATS.md sections 7.2, 7.7. Protocol ``full`` asks every turn of a conversation after the model's own earlier answers.
-Protocol ``llana`` asks as published: the first question only, and every turn of a conversation is scored against its one answer.
+Source: docs/released_format.md#shapenerf-text, #generation. Protocol ``full`` asks every turn of a conversation after the model's
+own earlier answers. Protocol ``llana`` asks as published: the first question only, and every turn of a conversation is scored
+against its one answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Where the NeRF of a conversation's object is: as weights of a family, or as an embedding made before.
 
-Source: FORMATS.md sections 1.1, 7.1, 7.2. Shapes are those of the files; nothing is opened here but ``.h5`` files, for their ids.
+Source: docs/released_format.md#data-layout, #embedding-files, #shapenerf-text. Shapes are those of the files; nothing is opened
+here but ``.h5`` files, for their ids.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """BLEU, ROUGE and METEOR of pairs of texts, as the published evaluator computes them.
 
-Source: FORMATS.md section 7.8. Texts are split at white space, case is kept; one reference each. nltk and the package `rouge`
-do the work. What is ours: a pair that occurs several times is scored once, the four BLEU orders share one count of n-grams,
-METEOR remembers stems and synonyms, and inputs that the libraries refuse have a defined answer. All scores are in 0..100.
+Source: docs/released_format.md#metrics. Texts are split at white space, case is kept; one reference each. nltk and the package
+`rouge` do the work. What is ours: a pair that occurs several times is scored once, the four BLEU orders share one count of
+n-grams, METEOR remembers stems and synonyms, and inputs that the libraries refuse have a defined answer. All scores are in
+0..100.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Result files: what a model answered, beside what it should have.
 
-Source: FORMATS.md section 7.7 and PointLLM. A record is ``{"object_id", "question", "ground_truth", "model_output"}``; a file is
-a JSON list of them, an object with the list under ``"results"`` (and, in PointLLM, one question under ``"prompt"``), or one
-record a line (JSONL). Every entry that cannot be scored is named with its place.
+Source: docs/released_format.md#generation and PointLLM. A record is ``{"object_id", "question", "ground_truth",
+"model_output"}``; a file is a JSON list of them, an object with the list under ``"results"`` (and, in PointLLM, one question
+under ``"prompt"``), or one record a line (JSONL). Every entry that cannot be scored is named with its place.
 """
 
 from __future__ import annotations

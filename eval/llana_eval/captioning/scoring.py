@@ -1,8 +1,9 @@
 """Scores of captions and answers: the metrics of the LLaNA benchmark, in two protocols.
 
-Source: FORMATS.md section 7.8; the paper's Tables 8 to 13 and 19 to 24. Protocol ``llana`` is the published evaluator: the answer
-is cut to its first 200 characters, an empty one becomes ``##``, means are written as strings with four decimals. Protocol
-``full`` is the same without the cut, which depresses recall on long references. Scores are in 0..100, means are over records.
+Source: docs/released_format.md#metrics; the paper's Tables 8 to 13 and 19 to 24. Protocol ``llana`` is the published evaluator:
+the answer is cut to its first 200 characters, an empty one becomes ``##``, means are written as strings with four decimals.
+Protocol ``full`` is the same without the cut, which depresses recall on long references. Scores are in 0..100, means are over
+records.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Similarity of texts by the cosine of their embeddings: S-BERT and SimCSE.
 
-Source: FORMATS.md section 7.8. S-BERT is a sentence-transformers model as it comes; SimCSE is a transformers encoder whose pooler
-output is the embedding, inputs truncated to what it reads. Texts are embedded once each, however often they occur, in batches of
-similar length. Shapes: n texts, D embedding.
+Source: docs/released_format.md#metrics. S-BERT is a sentence-transformers model as it comes; SimCSE is a transformers encoder
+whose pooler output is the embedding, inputs truncated to what it reads. Texts are embedded once each, however often they occur,
+in batches of similar length. Shapes: n texts, D embedding.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The classification benchmark: classifiers trained on each family and on their union, tested on every family.
 
-Source: paper tables 2 to 5, 15 and 16; FORMATS.md section 8. The rows of the result are training sets, its columns test sets.
+Source: paper tables 2 to 5, 15 and 16; docs/released_format.md#classification. The rows of the result are training sets, its
+columns test sets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The classifier of embeddings: its network and its files.
 
-Source: paper section 4.2 and appendix B; FORMATS.md section 8, which says what the released code does. The released network has
-two blocks (512, 256); the text of the paper has three (1024, 512, 256).
+Source: paper section 4.2 and appendix B; docs/released_format.md#classification, which says what the released code does. The
+released network has two blocks (512, 256); the text of the paper has three (1024, 512, 256).
 
 Shapes: n embeddings, D their width, C classes, B a batch.
 """
@@ -110,7 +110,7 @@ def load_classifier(path: StrPath) -> tuple[EmbeddingClassifier, tuple[str, ...]
     """A classifier and its classes in label order, from `save_classifier`'s directory or a released checkpoint file.
 
     A released checkpoint (a dict with ``net`` among ``epoch``, ``best_acc``, ...) names no classes; where it has as many as the
-    class table of FORMATS.md section 1.2, they are those.
+    class table of docs/released_format.md#classes, they are those.
 
     Raises:
         FileNotFoundError: no such file.

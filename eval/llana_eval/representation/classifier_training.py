@@ -1,6 +1,6 @@
 """Training the classifier of embeddings: options, augmentation, schedule, checkpoint.
 
-Source: paper section 4.2 and appendix B; FORMATS.md section 8, which says what the released code does.
+Source: paper section 4.2 and appendix B; docs/released_format.md#classification, which says what the released code does.
 
 Shapes: n embeddings, D their width, C classes, B a batch, M mixed samples.
 """

@@ -1,6 +1,6 @@
 """Instance-level retrieval: which embeddings of a gallery show the object of a query, in another architecture.
 
-Source: paper section 4.3, tables 6, 7, 17, 18 and equation 5; FORMATS.md section 8.
+Source: paper section 4.3, tables 6, 7, 17, 18 and equation 5; docs/released_format.md#retrieval.
 
 Shapes: Q queries, G gallery, D embedding.
 """

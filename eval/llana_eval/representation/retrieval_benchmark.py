@@ -1,6 +1,6 @@
 """The retrieval benchmark: every pair of families as queries and gallery, and the union of all (ALL/ALL).
 
-Source: paper tables 6, 7, 17 and 18; FORMATS.md section 8.
+Source: paper tables 6, 7, 17 and 18; docs/released_format.md#retrieval.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ import pytest
 from gmn_encoder import PAPER_ARCHITECTURES, HashArchitecture, MlpArchitecture, TriplaneArchitecture, parse_architecture
 from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES, detect_architecture
 
-# FORMATS.md section 1.3: mlp_base.params, then the spatial tensor.
+# docs/released_format.md#nerf-weights: mlp_base.params, then the spatial tensor.
 TENSORS = {
     "MLP": (18432, None),
     "MLP-2L": (14336, None),
@@ -79,7 +79,7 @@ def test_impossible_sizes_name_what_was_found_and_expected():
 
 
 def test_hash_levels_follow_tiny_cuda_nn():
-    # FORMATS.md 2.4: the worked examples.
+    # docs/released_format.md#hash-grid: the worked examples.
     four, three = HashArchitecture(), HashArchitecture(levels=3)
     assert four.level_scales == (15, 31, 63, 127)
     assert four.level_resolutions == (16, 32, 64, 128)

@@ -1,4 +1,5 @@
-"""Fields against the golden data (an independent implementation of FORMATS.md section 2) and against hand-made cases."""
+"""Fields against the golden data (an independent implementation of docs/released_format.md#radiance-field) and against hand-made
+cases."""
 
 import math
 

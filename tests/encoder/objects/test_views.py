@@ -51,7 +51,7 @@ def focal_length(size):
 
 
 def test_grid_rays_follow_the_format():
-    """FORMATS.md section 2.6 at 224 pixels: ((x - 112 + 0.5) / f, -(y - 112 + 0.5) / f, -1)."""
+    """docs/released_format.md#camera-model at 224 pixels: ((x - 112 + 0.5) / f, -(y - 112 + 0.5) / f, -1)."""
     focal = focal_length(224)
     assert focal == pytest.approx(0.5 * 224 / math.tan(0.5 * 0.8575560450553894))
     x, y = np.array([0.0, 112.0, 223.0]), np.array([10.0, 111.0])

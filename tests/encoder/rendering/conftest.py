@@ -67,7 +67,7 @@ def ball_field(xyz, nerf_index=None):
 
 
 def slow_march(origin, direction, t_near, t_far, binary, step):
-    """FORMATS.md 2.7 for one ray, statement by statement in float32: a list of ``(t_start, t_end)``."""
+    """docs/released_format.md#ray-marching for one ray, statement by statement in float32: a list of ``(t_start, t_end)``."""
     f = np.float32
     resolution, step, half = binary.shape[0], f(step), f(step) * f(0.5)
     low, high = f(-0.7), f(0.7)

@@ -27,7 +27,8 @@ def packed(counts, dtype=torch.float64, seed=0):
 
 
 def slow_composite(rgb, density, samples, background):
-    """FORMATS.md 2.8 for each ray in turn: colour, opacity and depth side by side ``(R, 5)``, differentiable."""
+    """docs/released_format.md#compositing for each ray in turn: colour, opacity and depth side by side ``(R, 5)``,
+    differentiable."""
     rows = []
     for ray in range(samples.num_rays):
         light, seen = torch.ones((), dtype=rgb.dtype), torch.zeros(5, dtype=rgb.dtype)

@@ -221,7 +221,8 @@ def test_dtype_and_a_projector_of_its_own(llana, encoder, tmp_path):
 
 
 def test_llana_7b_names_shapes_and_count():
-    """What a LLaNA-7B checkpoint holds (FORMATS.md 7.3), written out, against our model on the meta device."""
+    """What a LLaNA-7B checkpoint holds (docs/released_format.md#llana-checkpoint), written out, against our model on the meta
+    device."""
     shapes = {"model.embed_tokens.weight": (32003, 4096), "lm_head.weight": (32003, 4096), "model.norm.weight": (4096,)}
     for i in range(32):
         layer = f"model.layers.{i}."

@@ -1,4 +1,5 @@
-"""Labels, placeholders, lengths and what is left out. The reference for labels is LLaNA's own rule (FORMATS.md 7.5)."""
+"""Labels, placeholders, lengths and what is left out. The reference for labels is LLaNA's own rule
+(docs/released_format.md#labels)."""
 
 import json
 
@@ -34,7 +35,7 @@ def llana_processor():
 
 
 def llana_labels(tokenizer, text):
-    """FORMATS.md 7.5, step by step, with "cut by counting the tokens of pieces" as LLaNA does it."""
+    """docs/released_format.md#labels, step by step, with "cut by counting the tokens of pieces" as LLaNA does it."""
     ids = tokenizer(text)["input_ids"]
     labels = list(ids)
     labels[0] = IGNORED

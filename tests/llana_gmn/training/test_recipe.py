@@ -21,7 +21,7 @@ def test_shipped_recipes(path):
 
 
 def test_the_papers_settings():
-    """FORMATS.md 7.6."""
+    """docs/released_format.md#llana-training."""
     one, two = (read_recipe(path) for path in RECIPES if path.stem in ("stage1", "stage2"))
     assert (one.epochs, one.learning_rate, one.batch_size, one.types) == (3, 2e-3, 16, ("brief_description",))
     assert one.trainable == "projector"

@@ -12,7 +12,7 @@ from ...nerfs.blocks import GraphLayout
 
 @dataclass(frozen=True, kw_only=True)
 class GmnConfig:
-    """Sizes of a `GmnEncoder`; the defaults are the released encoder's (FORMATS.md section 4).
+    """Sizes of a `GmnEncoder`; the defaults are the released encoder's (docs/released_format.md#encoder).
 
     Attributes:
         hidden_dim: width of node and edge features.

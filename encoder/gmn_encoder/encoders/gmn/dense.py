@@ -1,6 +1,6 @@
 """The encoder on complete bipartite blocks: the numbers of the edge-list path without an edge list.
 
-The formulas are those of FORMATS.md section 4; what is different is the order of the work.
+The formulas are those of docs/released_format.md#encoder; what is different is the order of the work.
 
 * **Walk.** A parameter graph is directed and acyclic, and all incoming edges of a node lie in one block. So blocks are taken
   in topological order, and for some of a block's targets at a time their edges run through *all* message-passing layers and

@@ -1,7 +1,7 @@
 """The Graph Meta-Network encoder: parameter graphs in, embeddings out.
 
-Source: FORMATS.md section 4 (the released encoder), the paper's section 3 and Appendix B, and Lim et al., Graph Metanetworks
-(2024). Two paths run over the same modules:
+Source: docs/released_format.md#encoder (the released encoder), the paper's section 3 and Appendix B, and Lim et al., Graph
+Metanetworks (2024). Two paths run over the same modules:
 
 * `GmnEncoder.forward` takes any PyG graph and follows the formulas edge by edge: the specification;
 * `GmnEncoder.embed` and `encode` take NeRFs and work on complete bipartite blocks (`dense.py`): the same numbers, faster.

@@ -1,8 +1,9 @@
 """Parameter graphs: the weights of a NeRF as nodes and complete bipartite blocks of edges.
 
-Source: FORMATS.md section 3 (what the released encoder was trained on, quirks included) and the paper, Appendix A.
-A `ParameterGraph` belongs to an architecture, not to a NeRF: it says which nodes there are, which block each weight is an edge
-of, and the features that do not depend on the weights; each family says its own (`NerfArchitecture.add_blocks`). Two readers use
+Source: docs/released_format.md#parameter-graph (what the released encoder was trained on, quirks included) and the paper,
+Appendix A. A `ParameterGraph` belongs to an architecture, not to a NeRF: it says which nodes there are, which block each weight
+is an edge of, and the features that do not depend on the weights; each family says its own (`NerfArchitecture.add_blocks`). Two
+readers use
 it: `parameter_graph` writes the edge list of the paper (for PyG, for tests, for any graph), and the encoder's dense path
 (`dense.py`) works on the blocks and never sees an edge.
 
@@ -53,8 +54,8 @@ def build_parameter_graph(architecture: NerfArchitecture, layout: GraphLayout = 
 
     Args:
         architecture: family and sizes.
-        layout: `"released"` for the positions of FORMATS.md section 3 (what released encoders were trained with),
-            `"geometric"` for those of the paper: where a tri-plane feature really lies, and a hash entry's own number.
+        layout: `"released"` for the positions of docs/released_format.md#parameter-graph (what released encoders were trained
+            with), `"geometric"` for those of the paper: where a tri-plane feature really lies, and a hash entry's own number.
 
     Raises:
         ValueError: a family that has no graph, or an unknown layout.
@@ -82,7 +83,7 @@ def _edge_template(architecture: NerfArchitecture, layout: GraphLayout) -> tuple
 
 
 def parameter_graph(nerf: Nerf, *, layout: GraphLayout = "released") -> Data:
-    """The parameter graph of a NeRF as the edge list of FORMATS.md section 3.
+    """The parameter graph of a NeRF as the edge list of docs/released_format.md#parameter-graph.
 
     Args:
         nerf: a NeRF of any family that has a graph.

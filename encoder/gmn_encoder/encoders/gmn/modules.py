@@ -1,7 +1,7 @@
 """The layers of the Graph Meta-Network, along edge lists: the specification that `dense.py` follows block by block.
 
-Source: FORMATS.md section 4 (module names, concatenation order and quirks of the released encoder) and the paper's Appendix B.
-Names of attributes are those of the released state dict.
+Source: docs/released_format.md#encoder (module names, concatenation order and quirks of the released encoder) and the paper's
+Appendix B. Names of attributes are those of the released state dict.
 
 Shapes: N nodes, E edges, H hidden (128), D embedding (1024).
 """
@@ -19,7 +19,7 @@ _READOUT_ROWS = 1024
 
 
 class PreEncoder(nn.Module):
-    """Raw graph features to H-dimensional ones (A): sines of scalars, tables of types, one projection each."""
+    """Raw graph features to H-dimensional ones (stage A): sines of scalars, tables of types, one projection each."""
 
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class GraphConvolution(nn.Module):
 
 
 class GmnBlock(nn.Module):
-    """One message-passing block (C). The last block of a network updates edges only, from nodes it does not normalise."""
+    """One message-passing block (stage C). The last block of a network updates edges only, from nodes it does not normalise."""
 
     def __init__(self, config: GmnConfig, *, update_nodes: bool) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Gnn(nn.Module):
 
 
 class Readout(nn.Module):
-    """Edge features to one embedding a graph (E): a linear layer, ReLU, mean over the graph's edges."""
+    """Edge features to one embedding a graph (stage E): a linear layer, ReLU, mean over the graph's edges."""
 
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()

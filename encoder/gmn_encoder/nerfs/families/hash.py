@@ -1,6 +1,6 @@
 """The hash family: a multi-resolution hash grid, then a ReLU network (Müller et al., with tiny-cuda-nn's conventions).
 
-Sources: FORMATS.md sections 1.3, 2.4 and 3.4. Beside the network a NeRF stores ``encoding.params``
+Sources: docs/released_format.md#nerf-weights, #hash-grid and #hash-graph. Beside the network a NeRF stores ``encoding.params``
 ``(sum of entries x F,)``: level by level, entry by entry, feature by feature.
 
 Shapes: B NeRFs, S points, F features of an entry.
@@ -68,7 +68,7 @@ class HashArchitecture(NetworkArchitecture):
 
     @property
     def level_scales(self) -> tuple[float, ...]:
-        """Grid scale of each level, computed in float32 as tiny-cuda-nn does (FORMATS.md section 2.4)."""
+        """Grid scale of each level, computed in float32 as tiny-cuda-nn does (docs/released_format.md#hash-grid)."""
         if self.levels == 1:
             return (float(self.base_resolution - 1),)
         growth = np.float32(math.exp(math.log(self.max_resolution / self.base_resolution) / (self.levels - 1)))
@@ -116,7 +116,7 @@ class HashArchitecture(NetworkArchitecture):
         return super().initial_tensor(key, generator, frequencies)
 
     def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
-        """Entry nodes to feature nodes level by level, then the network on the feature nodes (3.4)."""
+        """Entry nodes to feature nodes level by level, then the network on the feature nodes (#hash-graph)."""
         features, sizes = self.features_per_entry, self.level_entries
         starts = [sum(sizes[:level]) for level in range(self.levels)]
         entries = [builder.nodes(n, 0, NODE_TYPE, first_index=start) for n, start in zip(sizes, starts, strict=True)]
@@ -125,10 +125,10 @@ class HashArchitecture(NetworkArchitecture):
         outputs = tuple(builder.nodes(features, 0, NODE_TYPE) for _ in entries)
         padding = self.input_dim - self.encoding_dim
         sources = (*outputs, builder.nodes(padding, 0, NODE_TYPE)) if padding else outputs
-        builder.nodes(self.input_dim, 0, NodeType.NEURON, first_index=0)  # Q7: orphans, without an edge
+        builder.nodes(self.input_dim, 0, NodeType.NEURON, first_index=0)  # orphans, without an edge (#hash-graph)
         for level, (group, targets) in enumerate(zip(entries, outputs, strict=True)):
             number = torch.arange(group.count * features)
-            entry = number if layout == "released" else number // features  # Q5: the flat number, not the entry's
+            entry = number if layout == "released" else number // features  # the flat number, not the entry's
             positions = torch.stack([torch.full_like(entry, level), entry, torch.full_like(entry, -1)], dim=1)
             builder.blocks.append(
                 Block(
@@ -144,7 +144,7 @@ class HashArchitecture(NetworkArchitecture):
 
 
 def hash_corner_indices(cell: Tensor, resolution: int, entries: int) -> Tensor:
-    """Table index of grid corners (2.4): dense while the grid fits, the spatial hash otherwise.
+    """Table index of grid corners (#hash-grid): dense while the grid fits, the spatial hash otherwise.
 
     Args:
         cell: integer corner coordinates ``(..., 3)``, int64, taken modulo 2^32.
@@ -169,7 +169,7 @@ def hash_corner_indices(cell: Tensor, resolution: int, entries: int) -> Tensor:
 
 
 def hash_features(architecture: HashArchitecture, table: Tensor, u: Tensor) -> Tensor:
-    """Trilinear reads of every level of the hash grid (2.4).
+    """Trilinear reads of every level of the hash grid (#hash-grid).
 
     Args:
         architecture: sizes of the grid.

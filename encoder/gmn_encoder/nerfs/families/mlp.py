@@ -45,7 +45,7 @@ class MlpArchitecture(NetworkArchitecture):
         return frequency_features(u, octaves)
 
     def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
-        """The network on the coordinates' features (3.2)."""
+        """The network on the coordinates' features (docs/released_format.md#mlp-graph)."""
         inputs = builder.nodes(self.input_dim, 0, NodeType.NEURON, first_index=0)
         self.add_network(builder, (inputs,), first_layer=0)
 

@@ -1,7 +1,7 @@
 """The tri-plane family: frequency encoding beside the summed features of three planes, then a sine network (Cardace et al.).
 
-Sources: FORMATS.md sections 1.3, 2.3 and 3.3. Beside the network a NeRF stores ``triplane`` ``(3, R, R, C)``: plane, row,
-column, channel.
+Sources: docs/released_format.md#nerf-weights, #tri-plane and #tri-plane-graph. Beside the network a NeRF stores ``triplane``
+``(3, R, R, C)``: plane, row, column, channel.
 
 Shapes: B NeRFs, S points, R plane resolution, C channels.
 """
@@ -78,7 +78,7 @@ class TriplaneArchitecture(NetworkArchitecture):
         return torch.cat([frequency_features(u, octaves), _training_features(tensors[KEY], u)], dim=-1)
 
     def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
-        """Spatial nodes to channel nodes, then the network on coordinates and channels (3.3)."""
+        """Spatial nodes to channel nodes, then the network on coordinates and channels (#tri-plane-graph)."""
         resolution, channels = self.resolution, self.channels
         coordinates = builder.nodes(6 * self.frequencies, 0, NodeType.NEURON, first_index=0)
         spatial = builder.nodes(3 * resolution**2, 0, NODE_TYPE, first_index=0)
@@ -98,7 +98,7 @@ class TriplaneArchitecture(NetworkArchitecture):
 
 
 def triplane_features(planes: Tensor, u: Tensor) -> Tensor:
-    """Sum of the three planes' bilinear samples (2.3).
+    """Sum of the three planes' bilinear samples (#tri-plane).
 
     Args:
         planes: ``(B, 3, R, R, C)``.
@@ -140,8 +140,9 @@ def _training_features(planes: Tensor, u: Tensor) -> Tensor:
 def _positions(resolution: int, channels: int, layout: GraphLayout) -> tuple[Tensor, Tensor]:
     """Positions ``(3 R^2, 3)`` of the planes' cells, and which of them each edge has ``(C, 3 R^2)``.
 
-    Geometric positions are where the field reads: columns carry the first axis of planes xy, xz, yz and rows the second (2.3).
-    Released ones were made for planes stored channel by channel, and are laid over planes stored channel last (Q3, Q4).
+    Geometric positions are where the field reads: columns carry the first axis of planes xy, xz, yz and rows the second
+    (#tri-plane). Released ones were made for planes stored channel by channel, and are laid over planes stored channel last
+    (#tri-plane-graph).
     """
     area = resolution**2
     line = torch.linspace(-1, 1, resolution, dtype=torch.float32)

@@ -17,7 +17,7 @@ CLASS_IDS = {
     "display": "03211117", "lamp": "03636649", "speaker": "03691459", "rifle": "04090263", "sofa": "04256520",
     "table": "04379243", "phone": "04401088", "watercraft": "04530566",
 }  # fmt: skip
-"""Class names and their ShapeNet synsets in label order (FORMATS.md section 1.2)."""
+"""Class names and their ShapeNet synsets in label order (docs/released_format.md#classes)."""
 
 CLASS_NAMES = tuple(CLASS_IDS)
 SEEDS_PER_SET = 10_000_000
@@ -54,7 +54,8 @@ class ProceduralObject:
 
     @property
     def object_id(self) -> str:
-        """Unique over classes and seeds; without a dot, so that it serves as a directory name (FORMATS.md section 1.1)."""
+        """Unique over classes and seeds; without a dot, so that it serves as a directory name
+        (docs/released_format.md#data-layout)."""
         return f"{self.class_name}-{self.seed:09d}"
 
 

@@ -1,8 +1,9 @@
 """Which NeRFs make a batch: pairs of the same object in two families, every pair of families equally often.
 
-Source: the released balanced sampler (FORMATS.md section 6), for any number of families. The epoch is a permutation of the
-objects; position i of it emits, for P pairs of families, pair ``i mod (P + 1)``, and where that is P, one at random. With three
-families the pairs are (0, 1), (1, 2), (0, 2), in this order. Even members of a batch are side A, odd ones side B.
+Source: the released balanced sampler (docs/released_format.md#pair-sampling), for any number of families. The epoch is a
+permutation of the objects; position i of it emits, for P pairs of families, pair ``i mod (P + 1)``, and where that is P, one at
+random. With three families the pairs are (0, 1), (1, 2), (0, 2), in this order. Even members of a batch are side A, odd ones side
+B.
 
 With one family there are no pairs: the epoch is a permutation of its NeRFs.
 """

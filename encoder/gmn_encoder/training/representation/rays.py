@@ -1,8 +1,9 @@
 """Teacher rays of a NeRF: rays that hit it, what it shows there, where it is sampled, and where nothing is.
 
-Source: FORMATS.md 2.9, steps 1 to 3. The teacher's part does not change while the encoder trains, so it is done ahead for many
-rays at once (`teacher_targets`); a step then draws from them (`draw`). Samples of a ray are numbers of whole marching steps
-behind its entry into the box, two bytes each, with a random part of a step that belongs to the ray (stratified sampling).
+Source: docs/released_format.md#rendering-loss, steps 1 to 3. The teacher's part does not change while the encoder trains, so it
+is done ahead for many rays at once (`teacher_targets`); a step then draws from them (`draw`). Samples of a ray are numbers of
+whole marching steps behind its entry into the box, two bytes each, with a random part of a step that belongs to the ray
+(stratified sampling).
 
 Shapes: R rays, S samples, G voxels along an axis (96).
 """
@@ -171,8 +172,8 @@ def draw(
     """Draw some of a NeRF's rays and points of empty space.
 
     Clean: rays are left out once there are more than `samples` samples on them, and there are `points` points. Released
-    (FORMATS.md 2.9): short of rays, the last ones are repeated; of too many samples a random part is kept, so that
-    transmittance loses the others; points fill up to ``samples + points`` in total, out of at most 32,000 voxels.
+    (docs/released_format.md#rendering-loss): short of rays, the last ones are repeated; of too many samples a random part is
+    kept, so that transmittance loses the others; points fill up to ``samples + points`` in total, out of at most 32,000 voxels.
     """
     chosen = torch.randperm(len(targets), generator=generator)[:rays]
     offsets = targets.counts.cumsum(0) - targets.counts

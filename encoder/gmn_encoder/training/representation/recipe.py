@@ -1,6 +1,7 @@
 """Everything that a training run is made of, in one record; a YAML file says the same.
 
-Source: the paper's Appendix B for the defaults (FORMATS.md 2.9 and 6); the recipes that ship stand in ``recipes/``.
+Source: the paper's Appendix B for the defaults (docs/released_format.md#rendering-loss and #encoder-training); the recipes that
+ship stand in ``recipes/``.
 """
 
 from __future__ import annotations

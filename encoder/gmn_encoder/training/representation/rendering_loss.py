@@ -1,8 +1,8 @@
 """The rendering loss: what the decoder shows of an embedding against what the NeRF itself shows.
 
 Source: the paper's equations 1 and 2 and Appendix B (foreground 0.8, background 0.2), nf2vec, and the released trainer
-(FORMATS.md 2.9). Two terms, both smooth L1: colours of rays that hit the object, and points of empty space, whose colour before a
-background is to be the background. Two modes:
+(docs/released_format.md#rendering-loss). Two terms, both smooth L1: colours of rays that hit the object, and points of empty
+space, whose colour before a background is to be the background. Two modes:
 
 * ``clean`` (default): the teacher's colour is composited over the background once, a point's opacity is that of one marching
   step, ``1 - exp(-density step)``, and every NeRF of the batch weighs the same (equation 2).

@@ -1,6 +1,6 @@
 """The contrastive loss: sigmoid loss over all pairs of a batch (SigLIP).
 
-Source: the paper's equation 3 and Zhai et al. (2023), as the released code has it (FORMATS.md section 6):
+Source: the paper's equation 3 and Zhai et al. (2023), as the released code has it (docs/released_format.md#siglip):
 
     logits_ik = exp(scale) * cosine(a_i, b_k) + shift
     loss = -1/N sum_i sum_k log sigmoid(l_ik logits_ik)      l_ik = 1 for i = k, else -1

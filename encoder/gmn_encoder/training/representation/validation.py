@@ -1,8 +1,8 @@
 """How good a model is on NeRFs it has not seen: PSNR of the decoder's rays, retrieval across families, contrastive loss.
 
-Source: FORMATS.md 2.9 (PSNR of rays that hit the object, against the teacher), section 8 (retrieval: cosine nearest
-neighbour among another family's embeddings; found if it is the same object). Here every object has fixed rays and a white
-background, and a NeRF's PSNR is its own: the mean is over NeRFs.
+Source: docs/released_format.md#rendering-loss (PSNR of rays that hit the object, against the teacher), #retrieval (retrieval:
+cosine nearest neighbour among another family's embeddings; found if it is the same object). Here every object has fixed rays and
+a white background, and a NeRF's PSNR is its own: the mean is over NeRFs.
 
 Shapes: N objects, D embedding.
 """

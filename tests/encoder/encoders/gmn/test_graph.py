@@ -16,7 +16,7 @@ from gmn_encoder import (
 )
 from tests.conftest import GOLDEN, GOLDEN_NERF
 
-# FORMATS.md section 3.5: nodes and edges.
+# docs/released_format.md#graph-sizes: nodes and edges.
 COUNTS = {
     "MLP": (352, 18432),
     "MLP-2L": (288, 14336),
@@ -67,7 +67,7 @@ def test_blocks_are_complete_and_topological():
 
 
 def test_eight_channels_leave_out_the_padding_columns():
-    """Q10: of the stored 64 x 304 matrix the first 296 columns are edges."""
+    """#tri-8c: of the stored 64 x 304 matrix the first 296 columns are edges."""
     nerf = Nerf.random("TRI-8C")
     first = nerf.tensors["mlp_base.params"][: 64 * 304].view(64, 304)
     graph = parameter_graph(nerf)
