@@ -29,6 +29,7 @@ from gmn_encoder.encoders.frozen import frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
 from .configuration import LlanaGmnConfig
+from .hub import HUB_OPTIONS, push_model
 from .model_card import write_model_card
 from .nerf_inputs import (
     NERF_INPUTS,
@@ -292,12 +293,24 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         return model_inputs
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        *,
+        push_to_hub: bool = False,
+        **kwargs: Any,
     ) -> None:
         """`PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
+        hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if push_to_hub and name in kwargs}
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             write_model_card(self.config, save_directory)
+            if push_to_hub:
+                self.push_to_hub(hub.pop("repo_id", os.path.basename(os.path.abspath(save_directory))), **hub)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """Upload the model with a card of ours, where transformers would put an empty one: see `llana_gmn.hub.push_model`."""
+        return push_model(self, repo_id, **options)
 
     def _placeholders(self, input_ids: Tensor) -> Tensor:
         return input_ids == self.config.nerf_token_id

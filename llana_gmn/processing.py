@@ -25,6 +25,7 @@ from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import PLACEHOLDERS, VICUNA_TEMPLATE, flatten_conversation, is_batch
+from .hub import push_processor
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
@@ -172,6 +173,10 @@ class LlanaGmnProcessor(ProcessorMixin):
         if inputs is not None:
             generated = generated[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Upload the processor. It brings no card: that of the repository is its model's. See `llana_gmn.hub.push_processor`."""
+        return push_processor(self, repo_id, **options)
 
     def _template(self, name: str | None) -> str:
         templates = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}
