@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from gmn_encoder.files import StrPath, read_json
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .names import BACKBONE, current_name
 
 UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
@@ -29,6 +31,26 @@ def adapter_base(adapter: StrPath, model: StrPath | None = None) -> str:
     if not Path(base, "config.json").is_file() and Path(base).is_absolute():
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
     return str(base)
+
+
+def load_adapter(model: LlanaGmnForConditionalGeneration, adapter: StrPath) -> Any:
+    """An adapter of PEFT around its base model, a `PeftModel`; one from before the body stood apart from the head too."""
+    from peft import PeftConfig, PeftModel
+
+    config: Any = PeftConfig.from_pretrained(str(adapter))
+    targets = getattr(config, "target_modules", None)
+    if isinstance(targets, str) and targets.startswith("language_model\\."):
+        config.target_modules = re.escape(BACKBONE) + targets.removeprefix("language_model\\.")
+    elif isinstance(targets, set | list):
+        config.target_modules = {_module_name(name) for name in targets}
+    rows = getattr(config, "trainable_token_indices", None)
+    if isinstance(rows, dict):
+        config.trainable_token_indices = {_module_name(name): indices for name, indices in rows.items()}
+    return PeftModel.from_pretrained(model, str(adapter), config=config)
+
+
+def _module_name(name: str) -> str:
+    return current_name(f"{name}.").removesuffix(".")
 
 
 def quantization_config(bits: int) -> Any:
@@ -68,9 +90,7 @@ def load_model(
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
     model = LlanaGmnForConditionalGeneration.from_pretrained(base, **options)
     if adapter:
-        from peft import PeftModel
-
-        adapted: Any = PeftModel.from_pretrained(model, str(path))
+        adapted = load_adapter(model, path)
         model = adapted.merge_and_unload() if bits is None else adapted.get_base_model()
     if bits is None:
         torch.nn.Module.to(model, device)

@@ -56,10 +56,10 @@ def test_prefill_equals_embeddings_put_in_by_hand(model, processor, nerfs):
     places = (inputs["input_ids"][0] == processor.nerf_token_id).nonzero().flatten().tolist()
     for place, nerf in zip(places, [nerfs[1], nerfs[0]], strict=True):
         embeds[0, place] = model.projector(model.nerf_encoder.encode([nerf]))[0]
-    expected = model.language_model.generate(inputs_embeds=embeds, attention_mask=inputs["attention_mask"], **GREEDY)
+    expected = model.get_backbone().generate(inputs_embeds=embeds, attention_mask=inputs["attention_mask"], **GREEDY)
     assert torch.equal(new_tokens(model, inputs), expected)
     logits = model(**inputs).logits
-    torch.testing.assert_close(logits, model.language_model(inputs_embeds=embeds).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits, model.get_backbone()(inputs_embeds=embeds).logits, rtol=0, atol=1e-5)
 
 
 def test_each_nerf_changes_the_answer(model, processor, nerfs):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
-    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
@@ -32,9 +31,7 @@ def batch(processor, nerfs, **options):
     )
 
 
-@pytest.mark.parametrize(
-    "auto", [AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM]
-)
+@pytest.mark.parametrize("auto", [AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM])
 def test_save_and_load_through_the_auto_classes(model, processor, nerfs, tmp_path, auto):
     model.save_pretrained(tmp_path)
     loaded = auto.from_pretrained(tmp_path)
@@ -51,7 +48,7 @@ def test_the_encoder_is_saved_with_the_model(model, tmp_path):
     model.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     for key, tensor in model.nerf_encoder.state_dict().items():
-        assert torch.equal(saved[f"nerf_encoder.{key}"], tensor)
+        assert torch.equal(saved[f"model.nerf_encoder.{key}"], tensor)
 
 
 def test_the_encoder_stays_frozen_and_in_evaluation_mode(tiny, nerfs):
@@ -150,7 +147,7 @@ def test_text_only_batches_train_and_keep_the_projector_in_the_graph(tiny):
     assert model.projector[0].weight.grad.abs().sum() == 0
     assert model.get_input_embeddings().weight.grad.abs().sum() > 0
     with torch.no_grad():
-        torch.testing.assert_close(model(**inputs).logits, model.language_model(**inputs).logits)
+        torch.testing.assert_close(model(**inputs).logits, model.get_backbone()(**inputs).logits)
 
 
 def test_loss_is_the_backbones(model, processor, nerfs):
@@ -178,7 +175,7 @@ def test_forward_refuses_what_does_not_fit(model, processor, nerfs):
     with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
         model(attention_mask=inputs["attention_mask"])
     embeds = model.get_input_embeddings()(inputs["input_ids"])
-    with pytest.raises(ValueError, match="NeRFs need input_ids"):
+    with pytest.raises(ValueError, match="1 NeRF embeddings were passed for 3 placeholders"):
         model(inputs_embeds=embeds, nerf_embeddings=torch.zeros(1, 32))
     with pytest.raises(ValueError, match="hold 3 NeRF placeholders, but 0 NeRFs"):
         model(input_ids=inputs["input_ids"])
@@ -236,7 +233,7 @@ def test_any_causal_language_model_is_a_backbone(text_config, nerfs, tmp_path):
     alone = model.generate(**single, max_new_tokens=5, do_sample=False)
     assert ids[2, inputs["input_ids"].shape[1] :].tolist() == alone[0, single["input_ids"].shape[1] :].tolist()
     plain = processor(text="Hello there", return_tensors="pt")
-    torch.testing.assert_close(model(**plain).logits, model.language_model(**plain).logits)
+    torch.testing.assert_close(model(**plain).logits, model.get_backbone()(**plain).logits)
     model.save_pretrained(tmp_path)
     loaded = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path)
     assert type(loaded.language_model) is type(model.language_model)
@@ -246,10 +243,10 @@ def test_any_causal_language_model_is_a_backbone(text_config, nerfs, tmp_path):
 def test_tokens_per_nerf(nerfs):
     model, processor = tiny_model(tokens_per_nerf=3)
     inputs = batch(processor, nerfs)
-    features = model.get_nerf_features(model.encode(nerfs))
-    assert features.shape == (9, 32)
+    features = model.get_nerf_features(nerf_embeddings=model.encode(nerfs)).pooler_output
+    assert features.shape == (3, 3, 32)
     hidden = model(**inputs, output_hidden_states=True).hidden_states[0]
-    torch.testing.assert_close(hidden[inputs["input_ids"] == processor.nerf_token_id], features)
+    torch.testing.assert_close(hidden[inputs["input_ids"] == processor.nerf_token_id], features.flatten(0, 1))
     ids = model.generate(**inputs, max_new_tokens=3, do_sample=False, num_beams=2)
     assert ids.shape[0] == 3
 
@@ -293,8 +290,8 @@ def test_llana_7b_on_the_meta_device():
     projector = 1024 * 1024 + 1024 + 1024 * 2048 + 2048 + 2048 * 4096 + 4096
     assert sum(parameter.numel() for parameter in model.parameters()) == llama + projector
     shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    assert shapes["language_model.model.embed_tokens.weight"] == (32003, 4096)
-    assert shapes["projector.4.weight"] == (4096, 2048)
+    assert shapes["model.language_model.embed_tokens.weight"] == (32003, 4096)
+    assert shapes["model.projector.4.weight"] == (4096, 2048)
 
 
 def test_the_model_card_is_written_once(model, tmp_path):
