@@ -34,6 +34,7 @@ from gmn_encoder.encoders.base import NerfEncoder, encoder_class
 from gmn_encoder.encoders.frozen import frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
+from .adapters import adapter_config
 from .backbone import put_together, take_apart, tied_weights
 from .configuration import LlanaGmnConfig
 from .generation import NerfGenerationMixin
@@ -83,6 +84,14 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
             if not set(each._original_source_patterns) & set(EARLIER_NAMES)
         ]
         return loaded
+
+    def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """`PeftAdapterMixin.load_adapter`, of adapters saved before the body stood apart from the head too."""
+        if peft_model_id is not None and len(args) < 2 and kwargs.get("peft_config") is None:
+            options = getattr(kwargs.get("load_config"), "download_kwargs", None) or {}
+            options = {**options, **(kwargs.get("adapter_kwargs") or {})}
+            kwargs["peft_config"] = adapter_config(peft_model_id, **options)
+        return super().load_adapter(peft_model_id, *args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
@@ -19,7 +21,10 @@ from transformers.quantizers.base import HfQuantizer
 
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
+from llana_gmn.loading import load_adapter, load_model
 from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
+from llana_gmn.training.recipe import TrainingRecipe
+from llana_gmn.training.stages import prepare
 
 
 def batch(processor, nerfs, **options):
@@ -303,3 +308,63 @@ def test_the_model_card_is_written_once(model, tmp_path):
     (tmp_path / "talker" / "README.md").write_text("mine")
     model.save_pretrained(tmp_path / "talker")
     assert (tmp_path / "talker" / "README.md").read_text() == "mine"
+
+
+def saved_before(weights):
+    """The same weights under the names of models whose body did not stand apart from the head."""
+    names = {
+        "lm_head.": "language_model.lm_head.",
+        "model.language_model.": "language_model.model.",
+        "model.projector.": "projector.",
+        "model.nerf_encoder.": "nerf_encoder.",
+    }
+    new = {}
+    for key, tensor in weights.items():
+        prefix = "base_model.model." if key.startswith("base_model.model.") else ""
+        start = next(start for start in names if key.startswith(prefix + start))
+        new[prefix + names[start] + key.removeprefix(prefix + start)] = tensor.clone()
+    return new
+
+
+@pytest.mark.parametrize("auto", [AutoModelForCausalLM, AutoModel])
+def test_models_saved_before_load_and_are_saved_with_the_names_of_today(model, tmp_path, auto):
+    model.save_pretrained(tmp_path / "before")
+    file = tmp_path / "before" / "model.safetensors"
+    save_file(saved_before(load_file(file)), file, metadata={"format": "pt"})
+    assert "language_model.model.embed_tokens.weight" in load_file(file)
+    loaded = auto.from_pretrained(tmp_path / "before")
+    expected = model.state_dict() if auto is AutoModelForCausalLM else model.model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+    loaded.save_pretrained(tmp_path / "after")
+    assert load_file(tmp_path / "after" / "model.safetensors").keys() == loaded.state_dict().keys()
+
+
+@pytest.mark.parametrize("trainable", ["lora", "projector"])
+def test_adapters_saved_before_load(tiny, tiny_folder, tmp_path, trainable):
+    def base():
+        return LlanaGmnForConditionalGeneration.from_pretrained(tiny_folder)
+
+    recipe = TrainingRecipe(model=str(tiny_folder), data="d", output="o", trainable=trainable)
+    adapted = prepare(base(), recipe).eval()
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    adapted.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file(saved_before(load_file(file)), file)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config["target_modules"] = config["target_modules"].removeprefix("model\\.")
+    config["trainable_token_indices"] = {
+        "language_model.model.embed_tokens": next(iter(config["trainable_token_indices"].values()))
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    ids = torch.tensor([[1, 300, tiny[1].tokenizer.convert_tokens_to_ids("<point_start>"), 20]])
+    expected = adapted(input_ids=ids).logits
+    for loaded in (
+        load_adapter(base(), tmp_path),
+        LlanaGmnForConditionalGeneration.from_pretrained(tmp_path),
+        load_model(tmp_path)[0],
+    ):
+        torch.testing.assert_close(loaded.eval()(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
