@@ -101,7 +101,8 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     @property
     def device(self) -> torch.device:
         """Where prompts go. Asked for at every token: a walk through the encoder in search of a parameter would cost more."""
-        return self.get_decoder().device
+        device = self.get_decoder().device
+        return execution_device(self.get_decoder()) or device if device.type == "meta" else device
 
 
 class LlanaGmnModel(LlanaGmnPreTrainedModel):
@@ -450,6 +451,16 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             write_model_card(self.config, save_directory)
+
+
+def execution_device(module: nn.Module) -> torch.device | None:
+    """Where accelerate runs a module whose weights it holds elsewhere; None for one that it has no hook on."""
+    hooks = [getattr(each, "_hf_hook", None) for each in module.modules()]
+    for hook in [inner for hook in hooks for inner in getattr(hook, "hooks", (hook,))]:
+        device = getattr(hook, "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return None
 
 
 _NO_ARCHITECTURES = "nerf_weights came without nerf_architectures; pass all the processor returned"

@@ -5,6 +5,8 @@ import json
 
 import pytest
 import torch
+from accelerate import disk_offload
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
@@ -368,3 +370,45 @@ def test_adapters_saved_before_load(tiny, tiny_folder, tmp_path, trainable):
         load_model(tmp_path)[0],
     ):
         torch.testing.assert_close(loaded.eval()(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
+
+
+def test_all_linear_layers_are_not_the_encoders(tiny, nerfs):
+    model, processor = copy.deepcopy(tiny[0]), tiny[1]
+    embeddings = model.encode(nerfs)
+    adapted = get_peft_model(model, LoraConfig(target_modules="all-linear"))
+    inputs = batch(processor, nerfs)
+    adapted(**inputs, labels=inputs["input_ids"]).loss.backward()
+    learning = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert learning and not any("nerf_encoder" in name for name in learning)
+    assert all(parameter.grad is not None for parameter in learning.values())
+    torch.testing.assert_close(model.encode(nerfs), embeddings)
+
+
+@pytest.mark.parametrize(
+    "device_map",
+    [
+        {"": "disk"},
+        {"model.nerf_encoder": "cpu", "model.projector": "cpu", "model.language_model": "disk", "lm_head": "cpu"},
+    ],
+    ids=["all", "backbone"],
+)
+def test_offloaded_to_disk(tiny, nerfs, tmp_path, tiny_folder, device_map):
+    model, processor = tiny
+    inputs = batch(processor, nerfs)
+    offloaded = LlanaGmnForConditionalGeneration.from_pretrained(
+        tiny_folder, device_map=device_map, offload_folder=tmp_path
+    )
+    assert offloaded.device == torch.device("cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
+    expected = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert torch.equal(offloaded.generate(**inputs, max_new_tokens=4, do_sample=False), expected)
+
+
+def test_offloaded_by_accelerate(tiny, nerfs, tmp_path):
+    model, processor = tiny
+    inputs = batch(processor, nerfs)
+    offloaded = disk_offload(copy.deepcopy(model), tmp_path, execution_device=torch.device("cpu"), offload_buffers=True)
+    assert offloaded.device == torch.device("cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
