@@ -148,12 +148,16 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
         """Embeddings ``(len(nerfs), D)`` float32, to be passed in place of the NeRFs.
 
-        Raises `ValueError` where the model was built without an encoder.
+        Raises `ValueError` where the model was built without an encoder, or its weights are offloaded.
         """
         if self.nerf_encoder is None:
             raise ValueError(
                 "this model has no encoder (use_encoder is false); pass precomputed embeddings, "
                 "or convert it again with --encoder"
+            )
+        if self.nerf_encoder.device.type == "meta":
+            raise ValueError(
+                "the encoder has no weights in memory; do not offload buffers (offload_buffers=False), its weights are such"
             )
         return self.nerf_encoder.encode(nerfs, batch_size=batch_size, dtype=getattr(torch, self.config.encoder_dtype))
 

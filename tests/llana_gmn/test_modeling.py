@@ -408,7 +408,12 @@ def test_offloaded_to_disk(tiny, nerfs, tmp_path, tiny_folder, device_map):
 def test_offloaded_by_accelerate(tiny, nerfs, tmp_path):
     model, processor = tiny
     inputs = batch(processor, nerfs)
-    offloaded = disk_offload(copy.deepcopy(model), tmp_path, execution_device=torch.device("cpu"), offload_buffers=True)
+    buffers = disk_offload(
+        copy.deepcopy(model), tmp_path / "b", execution_device=torch.device("cpu"), offload_buffers=True
+    )
+    with pytest.raises(ValueError, match="no weights in memory; do not offload buffers"):
+        buffers(**inputs)
+    offloaded = disk_offload(copy.deepcopy(model), tmp_path / "a", execution_device=torch.device("cpu"))
     assert offloaded.device == torch.device("cpu")
     with torch.no_grad():
         torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
