@@ -9,6 +9,7 @@ import torch
 
 from gmn_encoder.files import StrPath, read_json
 
+from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .hub import ADAPTER_CONFIG, hub_file, not_found
 
@@ -37,6 +38,20 @@ def adapter_base(adapter: StrPath, model: StrPath | None = None, **hub: Any) -> 
     if not Path(base, "config.json").is_file() and Path(base).is_absolute():
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
     return str(base)
+
+
+def load_adapter(model: LlanaGmnForConditionalGeneration, adapter: StrPath, **hub: Any) -> Any:
+    """An adapter of PEFT around its base model, a `PeftModel`.
+
+    Args:
+        model: the base model.
+        adapter: the adapter's directory, or its name on the hub.
+        **hub: where on the hub it is, as of `load_model`.
+    """
+    from peft import PeftModel
+
+    there = {key: value for key, value in hub.items() if value}
+    return PeftModel.from_pretrained(model, str(adapter), config=adapter_config(adapter, **there), **there)
 
 
 def quantization_config(bits: int) -> Any:
@@ -98,9 +113,7 @@ def load_model(
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
     model = LlanaGmnForConditionalGeneration.from_pretrained(base[0], **options)
     if adapter:
-        from peft import PeftModel
-
-        adapted: Any = PeftModel.from_pretrained(model, str(path), **{k: v for k, v in there.items() if v})
+        adapted = load_adapter(model, path, **there)
         model = adapted.merge_and_unload() if bits is None else adapted.get_base_model()
     if bits is None:
         torch.nn.Module.to(model, device)
