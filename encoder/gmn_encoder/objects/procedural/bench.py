@@ -5,7 +5,7 @@ from __future__ import annotations
 from .dice import Dice
 from .draft import Draft
 from .materials import ANY, METAL, VIVID, Material, distinct, plain, wood
-from .shapes import box, prism, rounded_box, tube
+from .shapes import CORNERS, box, prism, rounded_box, tube
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -58,10 +58,9 @@ def _legs(draft: Draft, frame: Material, kind: str, width: float, depth: float, 
     inset = dice.uniform(0.04, 0.14)
     if kind == "four legs":
         size = dice.uniform(0.04, 0.065)
-        for x in (-1, 1):
-            for y in (-1, 1):
-                place = (x * (width / 2 - inset), y * (depth / 2 - size / 2), height / 2)
-                draft.add("legs", box((size, size, height), place), frame)
+        for x, y in CORNERS:
+            place = (x * (width / 2 - inset), y * (depth / 2 - size / 2), height / 2)
+            draft.add("legs", box((size, size, height), place), frame)
     elif kind == "side panels":
         foot = depth * dice.uniform(0.8, 1.1) / 2
         top, waist = depth * 0.46, depth * dice.uniform(0.25, 0.45)

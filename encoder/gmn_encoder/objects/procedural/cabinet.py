@@ -5,7 +5,7 @@ from __future__ import annotations
 from .dice import Dice
 from .draft import Draft
 from .materials import ANY, METAL, NEUTRAL, Material, darker, distinct, plain, wood
-from .shapes import box, ellipsoid, rod
+from .shapes import CORNERS, box, ellipsoid, rod
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -69,10 +69,9 @@ def _feet(draft: Draft, dice: Dice, foot: str, width: float, depth: float) -> fl
         draft.add("_plinth", box((width * 0.92, depth * 0.9, 0.07), (0, 0, 0.035)), material)
         return 0.07
     height, radius = dice.uniform(0.08, 0.2), dice.uniform(0.02, 0.03)
-    for x in (-1, 1):
-        for y in (-1, 1):
-            top = (x * (width / 2 - 0.05), y * (depth / 2 - 0.05), height)
-            draft.add("legs", rod(top, (top[0] + x * 0.02, top[1] + y * 0.02, 0), radius, top=radius * 0.6), material)
+    for x, y in CORNERS:
+        top = (x * (width / 2 - 0.05), y * (depth / 2 - 0.05), height)
+        draft.add("legs", rod(top, (top[0] + x * 0.02, top[1] + y * 0.02, 0), radius, top=radius * 0.6), material)
     return height
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .dice import Dice
 from .draft import Draft
 from .materials import ANY, METAL, VIVID, Material, distinct, fabric, plain, wood
-from .shapes import box, cylinder, ellipsoid, rod, rounded_box
+from .shapes import CORNERS, box, cylinder, ellipsoid, rod, rounded_box
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -45,11 +45,10 @@ def _support(draft: Draft, dice: Dice, frame: Material, kind: str, width: float,
         square, taper = dice.chance(0.5), dice.uniform(0.6, 1)
         reach = 0.3 if draft.parameters["seat_shape"] == "round" else 0.4
         x, y = width * reach, depth * reach
-        for sx in (-1, 1):
-            for sy in (-1, 1):
-                foot, top = (sx * (x + splay), sy * (y + splay), 0.0), (sx * x, sy * y, height)
-                sides = 4 if square else 10
-                draft.add("legs", rod(foot, top, thick * taper, top=thick, sides=sides), frame)
+        for sx, sy in CORNERS:
+            foot, top = (sx * (x + splay), sy * (y + splay), 0.0), (sx * x, sy * y, height)
+            sides = 4 if square else 10
+            draft.add("legs", rod(foot, top, thick * taper, top=thick, sides=sides), frame)
         if dice.chance(0.35):
             for sx in (-1, 1):
                 low = height * 0.4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .dice import Dice
 from .draft import Draft
 from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, distinct, fabric, plain, wood
-from .shapes import Shape, cylinder, rod, rounded_box
+from .shapes import CORNERS, Shape, cylinder, rod, rounded_box
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -80,7 +80,6 @@ def _pillows(
 
 def _feet(draft: Draft, dice: Dice, width: float, depth: float, foot: float) -> None:
     material = wood(dice) if dice.chance(0.5) else plain(dice, METAL)
-    for x in (-1, 1):
-        for y in (-1, 1):
-            top = (x * (width / 2 - 0.04), y * (depth / 2 - 0.04), foot + 0.01)
-            draft.add("_feet", rod(top, (top[0], top[1], 0), 0.022, top=0.018, sides=8), material)
+    for x, y in CORNERS:
+        top = (x * (width / 2 - 0.04), y * (depth / 2 - 0.04), foot + 0.01)
+        draft.add("_feet", rod(top, (top[0], top[1], 0), 0.022, top=0.018, sides=8), material)

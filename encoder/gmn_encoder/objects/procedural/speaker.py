@@ -7,7 +7,13 @@ from itertools import pairwise
 from .dice import Dice
 from .draft import Draft
 from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, Material, distinct, dotted, plain, wood
-from .shapes import Shape, box, cylinder, lathe, rod, rounded_box
+from .shapes import CORNERS, Shape, box, cylinder, lathe, rod, rounded_box
+
+# Kind: least and greatest width, depth, height and number of drivers.
+_SIZES = {
+    "floor speaker": ((0.22, 0.3), (0.26, 0.34), (0.85, 1.0), (2, 4)),
+    "shelf speaker": ((0.42, 0.52), (0.34, 0.44), (0.66, 0.8), (1, 2)),
+}
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -16,20 +22,9 @@ def build(draft: Draft, dice: Dice) -> None:
     if kind == "portable speaker":
         _portable(draft, dice)
         return
-    if kind == "floor speaker":
-        width, depth, height, drivers = (
-            dice.uniform(0.22, 0.3),
-            dice.uniform(0.26, 0.34),
-            dice.uniform(0.85, 1.0),
-            dice.integer(2, 4),
-        )
-    else:
-        width, depth, height, drivers = (
-            dice.uniform(0.42, 0.52),
-            dice.uniform(0.34, 0.44),
-            dice.uniform(0.66, 0.8),
-            dice.integer(1, 2),
-        )
+    *spans, span = _SIZES[kind]
+    width, depth, height = (dice.uniform(low, high) for low, high in spans)
+    drivers = dice.integer(*span)
     case = wood(dice) if dice.chance(0.45) else plain(dice, (*NEUTRAL, *DEEP, *VIVID))
     foot = dice.weighted({"none": 0.4, "four feet": 0.35, "stand": 0.25 if kind == "shelf speaker" else 0.0})
     lift = _foot(draft, dice, foot, width, depth)
@@ -85,10 +80,9 @@ def _foot(draft: Draft, dice: Dice, kind: str, width: float, depth: float) -> fl
         return 0.0
     paint = plain(dice, METAL)
     if kind == "four feet":
-        for x in (-1, 1):
-            for y in (-1, 1):
-                place = (x * width * 0.38, y * depth * 0.38, 0)
-                draft.add("feet", cylinder(0.026, 0.07, top=0.034, sides=12).moved(*place), paint)
+        for x, y in CORNERS:
+            place = (x * width * 0.38, y * depth * 0.38, 0)
+            draft.add("feet", cylinder(0.026, 0.07, top=0.034, sides=12).moved(*place), paint)
         return 0.065
     draft.add("stand", rod((0, 0, 0.02), (0, 0, 0.38), 0.03), paint)
     draft.add("stand", box((width * 0.8, depth * 0.8, 0.025), (0, 0, 0.0125)), paint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .dice import Dice
 from .draft import Draft
 from .materials import ANY, METAL, NEUTRAL, VIVID, Material, checked, distinct, plain, striped, wood
-from .shapes import box, cylinder, lathe, rod, rounded_box
+from .shapes import CORNERS, box, cylinder, lathe, rod, rounded_box
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -55,11 +55,10 @@ def _support(
     reach = 0.29 if round_top else 0.44
     if kind == "four legs":
         square, splay, taper = dice.chance(0.5), dice.uniform(0, 0.05), dice.uniform(0.55, 1)
-        for x in (-1, 1):
-            for y in (-1, 1):
-                foot = (x * (width * reach + splay), y * (depth * reach + splay - 0.01), 0.0)
-                head = (x * width * reach, y * (depth * reach - 0.01), height)
-                draft.add("legs", rod(foot, head, thick * taper, top=thick, sides=4 if square else 12), frame)
+        for x, y in CORNERS:
+            foot = (x * (width * reach + splay), y * (depth * reach + splay - 0.01), 0.0)
+            head = (x * width * reach, y * (depth * reach - 0.01), height)
+            draft.add("legs", rod(foot, head, thick * taper, top=thick, sides=4 if square else 12), frame)
     elif kind == "three legs":
         for k in range(3):
             leg = rod((0, -width * 0.4, 0), (0, -width * 0.26, height), thick * 0.7, top=thick)
@@ -73,10 +72,9 @@ def _support(
         for x in (-1, 1):
             draft.add("side panels", box((0.04, depth * 0.9, height), (x * width * 0.44, 0, height / 2)), frame)
     else:
-        for x in (-1, 1):
-            for slope in (-1, 1):
-                begin, end = (x * width * 0.4, slope * depth * 0.42, 0), (x * width * 0.4, -slope * depth * 0.4, height)
-                draft.add("legs", rod(begin, end, thick, sides=4), frame)
+        for x, slope in CORNERS:
+            begin, end = (x * width * 0.4, slope * depth * 0.42, 0), (x * width * 0.4, -slope * depth * 0.4, height)
+            draft.add("legs", rod(begin, end, thick, sides=4), frame)
         beam = rod((-width * 0.4, 0, height / 2), (width * 0.4, 0, height / 2), thick * 0.7)
         draft.add("_beam", beam, frame)
 

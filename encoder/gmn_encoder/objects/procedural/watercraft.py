@@ -53,16 +53,6 @@ def _hull(
     return loft(sections, caps=not open_inside, crease=35)
 
 
-def _paint(dice: Dice) -> tuple[Material, Material]:
-    hull = plain(dice, (*VIVID, *DEEP, "white", "white", "brown"))
-    deck = (
-        wood(dice, distinct(("beige", "brown"), *hull.colours) or ("beige",), period=0.2)
-        if dice.chance(0.6)
-        else plain(dice, distinct(NEUTRAL, *hull.colours))
-    )
-    return hull, deck
-
-
 def _deck(length: float, width: float, height: float, *, fullness: float) -> Shape:
     hull = _hull(length * 0.985, width * 0.95, height, fullness=fullness)
     keep = hull.vertices.copy()
@@ -70,11 +60,24 @@ def _deck(length: float, width: float, height: float, *, fullness: float) -> Sha
     return Shape(keep, hull.faces, hull.normals, hull.uv)
 
 
+def _decked_hull(
+    draft: Draft, dice: Dice, length: float, width: float, height: float, *, fullness: float, keel: float = 0.35
+) -> tuple[Material, Material]:
+    """Add a hull and its deck, and return their materials."""
+    hull = plain(dice, (*VIVID, *DEEP, "white", "white", "brown"))
+    deck = (
+        wood(dice, distinct(("beige", "brown"), *hull.colours) or ("beige",), period=0.2)
+        if dice.chance(0.6)
+        else plain(dice, distinct(NEUTRAL, *hull.colours))
+    )
+    draft.add("hull", _hull(length, width, height, fullness=fullness, keel=keel), hull)
+    draft.add("deck", _deck(length, width, height, fullness=fullness), deck)
+    return hull, deck
+
+
 def _sailing(draft: Draft, dice: Dice) -> None:
     length, width, height = dice.uniform(0.75, 0.9), dice.uniform(0.22, 0.3), dice.uniform(0.1, 0.14)
-    hull, deck = _paint(dice)
-    draft.add("hull", _hull(length, width, height, fullness=0.3), hull)
-    draft.add("deck", _deck(length, width, height, fullness=0.3), deck)
+    _, deck = _decked_hull(draft, dice, length, width, height, fullness=0.3)
     masts = 2 if dice.chance(0.25) else 1
     sail = (
         striped(dice, ("white", "beige"), VIVID, period=0.28)
@@ -117,9 +120,7 @@ def _sailing(draft: Draft, dice: Dice) -> None:
 
 def _motor(draft: Draft, dice: Dice) -> None:
     length, width, height = dice.uniform(0.9, 1.05), dice.uniform(0.28, 0.36), dice.uniform(0.13, 0.18)
-    hull, deck = _paint(dice)
-    draft.add("hull", _hull(length, width, height, fullness=0.45), hull)
-    draft.add("deck", _deck(length, width, height, fullness=0.45), deck)
+    hull, _ = _decked_hull(draft, dice, length, width, height, fullness=0.45)
     house = plain(dice, distinct(("white", "light grey", "beige", "dark grey"), *hull.colours) or ("white",))
     glass = plain(dice, distinct(("black", "light blue", "dark blue"), *house.colours))
     decks = dice.integer(1, 3)
@@ -147,9 +148,7 @@ def _motor(draft: Draft, dice: Dice) -> None:
 
 def _cargo(draft: Draft, dice: Dice) -> None:
     length, width, height = dice.uniform(1.0, 1.1), dice.uniform(0.2, 0.26), dice.uniform(0.11, 0.15)
-    hull, deck = _paint(dice)
-    draft.add("hull", _hull(length, width, height, fullness=0.9, keel=0.75), hull)
-    draft.add("deck", _deck(length, width, height, fullness=0.9), deck)
+    hull, deck = _decked_hull(draft, dice, length, width, height, fullness=0.9, keel=0.75)
     house = plain(dice, distinct(("white", "beige", "light grey", "yellow"), *hull.colours))
     tall = dice.uniform(0.18, 0.26)
     draft.add("bridge", box((width * 0.8, 0.12, tall), (0, length * 0.36, height + tall / 2)), house)
