@@ -165,7 +165,7 @@ def test_two_processes(saved, model, processor, nerfs):
         "-m",
         "torch.distributed.run",
         "--nproc-per-node=2",
-        "--master-port=29617",
+        "--standalone",
         "-m",
         "llana_gmn",
     ]
