@@ -13,7 +13,7 @@ from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .hub import ADAPTER_CONFIG, hub_file, not_found
 
-UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
+UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
 
 
