@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.files import read_json
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .processing import NERF_TOKENS, add_nerf_tokens
@@ -37,7 +39,8 @@ def assemble(
     before. The projector starts at random (torch's default, from the global generator).
 
     Args:
-        backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
+        backbone: any causal language model, or where to load it from; of a LLaNA checkpoint its Llama, not its projector. A model
+            given is taken over, not copied.
         tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
         encoder: an encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
         dtype: dtype of a backbone that is loaded.
@@ -47,8 +50,14 @@ def assemble(
         the model in evaluation mode, in the backbone's dtype (the encoder in float32), and the processor.
     """
     if not isinstance(backbone, PreTrainedModel):
-        tokenizer = backbone if tokenizer is None else tokenizer
-        backbone = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
+        place, tokenizer = backbone, backbone if tokenizer is None else tokenizer
+        if _is_llana_directory(Path(place)):
+            from .conversion.llana import backbone_from_llana
+
+            backbone, own = backbone_from_llana(Path(place), dtype=dtype)
+            tokenizer = own if tokenizer is place else tokenizer
+        else:
+            backbone = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
     if tokenizer is None:
         raise ValueError("a backbone given as a model needs its tokenizer")
     if isinstance(tokenizer, str | os.PathLike):
@@ -59,7 +68,9 @@ def assemble(
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     known = set(tokenizer.get_vocab())
     patch, start, end = add_nerf_tokens(tokenizer)
-    new = [i for token, i in zip(NERF_TOKENS, (patch, start, end), strict=True) if token not in known]
+    rows = backbone.get_input_embeddings().weight.shape[0]
+    ids = dict(zip(NERF_TOKENS, (patch, start, end), strict=True))
+    new = [i for token, i in ids.items() if token not in known or i >= rows]
     _grow_vocabulary(backbone, len(tokenizer), new)
     config = LlanaGmnConfig(
         text_config=backbone.config,
@@ -86,6 +97,12 @@ def assemble(
         tokenizer, chat_template=chat_template, tokens_per_nerf=tokens_per_nerf, embedding_dim=config.embedding_dim
     )
     return model.eval(), processor
+
+
+def _is_llana_directory(place: Path) -> bool:
+    from .conversion.llana import is_llana
+
+    return (place / "config.json").is_file() and is_llana(read_json(place / "config.json"))
 
 
 @torch.no_grad()

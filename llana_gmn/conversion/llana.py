@@ -8,14 +8,16 @@ back; without one the model takes precomputed embeddings, as LLaNA does.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import AddedToken
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from gmn_encoder.encoders.base import EncoderConfig, load_encoder
 from gmn_encoder.files import StrPath, atomic_directory, read_json, read_tensors, write_json
@@ -24,6 +26,9 @@ from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnPro
 from ..checkpoints import ENCODER_PREFIX, ShardWriter, encoder_of, read_weights
 from ..model_card import write_model_card
 from ..processing import NERF_TOKENS
+from .tokenizer import MODEL_NAME, tokenizer_from_model, warn_of_differences, write_slow_tokenizer
+
+logger = logging.getLogger(__name__)
 
 ENCODER_FOLDER = "encoder"
 
@@ -40,6 +45,9 @@ _FIELDS: dict[str, Any] = {
     "use_color": True,
     **dict(zip(_TOKEN_FIELDS, NERF_TOKENS, strict=True)),
 }
+_OWN = frozenset({*_FIELDS, "model_type", "architectures"})
+"""Fields of LLaNA's configuration that are not Llama's."""
+_TABLES = ("embed_tokens.weight", "lm_head.weight")
 _PROJECTOR = "model.vec_proj."
 _OURS = "projector."
 _BACKBONE = "language_model."
@@ -78,12 +86,10 @@ def config_from_llana(
     values: dict[str, Any], token_ids: tuple[int, int, int], *, encoder: EncoderConfig | None
 ) -> LlanaGmnConfig:
     """Our configuration of a LLaNA ``config.json``. What means nothing here is kept in `llana`, for the way back."""
-    values = dict(values)
-    kept = {key: values.pop(key) for key in list(values) if key in _FIELDS or key in ("model_type", "architectures")}
-    kept = {key: value for key, value in kept.items() if _FIELDS.get(key) != value or key not in _FIELDS}
+    kept = {key: value for key, value in values.items() if key in _OWN and _FIELDS.get(key) != value}
     patch, start, end = token_ids
     return LlanaGmnConfig(
-        text_config=LlamaConfig(**values),
+        text_config=_text_config(values),
         encoder_config=encoder,
         use_encoder=encoder is not None,
         nerf_token_id=patch,
@@ -91,6 +97,10 @@ def config_from_llana(
         nerf_end_token_id=end,
         llana=kept,
     )
+
+
+def _text_config(values: Mapping[str, Any]) -> LlamaConfig:
+    return LlamaConfig(**{key: value for key, value in values.items() if key not in _OWN})
 
 
 def config_to_llana(config: LlanaGmnConfig, tokens: tuple[str, str, str]) -> dict[str, Any]:
@@ -128,8 +138,9 @@ def model_from_llana(
         encoder = source / ENCODER_FOLDER
     part = load_encoder(encoder) if encoder is not None else None
     tokens = nerf_tokens(values)
-    tokenizer = _tokenizer(source, tokens)
+    tokenizer = llana_tokenizer(source, tokens, _rows(values))
     patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
+    values = {**values, "vocab_size": max(_rows(values), patch + 1, start + 1, end + 1)}
     config = config_from_llana(values, (patch, start, end), encoder=part.config if part is not None else None)
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
@@ -137,6 +148,7 @@ def model_from_llana(
     with atomic_directory(out) as directory:
         if part is not None:
             weights = chain(weights, ((ENCODER_PREFIX + key, tensor) for key, tensor in part.state_dict().items()))
+        weights = _grown(weights, expected, first_new=min(patch, start, end))
         config.dtype = _write_weights(weights, expected, directory, source=source, dtype=dtype)
         config.architectures = [LlanaGmnForConditionalGeneration.__name__]
         config.save_pretrained(directory)
@@ -152,14 +164,38 @@ def model_from_llana(
         write_model_card(config, directory)
 
 
-def model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> None:
+class _LlamaOfLlana(LlamaForCausalLM):
+    _keys_to_ignore_on_load_unexpected = (r"^model\.vec_proj\.",)
+
+
+def backbone_from_llana(source: Path, *, dtype: Any = "auto") -> tuple[PreTrainedModel, Any]:
+    """The Llama in a LLaNA directory, and its tokenizer with the NeRF tokens; the projector is left behind.
+
+    Raises `ValueError` as `llana_tokenizer` does.
+    """
+    values = read_json(source / "config.json")
+    tokenizer = llana_tokenizer(source, nerf_tokens(values), _rows(values))
+    backbone = _LlamaOfLlana.from_pretrained(source, config=_text_config(values), dtype=dtype)
+    return backbone, tokenizer
+
+
+def model_to_llana(
+    source: Path, out: Path, *, dtype: torch.dtype | None, tokenizer_model: StrPath | None = None
+) -> None:
     """Write a LLaNA directory from one of ours; see `convert`."""
     config = LlanaGmnConfig.from_pretrained(source)
     processor = LlanaGmnProcessor.from_pretrained(source)
     tokens = (processor.nerf_token, processor.nerf_start_token, processor.nerf_end_token)
     values = config_to_llana(config, tokens)
+    model_file = Path(tokenizer_model) if tokenizer_model is not None else source / MODEL_NAME
+    if not model_file.is_file():
+        raise ValueError(
+            f"{model_file}: no such file; LLaNA's code reads the sentencepiece model of the Llama that was trained: "
+            "name it with --tokenizer"
+        )
     encoder: dict[str, Tensor] = {}
     with atomic_directory(out) as directory:
+        write_slow_tokenizer(processor.tokenizer, model_file, directory)
         writer = ShardWriter(directory)
         for key, tensor in read_weights(source):
             if key.startswith(ENCODER_PREFIX):
@@ -170,34 +206,63 @@ def model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> Non
         if dtype is not None:
             values["torch_dtype"] = str(dtype).removeprefix("torch.")
         write_json(values, directory / "config.json")
-        processor.tokenizer.chat_template = None  # LLaNA's code writes its prompts itself
-        processor.tokenizer.save_pretrained(directory)
         if encoder:
             encoder_of(encoder.items(), config.encoder_config).save_pretrained(directory / ENCODER_FOLDER)
 
 
-def _tokenizer(source: Path, tokens: tuple[str, str, str]) -> Any:
+def llana_tokenizer(source: Path, tokens: Sequence[str], rows: int) -> Any:
+    """The tokenizer of a LLaNA directory, which tokenizes as LLaNA's. NeRF tokens that it lacks are added, and a warning says so.
+
+    Args:
+        tokens: patch, start and end token.
+        rows: rows of the checkpoint's embedding table.
+
+    Raises:
+        ValueError: a tokenizer that cannot be read, or tables whose rows do not say which ids lacking tokens have.
+    """
+    tokenizer = _read_tokenizer(source)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in tokens if token not in vocabulary]
+    size = len(tokenizer)
+    if not missing:
+        return tokenizer
+    if rows not in (size, size + len(missing)):
+        raise ValueError(
+            f"{source}: its tokenizer has {size} tokens without {', '.join(missing)}, and its tables have {rows} rows; "
+            f"expected {size} rows (those of the tokens are added) or {size + len(missing)}; "
+            "put the added_tokens.json of its training beside the tokenizer"
+        )
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in missing])
+    logger.warning(
+        "%s: its tokenizer lacks %s; added with the ids %s, %s",
+        source,
+        ", ".join(missing),
+        ", ".join(map(str, tokenizer.convert_tokens_to_ids(missing))),
+        "whose rows are new" if rows == size else "whose rows are the last of its tables",
+    )
+    return tokenizer
+
+
+def _read_tokenizer(source: Path) -> Any:
+    model_file = source / MODEL_NAME
+    has_json = (source / "tokenizer.json").is_file()
+    if model_file.is_file() and not (has_json and importlib.util.find_spec("sentencepiece") is None):
+        tokenizer: Any = tokenizer_from_model(source)
+        warn_of_differences(tokenizer, model_file)
+        return tokenizer
+    if not has_json:  # transformers would make an empty one
+        raise ValueError(f"{source}: has no tokenizer; expected {MODEL_NAME} and added_tokens.json, or tokenizer.json")
     options: dict[str, Any] = {"padding_side": "left", "add_bos_token": True}
     settings = source / "tokenizer_config.json"
     if settings.is_file() and read_json(settings).get("legacy") is None:
         # LLaNA was trained with the slow tokenizer, for which unset meant True: a space goes before any text, after a NeRF too.
         options["legacy"] = True
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig(), **options)
+        return AutoTokenizer.from_pretrained(source, config=LlamaConfig(), **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        hint = ""
-        if not (source / "tokenizer.json").is_file() and importlib.util.find_spec("sentencepiece") is None:
-            hint = "; it has no tokenizer.json, and tokenizer.model needs the extra: pip install 'llana-gmn[convert]'"
-        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]}){hint}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token
-    vocabulary = tokenizer.get_vocab()
-    if missing := [token for token in tokens if token not in vocabulary]:
-        raise ValueError(
-            f"{source}: its tokenizer has no token {missing[0]!r}; put LLaNA's added_tokens.json beside it, "
-            "or start from a plain Llama with llana_gmn.assemble"
-        )
-    return tokenizer
+        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]})") from error
 
 
 def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -207,6 +272,21 @@ def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[st
         if name is not None:
             yield name, left.pop(name, tensor)
     yield from left.items()
+
+
+def _rows(values: Mapping[str, Any]) -> int:
+    return int(values.get("vocab_size", LlamaConfig().vocab_size))
+
+
+def _grown(
+    weights: Iterator[tuple[str, Tensor]], expected: Mapping[str, tuple[int, ...]], *, first_new: int
+) -> Iterator[tuple[str, Tensor]]:
+    """Tables that end before the NeRF tokens get their rows, the mean of those before, as in LLaNA's training."""
+    for key, tensor in weights:
+        if key.endswith(_TABLES) and len(tensor) == first_new < expected.get(key, (0,))[0]:
+            mean = tensor.float().mean(dim=0).to(tensor.dtype)
+            tensor = torch.cat([tensor, mean.expand(expected[key][0] - first_new, -1)])
+        yield key, tensor
 
 
 def _replacements(path: StrPath) -> dict[str, Tensor]:
@@ -258,6 +338,11 @@ def _write_weights(
         writer.add(key, tensor)
         written.add(key)
     if missing := [key for key in expected if key not in written]:
+        if all(key.startswith(_OURS) for key in missing) and len(missing) == 6:
+            raise ValueError(
+                f"{source}: has no projector ({_PROJECTOR}*): name the vec_proj.bin of stage 1 with --projector, "
+                f"or begin with a new one: llana_gmn.assembly.assemble({str(source)!r})"
+            )
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{source}: lacks the weight {name_to_llana(missing[0])!r}{more}")
     writer.close()

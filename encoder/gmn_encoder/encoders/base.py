@@ -114,6 +114,11 @@ def register_encoder(model_type: str, cls: str | type) -> None:
     _KINDS[model_type] = cls
 
 
+def encoder_kinds() -> tuple[str, ...]:
+    """The ``model_type`` of every registered kind."""
+    return tuple(_KINDS)
+
+
 def encoder_class(model_type: str) -> Any:
     """The class of a kind. Raises `ValueError` for a `model_type` that nobody registered."""
     if not isinstance(model_type, str) or model_type not in _KINDS:

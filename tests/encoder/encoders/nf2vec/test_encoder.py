@@ -105,6 +105,7 @@ def test_saved_opened_frozen(checkpoint, tmp_path):
     nerf = Nerf.random("MLP")
     frozen = frozen_copy(encoder).bfloat16()
     assert not list(frozen.parameters())
+    assert frozen.fingerprint() == encoder.fingerprint()
     torch.testing.assert_close(frozen.encode([nerf]), encoder.encode([nerf]))
     small = Nf2vecConfig(nerf_hidden_dim=32, hidden_dims=(8, 6), embedding_dim=5, nerf_frequencies=8)
     assert Nf2vecConfig.from_dict(small.to_dict()) == small
