@@ -68,7 +68,8 @@ def assemble(
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     known = set(tokenizer.get_vocab())
     patch, start, end = add_nerf_tokens(tokenizer)
-    rows = backbone.get_input_embeddings().weight.shape[0]
+    table: Any = backbone.get_input_embeddings()
+    rows = len(table.weight)
     ids = dict(zip(NERF_TOKENS, (patch, start, end), strict=True))
     new = [i for token, i in ids.items() if token not in known or i >= rows]
     _grow_vocabulary(backbone, len(tokenizer), new)

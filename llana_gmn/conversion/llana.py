@@ -137,6 +137,14 @@ def model_from_llana(
     if encoder is None and (source / ENCODER_FOLDER / "config.json").is_file():
         encoder = source / ENCODER_FOLDER
     part = load_encoder(encoder) if encoder is not None else None
+    trained_on = values.get("point_backbone", _FIELDS["point_backbone"])
+    if part is not None and part.config.model_type != trained_on:
+        logger.warning(
+            "%s: names %s as the encoder of its NeRFs, and gets a %s; that fits only if it was trained on this one's embeddings",
+            source,
+            trained_on,
+            part.config.model_type,
+        )
     tokens = nerf_tokens(values)
     tokenizer = llana_tokenizer(source, tokens, _rows(values))
     patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
@@ -165,7 +173,7 @@ def model_from_llana(
 
 
 class _LlamaOfLlana(LlamaForCausalLM):
-    _keys_to_ignore_on_load_unexpected = (r"^model\.vec_proj\.",)
+    _keys_to_ignore_on_load_unexpected = [r"^model\.vec_proj\."]  # noqa: RUF012
 
 
 def backbone_from_llana(source: Path, *, dtype: Any = "auto") -> tuple[PreTrainedModel, Any]:

@@ -1,8 +1,8 @@
 """What learns in each stage, and the model a run begins with.
 
 Source: docs/released_format.md#llana-checkpoint and #llana-training. Stage 1 trains the projector and the input embeddings of the
-start and end token (unless `token_rows` is off); stage 2 trains them and a LoRA adapter on the backbone's linear layers, or all of the backbone. The encoder
-never learns: its weights are buffers.
+start and end token (unless `token_rows` is off); stage 2 trains them and a LoRA adapter on the backbone's linear layers, or all
+of the backbone. The encoder never learns: its weights are buffers.
 
 Projector, token rows and LoRA matrices are one adapter of PEFT (`modules_to_save`, `trainable_token_indices`), so they are saved
 in one directory that loads in one call. An adapter of stage 1 has no LoRA matrices, its `target_modules` name nothing.

@@ -98,6 +98,19 @@ def test_there_and_back(llana, encoder, prompt, tmp_path):
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_an_encoder_of_another_kind_than_llanas_is_warned_of(llana, encoder, tmp_path, caplog):
+    source = llana.save(tmp_path / "llana")
+    convert(source, tmp_path / "gmn", encoder=encoder)
+    assert (
+        "names nf2vec as the encoder of its NeRFs, and gets a gmn_encoder; that fits only if it was trained on"
+        in caplog.text
+    )
+    caplog.clear()
+    Nf2vecEncoder(Nf2vecConfig(hidden_dims=(8,))).save_pretrained(tmp_path / "encoder")
+    convert(source, tmp_path / "nf2vec", encoder=tmp_path / "encoder")
+    assert not caplog.text
+
+
 def test_without_an_encoder_embeddings_are_taken(llana, tmp_path):
     convert(llana.save(tmp_path / "llana"), tmp_path / "ours")
     model = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path / "ours")
