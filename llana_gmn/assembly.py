@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gmn_encoder.encoders.base import NerfEncoder, load_encoder
 from gmn_encoder.files import read_json
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .llana_files import backbone_from_llana, is_llana
 from .processing import NERF_TOKENS, add_nerf_tokens
 from .projector import NerfProjector
 
@@ -36,7 +38,8 @@ def assemble(
     """A model around a backbone, and its processor.
 
     LLaNA's three tokens are added where they are missing; their rows in the input and output tables start as the mean of those
-    before. The projector starts at random (torch's default, from the global generator).
+    before, the placeholder's a rounding beside it, so that its embedding is no other token's. The projector starts at random
+    (torch's default, from the global generator).
 
     Args:
         backbone: any causal language model, or where to load it from; of a LLaNA checkpoint its Llama, not its projector. A model
@@ -52,8 +55,6 @@ def assemble(
     if not isinstance(backbone, PreTrainedModel):
         place, tokenizer = backbone, backbone if tokenizer is None else tokenizer
         if _is_llana_directory(Path(place)):
-            from .conversion.llana import backbone_from_llana
-
             backbone, own = backbone_from_llana(Path(place), dtype=dtype)
             tokenizer = own if tokenizer is place else tokenizer
         else:
@@ -73,6 +74,9 @@ def assemble(
     ids = dict(zip(NERF_TOKENS, (patch, start, end), strict=True))
     new = [i for token, i in ids.items() if token not in known or i >= rows]
     _grow_vocabulary(backbone, len(tokenizer), new)
+    if patch in new:
+        table = backbone.get_input_embeddings()
+        tell_apart(table.weight[patch])
     config = LlanaGmnConfig(
         text_config=backbone.config,
         encoder_config=encoder.config if encoder is not None else None,
@@ -86,8 +90,8 @@ def assemble(
     )
     with torch.device("meta"):
         model = LlanaGmnForConditionalGeneration(config)
-    model.language_model = backbone
-    model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
+    model.set_backbone(backbone)
+    model.model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
     if encoder is not None:
         model.set_nerf_encoder(encoder)
     if backbone.generation_config is not None:
@@ -101,8 +105,6 @@ def assemble(
 
 
 def _is_llana_directory(place: Path) -> bool:
-    from .conversion.llana import is_llana
-
     return (place / "config.json").is_file() and is_llana(read_json(place / "config.json"))
 
 
@@ -116,3 +118,10 @@ def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -
         if table is not None and new:
             mean = table.weight[: min(new)].float().mean(dim=0)
             table.weight[list(new)] = mean.to(table.weight.dtype)
+
+
+@torch.no_grad()
+def tell_apart(row: Tensor) -> None:
+    """Change the placeholder's new embedding by a rounding: prompts that come as embeddings show their placeholders by it
+    (`LlanaGmnModel.placeholders`)."""
+    row[row.abs().argmax()] *= 1 + 4 * torch.finfo(row.dtype).eps

@@ -11,8 +11,9 @@ from gmn_encoder.encoders.base import encoder_kinds, load_encoder
 from gmn_encoder.files import StrPath, atomic_directory, read_json
 
 from ..configuration import LlanaGmnConfig
+from ..llana_files import is_llana
 from .gmnerf import encoder_to_gmnerf
-from .llana import is_llana, model_from_llana, model_to_llana
+from .llana import model_from_llana, model_to_llana
 
 Layout = Literal["llana-gmn", "llana", "gmnerf"]
 

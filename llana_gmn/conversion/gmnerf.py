@@ -14,7 +14,8 @@ from gmn_encoder.files import atomic_path, read_json
 
 from ..checkpoints import encoder_of, read_weights
 from ..configuration import LlanaGmnConfig
-from .llana import ENCODER_FOLDER, is_llana
+from ..llana_files import is_llana
+from .llana import ENCODER_FOLDER
 
 
 def encoder_to_gmnerf(source: Path, out: Path) -> None:

@@ -7,55 +7,42 @@ back; without one the model takes precomputed embeddings, as LLaNA does.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import GenerationConfig
 
 from gmn_encoder.encoders.base import EncoderConfig, load_encoder
-from gmn_encoder.files import StrPath, atomic_directory, read_json, read_tensors, write_json
+from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_json
 
+from ..assembly import tell_apart
 from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..checkpoints import ENCODER_PREFIX, ShardWriter, encoder_of, read_weights
+from ..checkpoints import ShardWriter, encoder_of, read_weights
+from ..llama_tokenizer import MODEL_NAME, write_slow_tokenizer
+from ..llana_files import (
+    FIELDS,
+    OWN_FIELDS,
+    PUBLISHED,
+    TOKEN_FIELDS,
+    llana_tokenizer,
+    nerf_tokens,
+    table_rows,
+    text_config,
+)
 from ..model_card import write_model_card
-from ..processing import NERF_TOKENS
-from .tokenizer import MODEL_NAME, tokenizer_from_model, warn_of_differences, write_slow_tokenizer
+from ..names import BACKBONE, ENCODER, PROJECTOR, current_name
 
 logger = logging.getLogger(__name__)
 
 ENCODER_FOLDER = "encoder"
 
-MODEL_TYPES = ("llana", "nerfllm")
-"""`model_type` in LLaNA's code, and in the published LLaNA-7B."""
-
-_TOKEN_FIELDS = ("DEFAULT_POINT_PATCH_TOKEN", "DEFAULT_POINT_START_TOKEN", "DEFAULT_POINT_END_TOKEN")
-_PUBLISHED = {"model_type": "nerfllm", "architectures": ["NeRFLLMLlamaForCausalLM"]}
-_FIELDS: dict[str, Any] = {
-    "point_backbone": "nf2vec",
-    "point_backbone_ckpt": "",
-    "nf2vec_config_name": "nf2vec_2layer",
-    "mm_use_point_start_end": True,
-    "use_color": True,
-    **dict(zip(_TOKEN_FIELDS, NERF_TOKENS, strict=True)),
-}
-_OWN = frozenset({*_FIELDS, "model_type", "architectures"})
-"""Fields of LLaNA's configuration that are not Llama's."""
 _TABLES = ("embed_tokens.weight", "lm_head.weight")
 _PROJECTOR = "model.vec_proj."
-_OURS = "projector."
-_BACKBONE = "language_model."
-
-
-def is_llana(values: dict[str, Any]) -> bool:
-    """Whether a ``config.json`` is LLaNA's."""
-    return values.get("model_type") in MODEL_TYPES or _TOKEN_FIELDS[0] in values
 
 
 def name_from_llana(key: str) -> str | None:
@@ -63,33 +50,25 @@ def name_from_llana(key: str) -> str | None:
     if key.endswith("rotary_emb.inv_freq"):
         return None
     if key.startswith(_PROJECTOR):
-        return _OURS + key.removeprefix(_PROJECTOR)
-    return _BACKBONE + key
+        return PROJECTOR + key.removeprefix(_PROJECTOR)
+    return BACKBONE + key.removeprefix("model.") if key.startswith("model.") else key
 
 
 def name_to_llana(key: str) -> str:
     """LLaNA's name of a weight of ours that it has (all but the encoder's)."""
-    if key.startswith(_OURS):
-        return _PROJECTOR + key.removeprefix(_OURS)
-    return key.removeprefix(_BACKBONE)
-
-
-def nerf_tokens(values: dict[str, Any]) -> tuple[str, str, str]:
-    """Patch, start and end token of a LLaNA configuration."""
-    if not values.get("mm_use_point_start_end", True):
-        raise ValueError("mm_use_point_start_end is false; only LLaNA checkpoints with start and end tokens are read")
-    patch, start, end = (values.get(field, _FIELDS[field]) for field in _TOKEN_FIELDS)
-    return patch, start, end
+    if key.startswith(PROJECTOR):
+        return _PROJECTOR + key.removeprefix(PROJECTOR)
+    return "model." + key.removeprefix(BACKBONE) if key.startswith(BACKBONE) else key
 
 
 def config_from_llana(
     values: dict[str, Any], token_ids: tuple[int, int, int], *, encoder: EncoderConfig | None
 ) -> LlanaGmnConfig:
     """Our configuration of a LLaNA ``config.json``. What means nothing here is kept in `llana`, for the way back."""
-    kept = {key: value for key, value in values.items() if key in _OWN and _FIELDS.get(key) != value}
+    kept = {key: value for key, value in values.items() if key in OWN_FIELDS and FIELDS.get(key) != value}
     patch, start, end = token_ids
     return LlanaGmnConfig(
-        text_config=_text_config(values),
+        text_config=text_config(values),
         encoder_config=encoder,
         use_encoder=encoder is not None,
         nerf_token_id=patch,
@@ -97,10 +76,6 @@ def config_from_llana(
         nerf_end_token_id=end,
         llana=kept,
     )
-
-
-def _text_config(values: Mapping[str, Any]) -> LlamaConfig:
-    return LlamaConfig(**{key: value for key, value in values.items() if key not in _OWN})
 
 
 def config_to_llana(config: LlanaGmnConfig, tokens: tuple[str, str, str]) -> dict[str, Any]:
@@ -121,7 +96,7 @@ def config_to_llana(config: LlanaGmnConfig, tokens: tuple[str, str, str]) -> dic
     values["torch_dtype"] = str(config.dtype or values.get("dtype") or "float32").removeprefix("torch.")
     for key in ("dtype", "transformers_version"):
         values.pop(key, None)
-    return {**values, **_FIELDS, **dict(zip(_TOKEN_FIELDS, tokens, strict=True)), **_PUBLISHED, **(config.llana or {})}
+    return {**values, **FIELDS, **dict(zip(TOKEN_FIELDS, tokens, strict=True)), **PUBLISHED, **(config.llana or {})}
 
 
 def model_from_llana(
@@ -137,7 +112,7 @@ def model_from_llana(
     if encoder is None and (source / ENCODER_FOLDER / "config.json").is_file():
         encoder = source / ENCODER_FOLDER
     part = load_encoder(encoder) if encoder is not None else None
-    trained_on = values.get("point_backbone", _FIELDS["point_backbone"])
+    trained_on = values.get("point_backbone", FIELDS["point_backbone"])
     if part is not None and part.config.model_type != trained_on:
         logger.warning(
             "%s: names %s as the encoder of its NeRFs, and gets a %s; that fits only if it was trained on this one's embeddings",
@@ -146,17 +121,17 @@ def model_from_llana(
             part.config.model_type,
         )
     tokens = nerf_tokens(values)
-    tokenizer = llana_tokenizer(source, tokens, _rows(values))
+    tokenizer = llana_tokenizer(source, tokens, table_rows(values))
     patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
-    values = {**values, "vocab_size": max(_rows(values), patch + 1, start + 1, end + 1)}
+    values = {**values, "vocab_size": max(table_rows(values), patch + 1, start + 1, end + 1)}
     config = config_from_llana(values, (patch, start, end), encoder=part.config if part is not None else None)
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
     expected = _expected_shapes(config)
     with atomic_directory(out) as directory:
         if part is not None:
-            weights = chain(weights, ((ENCODER_PREFIX + key, tensor) for key, tensor in part.state_dict().items()))
-        weights = _grown(weights, expected, first_new=min(patch, start, end))
+            weights = chain(weights, ((ENCODER + key, tensor) for key, tensor in part.state_dict().items()))
+        weights = _grown(weights, expected, patch=patch, first_new=min(patch, start, end))
         config.dtype = _write_weights(weights, expected, directory, source=source, dtype=dtype)
         config.architectures = [LlanaGmnForConditionalGeneration.__name__]
         config.save_pretrained(directory)
@@ -170,21 +145,6 @@ def model_from_llana(
         )
         processor.save_pretrained(directory)
         write_model_card(config, directory)
-
-
-class _LlamaOfLlana(LlamaForCausalLM):
-    _keys_to_ignore_on_load_unexpected = [r"^model\.vec_proj\."]  # noqa: RUF012
-
-
-def backbone_from_llana(source: Path, *, dtype: Any = "auto") -> tuple[PreTrainedModel, Any]:
-    """The Llama in a LLaNA directory, and its tokenizer with the NeRF tokens; the projector is left behind.
-
-    Raises `ValueError` as `llana_tokenizer` does.
-    """
-    values = read_json(source / "config.json")
-    tokenizer = llana_tokenizer(source, nerf_tokens(values), _rows(values))
-    backbone = _LlamaOfLlana.from_pretrained(source, config=_text_config(values), dtype=dtype)
-    return backbone, tokenizer
 
 
 def model_to_llana(
@@ -206,7 +166,8 @@ def model_to_llana(
         write_slow_tokenizer(processor.tokenizer, model_file, directory)
         writer = ShardWriter(directory)
         for key, tensor in read_weights(source):
-            if key.startswith(ENCODER_PREFIX):
+            key = current_name(key)
+            if key.startswith(ENCODER):
                 encoder[key] = tensor
             else:
                 writer.add(name_to_llana(key), tensor.to(dtype) if dtype else tensor)
@@ -218,61 +179,6 @@ def model_to_llana(
             encoder_of(encoder.items(), config.encoder_config).save_pretrained(directory / ENCODER_FOLDER)
 
 
-def llana_tokenizer(source: Path, tokens: Sequence[str], rows: int) -> Any:
-    """The tokenizer of a LLaNA directory, which tokenizes as LLaNA's. NeRF tokens that it lacks are added, and a warning says so.
-
-    Args:
-        tokens: patch, start and end token.
-        rows: rows of the checkpoint's embedding table.
-
-    Raises:
-        ValueError: a tokenizer that cannot be read, or tables whose rows do not say which ids lacking tokens have.
-    """
-    tokenizer = _read_tokenizer(source)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token
-    vocabulary = tokenizer.get_vocab()
-    missing = [token for token in tokens if token not in vocabulary]
-    size = len(tokenizer)
-    if not missing:
-        return tokenizer
-    if rows not in (size, size + len(missing)):
-        raise ValueError(
-            f"{source}: its tokenizer has {size} tokens without {', '.join(missing)}, and its tables have {rows} rows; "
-            f"expected {size} rows (those of the tokens are added) or {size + len(missing)}; "
-            "put the added_tokens.json of its training beside the tokenizer"
-        )
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in missing])
-    logger.warning(
-        "%s: its tokenizer lacks %s; added with the ids %s, %s",
-        source,
-        ", ".join(missing),
-        ", ".join(map(str, tokenizer.convert_tokens_to_ids(missing))),
-        "whose rows are new" if rows == size else "whose rows are the last of its tables",
-    )
-    return tokenizer
-
-
-def _read_tokenizer(source: Path) -> Any:
-    model_file = source / MODEL_NAME
-    has_json = (source / "tokenizer.json").is_file()
-    if model_file.is_file() and not (has_json and importlib.util.find_spec("sentencepiece") is None):
-        tokenizer: Any = tokenizer_from_model(source)
-        warn_of_differences(tokenizer, model_file)
-        return tokenizer
-    if not has_json:  # transformers would make an empty one
-        raise ValueError(f"{source}: has no tokenizer; expected {MODEL_NAME} and added_tokens.json, or tokenizer.json")
-    options: dict[str, Any] = {"padding_side": "left", "add_bos_token": True}
-    settings = source / "tokenizer_config.json"
-    if settings.is_file() and read_json(settings).get("legacy") is None:
-        # LLaNA was trained with the slow tokenizer, for which unset meant True: a space goes before any text, after a NeRF too.
-        options["legacy"] = True
-    try:
-        return AutoTokenizer.from_pretrained(source, config=LlamaConfig(), **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]})") from error
-
-
 def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     left = dict(replacements)
     for key, tensor in read_weights(source):
@@ -282,18 +188,16 @@ def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[st
     yield from left.items()
 
 
-def _rows(values: Mapping[str, Any]) -> int:
-    return int(values.get("vocab_size", LlamaConfig().vocab_size))
-
-
 def _grown(
-    weights: Iterator[tuple[str, Tensor]], expected: Mapping[str, tuple[int, ...]], *, first_new: int
+    weights: Iterator[tuple[str, Tensor]], expected: Mapping[str, tuple[int, ...]], *, patch: int, first_new: int
 ) -> Iterator[tuple[str, Tensor]]:
     """Tables that end before the NeRF tokens get their rows, the mean of those before, as in LLaNA's training."""
     for key, tensor in weights:
         if key.endswith(_TABLES) and len(tensor) == first_new < expected.get(key, (0,))[0]:
             mean = tensor.float().mean(dim=0).to(tensor.dtype)
             tensor = torch.cat([tensor, mean.expand(expected[key][0] - first_new, -1)])
+            if key.endswith(_TABLES[0]):
+                tell_apart(tensor[patch])
         yield key, tensor
 
 
@@ -340,13 +244,13 @@ def _write_weights(
             raise ValueError(
                 f"{source}: {name_to_llana(key)!r} has shape {list(tensor.shape)}; its configuration means {list(expected[key])}"
             )
-        if not key.startswith(ENCODER_PREFIX):
+        if not key.startswith(ENCODER):
             tensor = tensor if dtype is None else tensor.to(dtype)
             found = found or tensor.dtype
         writer.add(key, tensor)
         written.add(key)
     if missing := [key for key in expected if key not in written]:
-        if all(key.startswith(_OURS) for key in missing) and len(missing) == 6:
+        if all(key.startswith(PROJECTOR) for key in missing) and len(missing) == 6:
             raise ValueError(
                 f"{source}: has no projector ({_PROJECTOR}*): name the vec_proj.bin of stage 1 with --projector, "
                 f"or begin with a new one: llana_gmn.assembly.assemble({str(source)!r})"

@@ -34,9 +34,9 @@ from ..assembly import assemble
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..chat_template import SYSTEM_PROMPT
 from ..checkpoints import read_weights
+from ..llama_tokenizer import AWKWARD
 from ..tiny import tiny_text_config
 from .convert import convert
-from .tokenizer import AWKWARD
 
 PINS = ("transformers==4.40.2", "sentencepiece", "protobuf", "safetensors", "numpy<2")
 """Installed beside this process's own version of torch; 4.40 is what LLaNA's code was published for."""

@@ -13,6 +13,13 @@ from ..nerfs.record import Nerf
 from .base import NerfEncoder
 
 
+class FrozenLinear(nn.Module):
+    """`nn.Linear`, but none: PEFT's "all-linear" and quantisers take what is one for a layer of the language model."""
+
+    forward = nn.Linear.forward
+    extra_repr = nn.Linear.extra_repr
+
+
 class FrozenEncoder(nn.Module):
     """The mixin of `frozen`: float32, evaluation mode, no gradients.
 
@@ -30,6 +37,8 @@ class FrozenEncoder(nn.Module):
         for module in self.modules():
             buffers = dict(module._buffers)
             module._buffers.clear()  # they come after the weights, as in the state dict that fingerprints are made of
+            if type(module) is nn.Linear:
+                module.__class__ = FrozenLinear
             for name, parameter in list(module._parameters.items()):
                 if parameter is None:
                     continue

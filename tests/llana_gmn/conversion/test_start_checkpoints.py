@@ -98,7 +98,7 @@ def test_without_a_projector_it_says_both_ways_on(llana, tmp_path, capsys):
     trained = {key: tensor for key, tensor in llana.state_dict().items() if "vec_proj" in key}
     torch.save(trained, tmp_path / "vec_proj.bin")
     convert(source, tmp_path / "ours", projector=tmp_path / "vec_proj.bin")
-    assert torch.equal(written(tmp_path / "ours")["projector.0.bias"], trained["model.vec_proj.0.bias"])
+    assert torch.equal(written(tmp_path / "ours")["model.projector.0.bias"], trained["model.vec_proj.0.bias"])
 
 
 @pytest.mark.parametrize("rows", [581, 584])
@@ -113,7 +113,7 @@ def test_a_llana_checkpoint_is_a_backbone(llana, tmp_path, rows, tokens):
     assert torch.equal(embeddings[:rows], state[TABLES[0]])
     if rows == 581:
         torch.testing.assert_close(embeddings[581:], state[TABLES[0]].mean(dim=0).expand(3, -1))
-    assert not torch.equal(model.projector[0].bias, llana.vec_proj[0].bias)
+    assert not torch.equal(model.model.projector[0].bias, llana.vec_proj[0].bias)
     model.save_pretrained(tmp_path / "ours")
     processor.save_pretrained(tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "back", to="llana")

@@ -10,7 +10,7 @@ import pytest
 
 from llana_gmn import LlanaGmnProcessor
 from llana_gmn.conversion.convert import convert
-from llana_gmn.conversion.tokenizer import AWKWARD, differences, model_ids, open_model, tokenizer_from_model
+from llana_gmn.llama_tokenizer import AWKWARD, differences, model_ids, open_model, tokenizer_from_model
 from tests.llana_gmn.conversion.llana import TOKENS, Llana, sentencepiece_model, write_slow_files
 
 ADDED = {"<unk>": 0, "<s>": 1, "</s>": 2, **{token: 581 + i for i, token in enumerate(TOKENS)}}
