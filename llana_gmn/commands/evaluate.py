@@ -174,7 +174,7 @@ def _report(
     results = Path(f"{stem}.json")
     write_bytes((json.dumps(records, indent=2, ensure_ascii=False) + "\n").encode(), results)
     with stage_progress() as step:
-        scores = scored_records(records, arguments, step)
+        scores = scored_records(records, arguments, step, results, errors)
     write_scores(scores, scores_path(results), extra={"run": {**file.settings, "batch_size": arguments.batch_size}})
     tables = captioning_tables(
         benchmark.task.title,

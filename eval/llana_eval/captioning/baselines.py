@@ -141,7 +141,7 @@ def read_vlm_processor(path: StrPath) -> Any:
 
     config = _first_line(AutoConfig.from_pretrained, path)
     processor = _first_line(AutoProcessor.from_pretrained, path) if type(config) in KNOWN else None
-    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+    if processor is None or not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ValueError(
             f"{path}: is a {config.model_type} model, which reads no pictures here; expected an image-text-to-text model of "
             "transformers with its processor, such as a LLaVA"
