@@ -60,6 +60,13 @@ class Evaluate(Command):
         parser.add_argument(
             "--view-size", type=int, default=224, metavar="PIXELS", help="of --baseline's view (default: 224)"
         )
+        parser.add_argument(
+            "--view-azimuth",
+            type=float,
+            default=90.0,
+            metavar="DEGREES",
+            help="side that --baseline's view is from: 90 +x, 180 -y, the front of procedural objects (default: 90)",
+        )
         add_record_arguments(parser, max_new_tokens=None)
         add_score_arguments(parser)
 
@@ -111,7 +118,8 @@ def _settings(arguments: argparse.Namespace, benchmark: Benchmark) -> dict[str, 
     """Everything beside the model that decides what the answers are."""
     from llana_eval.captioning.baselines import VIEW
 
-    shown = {"baseline": arguments.baseline, "view": VIEW, "view_size": arguments.view_size}
+    view = {"view": VIEW, "view_azimuth": arguments.view_azimuth, "view_size": arguments.view_size}
+    shown = {"baseline": arguments.baseline, **view}
     return {
         **(shown if arguments.baseline else {}),
         "task": benchmark.task.name,
@@ -151,8 +159,8 @@ def _load(arguments: argparse.Namespace, state: PartialState) -> tuple[Any, Any]
 
     if not arguments.baseline:
         return load_answering(arguments, device=state.device)
-    options = {"dtype": arguments.dtype, "bits": arguments.bits, "size": arguments.view_size}
-    return load_vlm(arguments.model, device=state.device, **options)
+    view = {"size": arguments.view_size, "azimuth": arguments.view_azimuth}
+    return load_vlm(arguments.model, device=state.device, dtype=arguments.dtype, bits=arguments.bits, **view)
 
 
 def _report(

@@ -4,8 +4,9 @@ Source: LLaNA (Amaduzzi et al., 2024), which compares with models that read what
 image-text-to-text model of transformers with a chat template answers through `converse`, as ours does: same questions, turns,
 batches and windows. Only what stands in the prompt is another thing, a picture instead of an embedding.
 
-The view is rendered from the weights, never an image that the NeRF was fitted to: the released code's inspection view, over
-white. Its size is ours to choose; the model's processor scales it to what it reads.
+The view is rendered from the weights, never an image that the NeRF was fitted to: height and distance are those of the released
+code's inspection view (docs/released_format.md#camera-model), and so is the side unless another is named, over white. The
+model's processor scales it to what it reads.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from torch import Tensor
 from gmn_encoder.embeddings.files import is_embedding_file
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.files import load_nerf
-from gmn_encoder.rendering.cameras import RELEASED_SIZE, default_view
+from gmn_encoder.rendering.cameras import RELEASED_SIZE, orbit_pose, released_cameras
 from gmn_encoder.rendering.pictures import nerf_pictures
 from llana_gmn.loading import quantization_config
 
 BASELINES = ("vlm",)
-VIEW = "from +x, 30 degrees up, 1.5 away, over white"
-"""The view that is shown, in words, for the settings of a run."""
+VIEW = "30 degrees up, 1.5 away, over white"
+"""What every view has in common, in words, for the settings of a run."""
+AZIMUTH = 90.0
+"""The released inspection view's side, degrees: from +x."""
 
 
 class ViewProcessor:
@@ -36,10 +39,12 @@ class ViewProcessor:
         processor: a processor of transformers with a tokenizer, an image processor and a chat template.
         model: the processor's model, which says on which device views are rendered and in which dtype pixels are passed.
         size: width and height of the view in pixels.
+        azimuth: side that the view is from, degrees, as of `orbit_pose`: 90 from +x, 180 from -y.
     """
 
-    def __init__(self, processor: Any, model: Any, *, size: int = RELEASED_SIZE) -> None:
+    def __init__(self, processor: Any, model: Any, *, size: int = RELEASED_SIZE, azimuth: float = AZIMUTH) -> None:
         self._processor, self._size = processor, size
+        self._camera = released_cameras(orbit_pose(azimuth, -30.0)[None], size=size).to(model.device)
         self._device, self._dtype = model.device, model.dtype
         self._prompt_in_output = not model.config.is_encoder_decoder
         self.tokenizer = processor.tokenizer
@@ -53,7 +58,7 @@ class ViewProcessor:
         Raises `FileNotFoundError` or `ValueError` for a file that cannot be read.
         """
         nerf = load_nerf(item).to(self._device)
-        (picture,) = nerf_pictures(nerf, default_view(size=self._size).to(self._device))
+        (picture,) = nerf_pictures(nerf, self._camera)
         return [torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(self._size, self._size, 3)]
 
     def apply_chat_template(self, conversations: Sequence[Sequence[Mapping[str, Any]]], **options: Any) -> Any:
@@ -91,6 +96,7 @@ def load_vlm(
     device: torch.device | None = None,
     bits: int | None = None,
     size: int = RELEASED_SIZE,
+    azimuth: float = AZIMUTH,
 ) -> tuple[Any, ViewProcessor]:
     """A vision-language model, in evaluation mode, and its processor, for `answer`.
 
@@ -99,7 +105,7 @@ def load_vlm(
         dtype: name of the weights' dtype; ``"auto"`` for as they were saved.
         device: where the model goes; None for the accelerator if there is one, else the CPU.
         bits: bits of quantised weights, 8 or 4 (needs bitsandbytes); None: as they are.
-        size: width and height of the view in pixels.
+        size, azimuth: arguments of `ViewProcessor`.
 
     Raises:
         ValueError: what `read_vlm_processor` raises, or a size that is no size of a picture.
@@ -118,7 +124,7 @@ def load_vlm(
     model = AutoModelForImageTextToText.from_pretrained(path, **options)
     if bits is None:
         torch.nn.Module.to(model, device)
-    return model.eval(), ViewProcessor(processor, model, size=size)
+    return model.eval(), ViewProcessor(processor, model, size=size, azimuth=azimuth)
 
 
 def check_baseline(path: StrPath, nerfs: Iterable[StrPath]) -> None:

@@ -116,7 +116,8 @@ def test_it_answers_the_same_questions_about_rendered_views(data, llava, tmp_pat
     assert len({record["model_output"] for record in records}) > 1
     run = json.loads((tmp_path / "brief_description_mlp_vlm_evaluated_traditional.json").read_text())["run"]
     assert (run["baseline"], run["view_size"], run["model"]) == ("vlm", 28, str(llava))
-    assert run["view"].startswith("from +x") and len(run["model_sha256"]) == 64
+    assert (run["view"], run["view_azimuth"]) == ("30 degrees up, 1.5 away, over white", 90.0)
+    assert len(run["model_sha256"]) == 64
 
 
 def test_it_continues_as_the_model_does(data, llava, tmp_path, capsys, monkeypatch):
@@ -131,6 +132,22 @@ def test_it_continues_as_the_model_does(data, llava, tmp_path, capsys, monkeypat
     assert "was begun with view_size 28, now 30" in capsys.readouterr().err
     monkeypatch.setattr("llana_eval.captioning.baselines.load_vlm", lambda *a, **k: pytest.fail("nothing is left"))
     assert main(arguments(data, llava, tmp_path)) == 0
+
+
+def test_the_side_of_the_view_can_be_chosen(data, llava):
+    from gmn_encoder.rendering.cameras import turntable
+
+    (nerf,) = sorted((data / "mlp").glob("*/*"))[:1]
+    (shown,) = load_vlm(llava, size=16, azimuth=180.0)[1].read_nerf(nerf)
+    (picture,) = nerf_pictures(load_nerf(nerf), turntable(4, size=16)[[1]])
+    assert np.array_equal(shown.numpy(), np.array(picture))
+
+
+def test_pixels_come_in_the_dtype_of_the_model(data, llava):
+    benchmark = load_benchmark(load_task("brief_description"), data)
+    model, processor = load_vlm(llava, size=16, dtype="bfloat16")
+    found = list(answer(model, processor, benchmark.items, max_new_tokens=2))
+    assert model.dtype == torch.bfloat16 and len(found) == OBJECTS
 
 
 def test_turns_follow_the_answers_before(data, llava):
