@@ -40,7 +40,7 @@ class Score(Command):
         if any(out.absolute() == Path(file).absolute() for file in files):
             raise ValueError(f"{out}: is a result file that is to be scored; choose another --out")
         errors = InputErrors(self.name, debug=arguments.debug)
-        check_scoring(arguments)
+        judge_of(arguments)  # what it lacks shows now, not after the scores
         scored = []
         for file in files:
             read = read_results(file)

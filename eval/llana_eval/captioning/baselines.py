@@ -11,6 +11,7 @@ model's processor scales it to what it reads.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ def load_vlm(
     options: dict[str, Any] = {"dtype": dtype}
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
-    model = AutoModelForImageTextToText.from_pretrained(path, **options)
+    model = _first_line(functools.partial(AutoModelForImageTextToText.from_pretrained, **options), path)
     if bits is None:
         torch.nn.Module.to(model, device)
     return model.eval(), ViewProcessor(processor, model, size=size, azimuth=azimuth)

@@ -119,14 +119,18 @@ def judge_records(
         remove_records(path)
     file = RecordFile(path, asked, settings=judge_settings(judge))
     missing = file.missing()
-    if missing:
-        file.start()
-        prompts = [judge_prompt(asked[name]) for name in missing]
-        try:
-            for count, (place, reply) in enumerate(judge.replies(prompts), len(asked) - len(missing) + 1):
-                file.append(missing[place], {"score": parse_score(reply), "reply": reply})
-                progress("asking the judge", count, len(asked))
-        finally:
+    prompts = [judge_prompt(asked[name]) for name in missing]
+    done = len(asked) - len(missing)
+    started = done
+    try:
+        for place, reply in judge.replies(prompts) if missing else ():
+            if done == started:  # a judge that never replied leaves no file
+                file.start()
+            file.append(missing[place], {"score": parse_score(reply), "reply": reply})
+            done += 1
+            progress("asking the judge", done, len(asked))
+    finally:
+        if done > started:
             file.finish()
     found = file.records()
     return [found[name]["score"] for name in asked]

@@ -55,8 +55,12 @@ class EndpointJudge:
         wait: float = 1.0,
         timeout: float = 120.0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number
+            known = False
+        if not known:
             raise ValueError("--judge-url is no address of a server; expected one as in http://127.0.0.1:8000/v1")
         if parts.username is not None or parts.password is not None:
             raise ValueError("--judge-url holds a user or a password; put the key in the environment (--judge-key-env)")

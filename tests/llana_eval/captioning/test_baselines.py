@@ -22,6 +22,7 @@ from llana_eval.captioning.benchmark import answer, load_benchmark
 from llana_eval.captioning.tasks import load_task
 from llana_gmn.commands import main
 from llana_gmn.defaults import default_model_path
+from tests.llana_eval.conftest import saying_model
 
 OBJECTS = 3
 TEMPLATE = (
@@ -132,6 +133,18 @@ def test_it_continues_as_the_model_does(data, llava, tmp_path, capsys, monkeypat
     assert "was begun with view_size 28, now 30" in capsys.readouterr().err
     monkeypatch.setattr("llana_eval.captioning.baselines.load_vlm", lambda *a, **k: pytest.fail("nothing is left"))
     assert main(arguments(data, llava, tmp_path)) == 0
+
+
+def test_a_judge_scores_a_run(data, llava, tmp_path, capsys, monkeypatch):
+    judge = saying_model(tmp_path / "judge", "75#right")
+    command = arguments(data, llava, tmp_path / "out", "--judge", str(judge))
+    assert main(command) == 0
+    page = (tmp_path / "out" / "brief_description_mlp_vlm.md").read_text()
+    assert "| METEOR | Judge |" in page and "| 75.0 |" in page.replace("*", "")
+    assert (tmp_path / "out" / "brief_description_mlp_vlm_judge_judge.jsonl").is_file()
+    monkeypatch.setattr("llana_eval.captioning.baselines.load_vlm", lambda *a, **k: pytest.fail("too late"))
+    assert main([*command, "--judge-url", "http://127.0.0.1:9", "--judge-key-env", "NO_SUCH_KEY", "--overwrite"]) == 1
+    assert "the environment has no NO_SUCH_KEY" in capsys.readouterr().err
 
 
 def test_the_side_of_the_view_can_be_chosen(data, llava):

@@ -74,6 +74,7 @@ def chat(text):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", KEY)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = Server()
     yield server
     server.close()
@@ -207,6 +208,7 @@ def test_what_an_endpoint_says_is_one_sentence_without_the_key(results, server, 
     assert message in err and err.count("\n") == 1 and KEY not in err
     assert all(path == "/v1/chat/completions" for path, _, _ in server.requests)  # a redirect is not followed
     assert len(server.requests) == (1 if "refused" in message else 6)
+    assert not list(results.parent.glob("*_judge_*"))  # a judge that never replied leaves no file
 
 
 def test_an_endpoint_that_is_not_there(results, server, waits, capsys):
@@ -230,6 +232,7 @@ def test_nothing_is_contacted_unasked_and_bad_options_are_one_sentence(results, 
         (["--judge", "m", "--judge-key-env", "JUDGE_KEY"], "--judge-key-env needs --judge-url"),
         (["--judge", "gpt-4o"], "gpt-4o: is no directory of a language model"),
         (["--judge", "m", "--judge-url", "file:///etc/passwd"], "--judge-url is no address of a server"),
+        (["--judge", "m", "--judge-url", "http://host:port/v1"], "--judge-url is no address of a server"),
         (["--judge", "m", "--judge-url", "http://me:pw@host/v1"], "--judge-url holds a user or a password"),
         (["--judge", "m", *url, "--judge-batch-size", "0"], "--judge-batch-size must be at least 1"),
     ]:
