@@ -1,12 +1,12 @@
 """Points on a NeRF's surface with their colours: what models of point clouds read.
 
 PointLLM (Xu et al., 2024) reads 8192 points a cloud, coordinates and colours in 0..1, centred and scaled to the unit sphere. How
-points come out of a NeRF is ours: lines spread evenly over all directions and places cross a surface in proportion to its area,
-so the points where such lines, each from outside, have lost half of their light lie evenly on all of the surface that can be seen
-from somewhere; no mesh is made on the way. A point's colour is the field's there.
+points come out of a NeRF is ours: lines spread evenly over all directions and places cross a surface in proportion to its area. A
+point is where such a line, coming from outside, has lost half of its light; its colour is the field's there. So a part of the
+surface gets points by its area and by the share of directions that it is seen from. No mesh is made on the way.
 
-Where density rises within a distance h, positions are known to about h, and never better than rounding allows: inside a sample
-density is taken for constant, so that a hard surface is met within one marching step.
+Density is looked at in the middle of a sample and taken for constant inside it: a hard surface is met within half a marching
+step, a soft one where half of the light is lost, which depends on the line.
 
 Shapes: N points, R lines, S samples.
 """
@@ -52,7 +52,7 @@ def surface_points(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, Tensor]:
-    """Points on the surface of an object, evenly by area, with the colours of the field there.
+    """Points on the surface of an object, even over a convex one, with the colours of the field there.
 
     Args:
         field: a NeRF, or a field that needs no `nerf_index`.
