@@ -53,6 +53,9 @@ class ViewProcessor:
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
+    def check_model(self, config: Any) -> None:
+        """Nothing to refuse: `load_vlm` reads model and processor from one place."""
+
     def read_nerf(self, item: StrPath) -> list[Tensor]:
         """The view of a NeRF file, uint8 ``(size, size, 3)``.
 
