@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaForCausalLM
 
-from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor, load_model
+from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor, assemble, load_model
 from llana_gmn.hub import push_adapter
 from llana_gmn.merge import merge
 from llana_gmn.provenance import model_fingerprint
-from llana_gmn.tiny import tiny_model
+from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 from tests.hub_stub import HubStub, offline, put_into_cache
 
 
@@ -192,3 +193,15 @@ def test_fingerprints_of_names_follow_the_commit(cache, tiny_folder):
     reference.write_text((cache / "models--me--talker" / "refs" / "next").read_text())
     assert model_fingerprint("me/talker") != before
     assert model_fingerprint("me/adapter") != of_adapter
+
+
+def test_a_model_remembers_the_name_of_its_backbone(hub, tmp_path, monkeypatch):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "llama")
+    LlamaForCausalLM(tiny_text_config(len(tokenizer))).save_pretrained(tmp_path / "llama")
+    put_into_cache(tmp_path / "cache", "someone/llama", tmp_path / "llama")
+    offline(monkeypatch, tmp_path / "cache")
+    model, _ = assemble("someone/llama", encoder=None)
+    model.save_pretrained(tmp_path / "model")
+    LlanaGmnForConditionalGeneration.from_pretrained(tmp_path / "model").push_to_hub("me/talker")
+    assert metadata(hub.card("me/talker"))["base_model"] == "someone/llama"
