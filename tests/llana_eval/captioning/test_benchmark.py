@@ -163,6 +163,50 @@ def test_multi_round_in_both_protocols(data, tiny):
     assert result_records(full, {}) == []
 
 
+def test_protocol_llana_asks_the_question_as_it_stands(data, tmp_path):
+    copy = shutil.copytree(data / "data", tmp_path / "data")
+    texts = copy / "language/test/texts/conversations_brief.json"
+    entries = json.loads(texts.read_text())
+    entries[0]["conversations"][0]["value"] = "<point>\n  What is this? \n"
+    texts.write_text(json.dumps(entries))
+    task = load_task("brief_description")
+    asked = {
+        protocol: load_benchmark(task, copy, family="mlp", protocol=protocol).items[0].questions
+        for protocol in ("llana", "full")
+    }
+    assert asked == {"llana": ("  What is this? \n",), "full": ("What is this?",)}
+
+
+def test_the_published_sampling_is_reached_and_recorded(data, minilm, tmp_path, capsys, monkeypatch):
+    from llana_gmn import LlanaGmnForConditionalGeneration
+
+    generated = []
+    generate = LlanaGmnForConditionalGeneration.generate
+    monkeypatch.setattr(
+        LlanaGmnForConditionalGeneration,
+        "generate",
+        lambda self, **options: generated.append(options) or generate(self, **options),
+    )
+    command = [*arguments(data, minilm, tmp_path), "--protocol", "llana"]
+    # docs/released_format.md#generation
+    published = {"do_sample": True, "temperature": 1.0, "top_k": 50, "top_p": 0.95}
+    assert main([*command, "--temperature", "1", "--top-k", "50", "--top-p", "0.95"]) == 0
+    assert generated and all(published.items() <= options.items() for options in generated)
+    run = json.loads((tmp_path / "brief_description_hash.jsonl.settings.json").read_text())
+    scored = json.loads((tmp_path / "brief_description_hash_evaluated_traditional.json.settings.json").read_text())
+    assert published.items() <= run.items() and published.items() <= scored["run"].items()
+    capsys.readouterr()
+    for refused in (
+        ["--top-k", "50"],
+        ["--top-p", "0.9"],
+        ["--temperature", "1", "--top-p", "0"],
+        ["--temperature", "-1"],
+    ):
+        assert main([*command, *refused]) == 1
+    err = capsys.readouterr().err
+    assert err.count("set --temperature too") == 2 and err.count("expected numbers from 0 on") == 2
+
+
 def test_embeddings_in_place_of_nerfs(data, minilm, tmp_path, tiny, capsys):
     vecs = tmp_path / "vecs"
     vecs.mkdir()
