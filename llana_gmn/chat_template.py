@@ -5,12 +5,16 @@ Source: docs/released_format.md#prompt. The end of an answer is the tokenizer's 
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 PLACEHOLDERS = ("<nerf>", "<point>")
 """What a user writes for a NeRF: ours, and LLaNA's."""
+
+PLACEHOLDER = re.compile("|".join(map(re.escape, PLACEHOLDERS)))
 
 SYSTEM_PROMPT = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -56,7 +60,8 @@ def conversation_messages(
     """The messages of a conversation about NeRFs, as `LlanaGmnProcessor.apply_chat_template` takes them.
 
     Args:
-        nerfs: records, paths or embeddings ``(D,)``, shown before the first question; none for plain text.
+        nerfs: records, paths or embeddings ``(D,)``, shown before the first question, each with a newline; none for plain text.
+            Where the questions have a placeholder for each, or placeholders of one NeRF alone, they stand there and nowhere else.
         questions: the user's turns.
         answers: the assistant's turns, one for each question, or one less where the last is still to be answered.
 
@@ -67,17 +72,31 @@ def conversation_messages(
             f"{len(answers)} answers came with {len(questions)} questions; expected one each, or none to the last"
         )
     messages: list[dict[str, Any]] = []
+    places = sum(len(PLACEHOLDER.findall(question)) for question in questions)
+    in_place = len(nerfs) == 1 <= places or 0 < places == len(nerfs)
+    rest = itertools.cycle(nerfs)
     for turn, question in enumerate(questions):
-        shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 else []
-        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 and not in_place else []
+        asked = _in_place(question, rest) if in_place else [{"type": "text", "text": question}]
+        messages.append({"role": "user", "content": [*shown, *asked]})
         messages += [{"role": "assistant", "content": answer} for answer in answers[turn : turn + 1]]
     return messages
+
+
+def _in_place(question: str, nerfs: Iterator[Any]) -> list[dict[str, Any]]:
+    """The parts of a question whose placeholders are NeRFs, with nothing added behind them."""
+    first, *others = PLACEHOLDER.split(question)
+    parts: list[dict[str, Any]] = [{"type": "text", "text": first}]
+    for text in others:
+        parts += [{"type": "nerf", "nerf": next(nerfs), "after": ""}, {"type": "text", "text": text}]
+    return parts
 
 
 def flatten_conversation(conversation: Sequence[Mapping[str, Any]], nerf_token: str) -> tuple[list[dict], list[Any]]:
     """Messages whose content is plain text with `nerf_token` in it, and the NeRFs in order.
 
-    A NeRF's placeholder is followed by a newline, as in LLaNA's prompts: ``<nerf>\\nWhat is this object?``.
+    A NeRF's placeholder is followed by a newline, as in LLaNA's prompts: ``<nerf>\\nWhat is this object?``; by what its part says
+    under ``after``, if it says anything.
     """
     messages, nerfs = [], []
     for message in conversation:
@@ -107,7 +126,7 @@ def _flatten_content(content: Sequence[Any], nerf_token: str) -> tuple[str, list
                     f"a NeRF in a message has {len(given)} of the keys {', '.join(_NERF_KEYS)}; expected exactly one of them"
                 )
             nerfs.append(given[0])
-            text += f"{nerf_token}\n"
+            text += nerf_token + part.get("after", "\n")
         else:
             raise ValueError(f"a message has content of type {kind!r}; expected 'text' or 'nerf'")
     return text, nerfs

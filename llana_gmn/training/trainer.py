@@ -143,25 +143,21 @@ class TrainingRun:
 
     def _load(self, split: str, *, limit: int = 0) -> ConversationDataset:
         recipe = self.recipe
-        dataset = self.data.load(
+        return self.data.load(
             split,
             recipe.types,
             processor=self.processor,
             max_length=min(recipe.max_length, self._context()),
             limit=limit,
+            strict=recipe.strict,
             progress=self._progress,
         )
-        if dataset.problems and recipe.strict:
-            raise ValueError(
-                f"{len(dataset.problems)} entries cannot be used: {dataset.problems[0]}; unset strict to go on"
-            )
-        return dataset
 
     def _context(self) -> int:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     def problems(self) -> list[str]:
-        """One line for each entry that is left out or cut."""
+        """One line for each entry that is left out, cut or unusual."""
         sets = [self.train_set, *([self.eval_set] if self.eval_set is not None else [])]
         return [str(problem) for dataset in sets for problem in dataset.problems]
 

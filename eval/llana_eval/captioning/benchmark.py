@@ -20,6 +20,9 @@ from llana_gmn.data.conversations import HST, Conversation, conversation_file, r
 from .nerf_sources import NerfSources, nerf_sources
 from .tasks import Task
 
+LLANA_PLACEHOLDER = "<point>\n"
+"""What the published result files leave out of a question."""
+
 
 @dataclass(frozen=True)
 class BenchmarkItem:
@@ -158,7 +161,7 @@ def result_records(benchmark: Benchmark, answers: Mapping[str, Sequence[str]]) -
     return [
         {
             "object_id": item.conversation.object_id,
-            "question": question.strip(),
+            "question": question.replace(LLANA_PLACEHOLDER, "").strip(),
             "ground_truth": reference.strip(),
             "model_output": answers[item.name][min(turn, len(answers[item.name]) - 1)],
         }
