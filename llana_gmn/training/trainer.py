@@ -19,13 +19,14 @@ from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
 from gmn_encoder.progress import Progress, no_progress
 
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData
+from ..encoders import open_encoder
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
 from .arguments import training_arguments
@@ -111,7 +112,7 @@ class TrainingRun:
         self.resume = resume and check_same_run(recipe)
         start_processes(deepspeed=bool(recipe.deepspeed))
         with main_process_first():
-            encoder = load_encoder(recipe.encoder) if recipe.encoder else None
+            encoder = open_encoder(recipe.encoder) if recipe.encoder else None
             self.model, self.processor = self._model(encoder)
             self.data = LanguageData(
                 Path(recipe.data),
