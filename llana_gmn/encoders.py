@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -20,6 +21,9 @@ from gmn_encoder.embeddings.files import EMBEDDINGS_KEY
 from gmn_encoder.encoders.base import NerfEncoder, load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory
 from gmn_encoder.files import StrPath, read_json
+
+if TYPE_CHECKING:
+    from .configuration import LlanaGmnConfig
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_TYPE = "llana_gmn"
@@ -72,6 +76,19 @@ def is_model(directory: StrPath) -> bool:
 def short_name(encoder: NerfEncoder) -> str:
     """Kind, first digits of the fingerprint, and embedding size."""
     return f"{encoder.config.model_type} {encoder.fingerprint()[:12]} (embeddings of {encoder.embedding_dim})"
+
+
+def foreign_encoder(config: LlanaGmnConfig) -> str | None:
+    """Half a sentence where a model from a LLaNA checkpoint has another encoder than LLaNA names, None where nothing is odd."""
+    if config.llana is None or not config.use_encoder:
+        return None
+    named, kind = config.llana.get("point_backbone", "nf2vec"), config.encoder_config.model_type
+    if kind == named:
+        return None
+    return (
+        f"is from a LLaNA checkpoint, which reads embeddings of {named}, and its encoder is a {kind}; "
+        "they belong together only if it was trained with that"
+    )
 
 
 def is_embedding_set(path: StrPath) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from gmn_encoder.files import StrPath, read_json
 
+from .adapters import check_adapter
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 
 UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
@@ -21,13 +22,16 @@ ADAPTER_CONFIG = "adapter_config.json"
 def adapter_base(adapter: StrPath, model: StrPath | None = None) -> str:
     """The base model of an adapter: `model` if given, else what the adapter names.
 
-    Raises `ValueError` where it names none, `FileNotFoundError` where it is no longer there.
+    Raises `ValueError` where it names none, or the base is certainly another than it was trained on; `FileNotFoundError` where it
+    is no longer there.
     """
-    base = model or read_json(Path(adapter, ADAPTER_CONFIG)).get("base_model_name_or_path")
+    named = read_json(Path(adapter, ADAPTER_CONFIG)).get("base_model_name_or_path")
+    base = model or named
     if not base:
         raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
     if not Path(base, "config.json").is_file() and Path(base).is_absolute():
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
+    check_adapter(adapter, base, trained_on=str(named))
     return str(base)
 
 

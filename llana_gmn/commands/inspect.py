@@ -63,7 +63,7 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
     from gmn_encoder.embeddings.files import is_embedding_file, read_embedding, read_embeddings
     from gmn_encoder.encoders.files import CONFIG_NAME
 
-    from ..encoders import ADAPTER_CONFIG, is_embedding_set, open_encoder
+    from ..encoders import ADAPTER_CONFIG, foreign_encoder, is_embedding_set, open_encoder
 
     place = Path(path)
     if is_embedding_file(place) and place.is_file():
@@ -89,6 +89,7 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
     return {
         "file": path,
         "kind": "encoder" if model is None else "model",
+        "note": foreign_encoder(model) if model is not None else None,
         "embedding_dim": found_encoder.embedding_dim,
         "encoder": {"kind": found_encoder.config.model_type, "fingerprint": found_encoder.fingerprint()},
     }
@@ -118,9 +119,15 @@ def format_encoding(values: dict[str, Any]) -> str:
     else:
         known = f"none{' (LLaNA reads embeddings of nf2vec)' if values['llana'] else ''}"
     count = f"{values['count']:,} of size {size:,}" if "count" in values else f"of size {size:,}"
-    return "\n".join(
-        [values["file"], f"  kind          {values['kind']}", f"  encoder       {known}", f"  embeddings    {count}"]
-    )
+    lines = [
+        values["file"],
+        f"  kind          {values['kind']}",
+        f"  encoder       {known}",
+        f"  embeddings    {count}",
+    ]
+    if values.get("note"):
+        lines.append(f"  note          {values['note']}")
+    return "\n".join(lines)
 
 
 def strangers(described: Sequence[dict[str, Any]]) -> list[str]:

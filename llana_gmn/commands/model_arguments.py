@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_answering(arguments: argparse.Namespace, *, device: torch.device | None = None) -> tuple[Any, Any]:
-    """The model, in evaluation mode, and its processor."""
+    """The model, in evaluation mode, and its processor. Says on stderr where its encoder may not be the one it reads."""
+    from ..encoders import foreign_encoder
     from ..loading import load_model
 
-    return load_model(model_path(arguments), dtype=arguments.dtype, bits=arguments.bits, device=device)
+    path = model_path(arguments)
+    model, processor = load_model(path, dtype=arguments.dtype, bits=arguments.bits, device=device)
+    if note := foreign_encoder(model.config):
+        print(f"{path}: {note}", file=sys.stderr)
+    return model, processor

@@ -23,10 +23,12 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
 from gmn_encoder.progress import Progress, no_progress
 
+from ..adapters import note_base
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData
 from ..encoders import open_encoder
+from ..loading import ADAPTER_CONFIG, adapter_base
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
 from .arguments import training_arguments
@@ -187,6 +189,8 @@ class TrainingRun:
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         seconds = time.perf_counter() - started
         trainer.save_model(str(self.output))
+        if is_main_process() and (self.output / ADAPTER_CONFIG).is_file():
+            note_base(self.output, adapter_base(self.output))
         history = [dict(entry) for entry in trainer.state.log_history]
         done = (result.global_step - begun) * recipe.batch_size * recipe.accumulation * self.plan.processes
         report = TrainingReport(

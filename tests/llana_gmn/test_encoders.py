@@ -148,6 +148,18 @@ def test_inspect_says_which_encoder(capsys, model, tiny_folder, blind_folder, ot
     assert all(sentence in err for sentence in together) and len(err.strip().splitlines()) == 3
 
 
+def test_a_llana_with_another_encoder_than_it_reads(capsys, tiny_folder, embedded, tmp_path):
+    path = shutil.copytree(tiny_folder, tmp_path / "model")
+    config = json.loads((path / "config.json").read_text())
+    sentence = "is from a LLaNA checkpoint, which reads embeddings of nf2vec, and its encoder is a gmn_encoder;"
+    for llana, said in (({}, True), ({"point_backbone": "gmn_encoder"}, False)):
+        (path / "config.json").write_text(json.dumps({**config, "llana": llana}))
+        status, out, _ = run(capsys, "inspect", path)
+        assert (status, sentence in out) == (0, said)
+        _, _, err = run(capsys, "chat", "--model", path, "--question", "Hi?", "--max-new-tokens", "2")
+        assert (f"{path}: {sentence}" in err) == said
+
+
 def save_encoder(model, path):
     model.nerf_encoder.save_pretrained(path)
     return path
