@@ -9,7 +9,7 @@ import torch
 
 from gmn_encoder.files import StrPath, read_json
 
-from .adapters import check_adapter
+from .adapter_base import check_adapter
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 
 UNQUANTISED = ("nerf_encoder", "projector", "lm_head")

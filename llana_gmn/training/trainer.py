@@ -23,7 +23,7 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
 from gmn_encoder.progress import Progress, no_progress
 
-from ..adapters import note_base
+from ..adapter_base import note_base
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llana_gmn import LlanaGmnForConditionalGeneration
-from llana_gmn.adapters import BASE_NAME, note_base
+from llana_gmn.adapter_base import BASE_NAME, note_base
 from llana_gmn.commands import main
 from llana_gmn.loading import adapter_base, load_model
 from llana_gmn.tiny import tiny_model, tiny_text_config
