@@ -12,7 +12,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import PLACEHOLDERS, conversation_messages, flatten_conversation
+from .chat_template import content_text, conversation_messages, conversation_parts
 from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor, NerfLike
 
@@ -133,6 +133,5 @@ class _StopOn(StoppingCriteria):
 
 def history(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """``(role, text)`` of every message; NeRFs appear as ``<nerf>``."""
-    flat, _ = flatten_conversation(messages, PLACEHOLDERS[0])
-    for message in flat:
-        yield message["role"], message["content"]
+    for message in conversation_parts(messages)[0]:
+        yield message["role"], content_text(message["content"])

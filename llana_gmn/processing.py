@@ -9,6 +9,7 @@ Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, D embedd
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import PLACEHOLDERS, VICUNA_TEMPLATE, flatten_conversation, is_batch
+from .chat_template import PLACEHOLDERS, VICUNA_TEMPLATE, content_text, conversation_parts, for_template, is_batch
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
@@ -129,6 +130,8 @@ class LlanaGmnProcessor(ProcessorMixin):
     ) -> Any:
         """A conversation, or several, as a prompt; with `tokenize`, as the model's inputs.
 
+        Content is written in the form that the template reads, a string or parts, whichever it was given in.
+
         Args:
             conversation: messages ``{"role": ..., "content": text or parts}``; a part is ``{"type": "text", "text": ...}`` or
                 ``{"type": "nerf", "path" | "nerf" | "embedding": ...}``.
@@ -138,19 +141,26 @@ class LlanaGmnProcessor(ProcessorMixin):
 
         Returns:
             text, or token ids, or with `return_dict` a `BatchFeature`.
+
+        Raises:
+            ValueError: a template without a place for the NeRFs, and as `__call__`.
         """
         batched = is_batch(conversation)
-        conversations = list(conversation) if batched else [conversation]
-        flat = [flatten_conversation(messages, PLACEHOLDERS[0]) for messages in conversations]
-        rendered: Any = render_jinja_template(
-            conversations=[messages for messages, _ in flat],
+        found = [conversation_parts(messages) for messages in (conversation if batched else [conversation])]
+        template = functools.partial(
+            render_jinja_template,
             chat_template=self._template(chat_template),
+            **{**self.tokenizer.special_tokens_map, **kwargs},
+        )
+        conversations = for_template([messages for messages, _ in found], lambda asked: template(asked)[0])
+        rendered: Any = template(
+            conversations,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             return_assistant_tokens_mask=return_assistant_tokens_mask,
-            **{**self.tokenizer.special_tokens_map, **kwargs},
         )
         prompts, spans = rendered
+        self._check_written([messages for messages, _ in found], prompts)
         if not tokenize:
             return prompts if batched else prompts[0]
         options = dict(processor_kwargs or {})
@@ -160,7 +170,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             options.setdefault("add_special_tokens", False)
         if return_assistant_tokens_mask:
             options["return_offsets_mapping"] = True
-        nerfs = [found for _, found in flat]
+        nerfs = [each for _, each in found]
         features, shifts = self._process(nerfs if any(nerfs) else None, prompts, **options)
         if return_assistant_tokens_mask:
             masks = _assistant_masks(features.pop("offset_mapping"), spans, shifts)
@@ -172,6 +182,16 @@ class LlanaGmnProcessor(ProcessorMixin):
         if inputs is not None:
             generated = generated[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+    def _check_written(self, conversations: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[str]) -> None:
+        """Raise `ValueError` where a template has no place for the NeRFs of a conversation."""
+        for messages, prompt in zip(conversations, prompts, strict=True):
+            expected = sum(len(self._placeholder.findall(content_text(message["content"]))) for message in messages)
+            if (written := len(self._placeholder.findall(prompt))) != expected:
+                raise ValueError(
+                    f"the chat template wrote {written} of the conversation's {expected} NeRFs into the prompt; use one with a "
+                    "place for the content of every message, such as this processor's default (chat_template=None)"
+                )
 
     def _template(self, name: str | None) -> str:
         templates = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}

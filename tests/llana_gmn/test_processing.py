@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
-from transformers import AutoProcessor
+from transformers import AutoProcessor, AutoTokenizer
 
 from gmn_encoder.nerfs.files import save_nerf
-from llana_gmn import LlanaGmnProcessor
-from llana_gmn.chat_template import VICUNA_TEMPLATE
+from llana_gmn import LlanaGmnProcessor, default_model_path
+from llana_gmn.chat_template import PLAIN_TEMPLATE, VICUNA_TEMPLATE
 from llana_gmn.tiny import tiny_tokenizer
 
 # docs/released_format.md#prompt, written out.
@@ -110,9 +110,92 @@ def test_backbone_template_on_request(tmp_path, nerfs):
             "[user]<nerf>\nHm?[assistant]"
         )
         assert each.apply_chat_template(messages).startswith(SYSTEM)
-        assert each.apply_chat_template(messages, chat_template="{{ messages|length }}") == "1"
+        assert (
+            each.apply_chat_template([{"role": "user", "content": "Hi"}], chat_template="{{ messages|length }}") == "1"
+        )
         with pytest.raises(ValueError, match="no chat template 'bakcbone'; this processor has 'backbone', 'default'"):
             each.apply_chat_template(messages, chat_template="bakcbone")
+
+
+READS_STRINGS = (
+    "{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+READS_PARTS = READS_STRINGS.replace(
+    "{{ '[' + m['role'] + ']' + m['content'] }}",
+    "[{{ m['role'] }}]{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}",
+)
+READS_NERFS = READS_PARTS.replace(
+    "{% if part['type'] == 'text' %}", "{% if part['type'] == 'nerf' %}<nerf> {% elif part['type'] == 'text' %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        (READS_STRINGS, "<nerf>\nHm?"),
+        (READS_STRINGS.replace("m['content']", "m['content'] | trim"), "<nerf>\nHm?"),
+        (READS_PARTS, "<nerf>\nHm?"),
+        (READS_NERFS, "<nerf> Hm?"),
+    ],
+    ids=["strings", "strings, trimmed", "parts", "parts and NeRFs"],
+)
+def test_content_is_given_as_a_template_reads_it(processor, nerfs, template, written):
+    shown = {"type": "nerf", "nerf": nerfs[0]}
+    said = [user(text("Hello")), {"role": "assistant", "content": "Yes?"}, user(shown, text("Hm?"))]
+    for messages in (said, [{"role": "user", "content": "Hello"}, {**said[1], "content": [text("Yes?")]}, said[2]]):
+        prompt = processor.apply_chat_template(messages, chat_template=template, add_generation_prompt=True)
+        assert prompt == f"[user]Hello[assistant]Yes?[user]{written}[assistant]"
+        inputs = processor.apply_chat_template(messages, chat_template=template, tokenize=True, return_dict=True)
+        assert inputs["input_ids"][0].count(processor.nerf_token_id) == 1
+    # NeRFs that the caller brings later, to places in a string.
+    asked = [{"role": "user", "content": "<nerf>Hm?"}]
+    assert processor.apply_chat_template(asked, chat_template=template) == "[user]<nerf>Hm?"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages|length }}",
+        READS_STRINGS.replace("messages %}", "messages[1:] %}"),
+        READS_PARTS.replace("part['text']", "part['text'] | replace('<', '')"),
+    ],
+    ids=["no content", "not the first message", "no angle bracket"],
+)
+def test_a_template_without_a_place_for_nerfs_is_refused(processor, nerfs, template):
+    messages = [user({"type": "nerf", "nerf": nerfs[0]}, text("Hm?"))]
+    for tokenize in (False, True):
+        with pytest.raises(
+            ValueError, match=r"wrote 0 of the conversation's 1 NeRFs into the prompt; use one with a place"
+        ):
+            processor.apply_chat_template(messages, chat_template=template, tokenize=tokenize)
+
+
+@pytest.mark.parametrize("template", [VICUNA_TEMPLATE, PLAIN_TEMPLATE], ids=["vicuna", "plain"])
+def test_the_tokenizer_writes_our_templates_as_the_processor_does(processor, nerfs, template, tmp_path):
+    LlanaGmnProcessor(processor.tokenizer, chat_template=template, embedding_dim=32).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    parts = [
+        {"role": "system", "content": [text("Be brief.")]},
+        user({"type": "nerf", "nerf": nerfs[0]}, text("What is it?"), "!"),
+        {"role": "assistant", "content": [text("A chair.")]},
+        {"role": "user", "content": None},
+    ]
+    strings = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "<nerf>\nWhat is it?!"},
+        {"role": "assistant", "content": "A chair."},
+        {"role": "user", "content": ""},
+    ]
+    written = "Be brief. USER: <nerf>\nWhat is it?! ASSISTANT: A chair.</s>USER:  ASSISTANT:"
+    options = {"add_generation_prompt": True, "tokenize": False, "chat_template": template}
+    for messages in (parts, strings):
+        assert tokenizer.apply_chat_template(messages, **{**options, "chat_template": None}) == written
+        assert processor.apply_chat_template(messages, **options) == written
+    if template == PLAIN_TEMPLATE:  # the model that ships has it
+        assert (default_model_path() / "chat_template.jinja").read_text() == template
+    with pytest.raises(Exception, match="content of type image; expected text or nerf"):
+        tokenizer.apply_chat_template([user({"type": "image"})])
 
 
 def test_assistant_masks_cover_answers_and_their_end(processor, nerfs):
