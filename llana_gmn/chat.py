@@ -28,6 +28,9 @@ class ChatSession:
 
     Attributes:
         messages: the conversation so far, as `LlanaGmnProcessor.apply_chat_template` takes it.
+
+    Raises:
+        ValueError: the processor of another model.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class ChatSession:
         system: str | None = None,
         **generation: Any,
     ) -> None:
+        processor.check_model(model.config)
         self._model = model
         self._processor = processor
         self._system = system

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 PLACEHOLDERS = ("<nerf>", "<point>")
 """What a user writes for a NeRF: ours, and LLaNA's."""
 
@@ -94,10 +96,11 @@ def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[
     for message in conversation:
         content = message.get("content") or []
         parts: list[dict[str, str]] = []
-        for part in [content] if isinstance(content, str) else content:
-            kind = "text" if isinstance(part, str) else part.get("type")
+        for each in [content] if isinstance(content, str) else content:
+            part: Mapping[str, Any] = {"type": "text", "text": each} if isinstance(each, str) else each
+            kind = part.get("type")
             if kind == "text":
-                parts.append({"type": "text", "text": part if isinstance(part, str) else part["text"]})
+                parts.append({"type": "text", "text": part["text"]})
             elif kind == "nerf":
                 given = [part[key] for key in _NERF_KEYS if part.get(key) is not None]
                 if len(given) != 1:
@@ -122,7 +125,7 @@ def content_text(parts: Sequence[Mapping[str, str]]) -> str:
 
 
 def for_template(
-    conversations: Sequence[Sequence[Mapping[str, Any]]], render: Callable[[Sequence[Any]], Sequence[str]]
+    conversations: Sequence[Sequence[Mapping[str, Any]]], render: Callable[[list[Any]], Sequence[str]]
 ) -> list[list[dict[str, Any]]]:
     """Messages of `conversation_parts` with their content in the form that a template reads.
 
@@ -143,7 +146,7 @@ def for_template(
     return [[{**message, "content": form(message["content"])} for message in messages] for messages in conversations]
 
 
-def _reads(render: Callable[[Sequence[Any]], Sequence[str]], form: Callable[[Any], Any]) -> bool:
+def _reads(render: Callable[[list[Any]], Sequence[str]], form: Callable[[Any], Any]) -> bool:
     asked = [{"type": "nerf"}, {"type": "text", "text": "question"}]
     said = [{"type": "text", "text": "answer"}]
     messages = [{"role": "user", "content": form(asked)}, {"role": "assistant", "content": form(said)}]
@@ -161,3 +164,28 @@ def is_batch(conversation: Any) -> bool:
         and not isinstance(conversation[0], Mapping)
         and not isinstance(conversation[0], str | os.PathLike)
     )
+
+
+def assistant_masks(
+    offsets: Sequence[Sequence[tuple[int, int]]],
+    spans: Sequence[Sequence[tuple[int, int]]],
+    replacements: Sequence[Sequence[Mapping[str, Any]]],
+) -> list[list[int]]:
+    """1 on every token that overlaps a span of the assistant's; spans move by what the placeholders before them gained.
+
+    Args:
+        offsets: first and last character + 1 of each token of each prompt.
+        spans: what the assistant said, in characters of the prompts before their placeholders were replaced.
+        replacements: the placeholders of each prompt, as `ProcessorMixin.get_text_with_replacements` describes them.
+    """
+    masks = []
+    for tokens, said, replaced in zip(offsets, spans, replacements, strict=True):
+        mask = [0] * len(tokens)
+        gained = [(each["span"][1], len(each["replacement"]) - len(each["text"])) for each in replaced]
+        for span in said:
+            start, end = (char + sum(gain for place, gain in gained if place <= char) for char in span)
+            for i, (first, last) in enumerate(np.asarray(tokens).tolist()):
+                if first < end and last > start:
+                    mask[i] = 1
+        masks.append(mask)
+    return masks

@@ -67,6 +67,7 @@ def load_model(
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
     model = LlanaGmnForConditionalGeneration.from_pretrained(base, **options)
+    processor.check_model(model.config)
     if adapter:
         from peft import PeftModel
 
