@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .assembly import assemble
-    from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+    from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnModel, LlanaGmnProcessor
     from .caption import caption_nerfs, converse
     from .chat import ChatSession
     from .defaults import default_model_path, default_nerfs_path
@@ -26,6 +26,7 @@ _MODULES = {
     "ChatSession": "chat",
     "LlanaGmnConfig": "auto",
     "LlanaGmnForConditionalGeneration": "auto",
+    "LlanaGmnModel": "auto",
     "LlanaGmnProcessor": "auto",
     "assemble": "assembly",
     "caption_nerfs": "caption",
@@ -39,6 +40,7 @@ __all__ = [
     "ChatSession",
     "LlanaGmnConfig",
     "LlanaGmnForConditionalGeneration",
+    "LlanaGmnModel",
     "LlanaGmnProcessor",
     "assemble",
     "caption_nerfs",
