@@ -1,7 +1,7 @@
 """The multimodal language model that talks about NeRFs, and the command line of the project.
 
-The public names are imported on first use, so that ``import llana_gmn`` stays quick; the first of them registers the model with
-the Auto classes of transformers.
+The public names are imported on first use, so that ``import llana_gmn`` stays quick. The Auto classes of transformers, and its
+``pipeline``, know the model from then on, whichever of the two is imported first (`registration.py`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from gmn_encoder.lazy import lazy_names
 
+from .registration import register_on_use
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .assembly import assemble
-    from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+    from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnModel, LlanaGmnProcessor
     from .caption import caption_nerfs, converse
     from .chat import ChatSession
     from .defaults import default_model_path, default_nerfs_path
@@ -24,6 +26,7 @@ _MODULES = {
     "ChatSession": "chat",
     "LlanaGmnConfig": "auto",
     "LlanaGmnForConditionalGeneration": "auto",
+    "LlanaGmnModel": "auto",
     "LlanaGmnProcessor": "auto",
     "assemble": "assembly",
     "caption_nerfs": "caption",
@@ -37,6 +40,7 @@ __all__ = [
     "ChatSession",
     "LlanaGmnConfig",
     "LlanaGmnForConditionalGeneration",
+    "LlanaGmnModel",
     "LlanaGmnProcessor",
     "assemble",
     "caption_nerfs",
@@ -47,3 +51,5 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)
+
+register_on_use()

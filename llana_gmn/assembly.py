@@ -35,7 +35,8 @@ def assemble(
     """A model around a backbone, and its processor.
 
     LLaNA's three tokens are added where they are missing; their rows in the input and output tables start as the mean of those
-    before. The projector starts at random (torch's default, from the global generator).
+    before, the placeholder's a rounding beside it, so that its embedding is no other token's. The projector starts at random
+    (torch's default, from the global generator).
 
     Args:
         backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
@@ -62,6 +63,8 @@ def assemble(
     patch, start, end = add_nerf_tokens(tokenizer)
     new = [i for token, i in zip(NERF_TOKENS, (patch, start, end), strict=True) if token not in known]
     _grow_vocabulary(backbone, len(tokenizer), new)
+    if patch in new:
+        _tell_apart(backbone, patch)
     config = LlanaGmnConfig(
         text_config=backbone.config,
         encoder_config=encoder.config if encoder is not None else None,
@@ -75,8 +78,8 @@ def assemble(
     )
     with torch.device("meta"):
         model = LlanaGmnForConditionalGeneration(config)
-    model.language_model = backbone
-    model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
+    model.set_backbone(backbone)
+    model.model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
     if encoder is not None:
         model.set_nerf_encoder(encoder)
     if backbone.generation_config is not None:
@@ -99,3 +102,11 @@ def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -
         if table is not None and new:
             mean = table.weight[: min(new)].float().mean(dim=0)
             table.weight[list(new)] = mean.to(table.weight.dtype)
+
+
+@torch.no_grad()
+def _tell_apart(backbone: PreTrainedModel, token: int) -> None:
+    """Prompts that come as embeddings show their placeholders by them (`LlanaGmnModel.placeholders`)."""
+    table: Any = backbone.get_input_embeddings()
+    row = table.weight[token]
+    row[row.abs().argmax()] *= 1 + 4 * torch.finfo(row.dtype).eps

@@ -5,12 +5,12 @@ from __future__ import annotations
 import transformers
 
 from .configuration import LlanaGmnConfig
-from .modeling import LlanaGmnForConditionalGeneration
+from .modeling import LlanaGmnForConditionalGeneration, LlanaGmnModel
 from .processing import LlanaGmnProcessor
 
 transformers.AutoConfig.register(LlanaGmnConfig.model_type, LlanaGmnConfig, exist_ok=True)
+transformers.AutoModel.register(LlanaGmnConfig, LlanaGmnModel, exist_ok=True)
 for _auto in (
-    transformers.AutoModel,
     transformers.AutoModelForCausalLM,
     transformers.AutoModelForImageTextToText,
     transformers.AutoModelForMultimodalLM,
@@ -18,4 +18,4 @@ for _auto in (
     _auto.register(LlanaGmnConfig, LlanaGmnForConditionalGeneration, exist_ok=True)
 transformers.AutoProcessor.register(LlanaGmnConfig, LlanaGmnProcessor, exist_ok=True)
 
-__all__ = ["LlanaGmnConfig", "LlanaGmnForConditionalGeneration", "LlanaGmnProcessor"]
+__all__ = ["LlanaGmnConfig", "LlanaGmnForConditionalGeneration", "LlanaGmnModel", "LlanaGmnProcessor"]

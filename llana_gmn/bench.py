@@ -140,9 +140,10 @@ def overhead(
         "attention_mask": inputs["attention_mask"],
     }
     options: dict[str, Any] = {"do_sample": False, "max_new_tokens": tokens, "min_new_tokens": tokens}
+    backbone = model.get_backbone()
     cases = {
         "with": lambda: model.generate(**inputs, **options),
-        "bare": lambda: model.language_model.generate(**plain, **options),
+        "bare": lambda: backbone.generate(**plain, **options),
     }
     times = benchmarking.alternate(cases, repeats=repeats, device=device, clock=clock)
     return {

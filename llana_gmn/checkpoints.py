@@ -13,8 +13,7 @@ from torch import Tensor
 from gmn_encoder.encoders.base import EncoderConfig, NerfEncoder, encoder_class
 from gmn_encoder.files import StrPath, read_json, read_tensors, write_json, write_safetensors
 
-ENCODER_PREFIX = "nerf_encoder."
-"""What names of the encoder's weights begin with."""
+from .names import ENCODER, current_name
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -59,7 +58,8 @@ def read_weights(directory: StrPath) -> Iterator[tuple[str, Tensor]]:
 
 def encoder_of(weights: Iterable[tuple[str, Tensor]], config: EncoderConfig) -> NerfEncoder:
     """The encoder among the weights of a saved model."""
-    state = {key.removeprefix(ENCODER_PREFIX): tensor for key, tensor in weights if key.startswith(ENCODER_PREFIX)}
+    named = ((current_name(key), tensor) for key, tensor in weights)
+    state = {key.removeprefix(ENCODER): tensor for key, tensor in named if key.startswith(ENCODER)}
     encoder = encoder_class(config.model_type)(config)
     encoder.load_state_dict(state)
     return encoder.eval()

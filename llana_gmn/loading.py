@@ -10,9 +10,10 @@ import torch
 from gmn_encoder.files import StrPath, read_json
 
 from .adapter_base import check_adapter
+from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 
-UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
+UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -33,6 +34,13 @@ def adapter_base(adapter: StrPath, model: StrPath | None = None) -> str:
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
     check_adapter(adapter, base, trained_on=str(named))
     return str(base)
+
+
+def load_adapter(model: LlanaGmnForConditionalGeneration, adapter: StrPath) -> Any:
+    """An adapter of PEFT around its base model, a `PeftModel`."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(adapter), config=adapter_config(adapter))
 
 
 def quantization_config(bits: int) -> Any:
@@ -71,10 +79,9 @@ def load_model(
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
     model = LlanaGmnForConditionalGeneration.from_pretrained(base, **options)
+    processor.check_model(model.config)
     if adapter:
-        from peft import PeftModel
-
-        adapted: Any = PeftModel.from_pretrained(model, str(path))
+        adapted = load_adapter(model, path)
         model = adapted.merge_and_unload() if bits is None else adapted.get_base_model()
     if bits is None:
         torch.nn.Module.to(model, device)

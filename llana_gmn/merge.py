@@ -7,7 +7,7 @@ from pathlib import Path
 from gmn_encoder.files import StrPath, atomic_directory
 
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .loading import adapter_base
+from .loading import adapter_base, load_adapter
 
 
 def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype: str = "auto") -> Path:
@@ -22,13 +22,11 @@ def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype
     Raises:
         ValueError, FileNotFoundError: no adapter, no base model, or `out` is there already.
     """
-    from peft import PeftModel
-
     adapter, out = Path(adapter), Path(out)
     base = adapter_base(adapter, model)
     with atomic_directory(out) as directory:
         whole = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=dtype)
-        merged = PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
+        merged = load_adapter(whole, adapter).merge_and_unload()
         merged.save_pretrained(directory)
         source = adapter if (adapter / "processor_config.json").is_file() else base
         LlanaGmnProcessor.from_pretrained(source).save_pretrained(directory)

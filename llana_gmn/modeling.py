@@ -1,42 +1,50 @@
 """The multimodal model: a causal language model that reads NeRFs through a frozen encoder and a projector.
 
-Sources: the paper's section 4 and docs/released_format.md#llana-checkpoint. Around any `AutoModelForCausalLM` stand
+Sources: the paper's section 4 and docs/released_format.md#llana-checkpoint. `LlanaGmnModel` holds, around the body of any
+`AutoModelForCausalLM`,
 
 * `nerf_encoder`, an encoder of any kind that is part of the state dict but never trained: always in evaluation mode, without
   gradients, in float32 whatever the model is cast or quantised to (`gmn_encoder.encoders.frozen`);
-* `projector`, ``D -> 1024 -> 2048 -> hidden`` with GELU, which turns an embedding into a token.
+* `projector`, ``D -> 1024 -> 2048 -> hidden`` with GELU, which turns an embedding into a token;
+
+`LlanaGmnForConditionalGeneration` has it as `model`, and the backbone's head as `lm_head` (`backbone.py`).
 
 The processor writes one placeholder token for each token of a NeRF; their embeddings are replaced, in order, by what the
-projector makes of the NeRFs. `generate` encodes once: from then on embeddings travel, one row a NeRF, so that beams, several
-return sequences and continued caches repeat and cut them like any other input (`nerf_inputs.py` describes the tensors).
+projector makes of the NeRFs (`nerf_inputs.py` describes the tensors, `generation.py` what `generate` does with them).
 
-Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, D embedding (1024), H hidden size of the backbone.
+Shapes: B prompts, L tokens, K most NeRFs in a prompt, N NeRFs in all, T tokens a NeRF, D embedding (1024), H hidden size of the
+backbone.
 """
 
 from __future__ import annotations
 
-import inspect
+import functools
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from gmn_encoder.encoders.base import NerfEncoder, encoder_class
 from gmn_encoder.encoders.frozen import frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
+from .adapters import adapter_config
+from .backbone import put_together, take_apart, tied_weights
 from .configuration import LlanaGmnConfig
+from .generation import NerfGenerationMixin
 from .model_card import write_model_card
+from .names import BACKBONE, EARLIER_NAMES
 from .nerf_inputs import (
-    NERF_INPUTS,
     NOTHING,
     align_embeddings,
     check_batch,
     check_counts,
-    embedded_rows,
     unpack_nerfs,
 )
 from .projector import NerfProjector
@@ -48,10 +56,12 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = "text"
     supports_gradient_checkpointing = True
+    _checkpoint_conversion_mapping = EARLIER_NAMES  # which PEFT reads, for adapters
     _no_split_modules = ["NerfProjector"]  # noqa: RUF012 (the base class's type; the encoder brings its own)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    _keep_in_fp32_modules = ["nerf_encoder"]  # noqa: RUF012 (quantisers leave these alone too)
-    _keep_in_fp32_modules_strict = ["nerf_encoder"]  # noqa: RUF012
+    # Quantisers leave these alone too; they compare names from the start, which are others in the whole model.
+    _keep_in_fp32_modules = ["nerf_encoder", "model.nerf_encoder"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = _keep_in_fp32_modules
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -63,43 +73,62 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm):
             module.reset_parameters()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, key_mapping: dict[str, str] | None = None, **kwargs: Any) -> Self:
+        """`PreTrainedModel.from_pretrained`, of models saved before the body stood apart from the head too."""
+        loaded: Any = super().from_pretrained(*args, key_mapping={**EARLIER_NAMES, **(key_mapping or {})}, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        # It would be saved under the names it had before.
+        model._weight_conversions = [
+            each
+            for each in getattr(model, "_weight_conversions", None) or []
+            if not set(each._original_source_patterns) & set(EARLIER_NAMES)
+        ]
+        return loaded
 
-class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin):
-    """Text from prompts with NeRFs in them."""
-
-    def __init__(self, config: LlanaGmnConfig) -> None:
-        super().__init__(config)
-        encoder = config.encoder_config
-        self.nerf_encoder = frozen(encoder_class(encoder.model_type))(encoder) if config.use_encoder else None
-        self.projector = NerfProjector(config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self._backbone_inputs = set(inspect.signature(self.language_model.forward).parameters)
-        self.post_init()
+    def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """`PeftAdapterMixin.load_adapter`, of adapters saved before the body stood apart from the head too."""
+        if peft_model_id is not None and len(args) < 2 and kwargs.get("peft_config") is None:
+            options = getattr(kwargs.get("load_config"), "download_kwargs", None) or {}
+            options = {**options, **(kwargs.get("adapter_kwargs") or {})}
+            kwargs["peft_config"] = adapter_config(peft_model_id, **options)
+        return super().load_adapter(peft_model_id, *args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:
         """The backbone's: the encoder stays in float32."""
-        return self.language_model.dtype
+        return self.get_decoder().dtype
 
     @property
     def device(self) -> torch.device:
         """Where prompts go. Asked for at every token: a walk through the encoder in search of a parameter would cost more."""
-        return self.language_model.device
+        device = self.get_decoder().device
+        return execution_device(self.get_decoder()) or device if device.type == "meta" else device
+
+
+class LlanaGmnModel(LlanaGmnPreTrainedModel):
+    """Encoder, projector and backbone, without the backbone's head.
+
+    Args:
+        config: sizes of all parts.
+        language_model: the backbone's body; None for a new one.
+    """
+
+    def __init__(self, config: LlanaGmnConfig, language_model: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        encoder = config.encoder_config
+        self.nerf_encoder = frozen(encoder_class(encoder.model_type))(encoder) if config.use_encoder else None
+        self.projector = NerfProjector(config)
+        if language_model is None:
+            language_model, _, _ = take_apart(AutoModelForCausalLM.from_config(config.text_config))
+        self.language_model = language_model
+        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.language_model.set_output_embeddings(new_embeddings)
-
-    def get_decoder(self) -> nn.Module:
-        return self.language_model.get_decoder()
 
     def set_nerf_encoder(self, encoder: NerfEncoder) -> None:
         """Put a frozen copy of an encoder where the model's own stands, or where it has none.
@@ -120,18 +149,22 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
         """Embeddings ``(len(nerfs), D)`` float32, to be passed in place of the NeRFs.
 
-        Raises `ValueError` where the model was built without an encoder.
+        Raises `ValueError` where the model was built without an encoder, or its weights are offloaded.
         """
         if self.nerf_encoder is None:
             raise ValueError(
                 "this model has no encoder (use_encoder is false); pass precomputed embeddings, "
                 "or convert it again with --encoder"
             )
+        if self.nerf_encoder.device.type == "meta":
+            raise ValueError(
+                "the encoder has no weights in memory; do not offload buffers (offload_buffers=False), its weights are such"
+            )
         return self.nerf_encoder.encode(nerfs, batch_size=batch_size, dtype=getattr(torch, self.config.encoder_dtype))
 
     def encode_nerfs(
         self,
-        input_ids: Tensor,
+        places: Tensor,
         *,
         nerf_weights: Tensor | None = None,
         nerf_architectures: Tensor | None = None,
@@ -140,7 +173,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         """The embeddings of a batch's NeRFs, checked against its placeholders.
 
         Args:
-            input_ids: token numbers of the prompts ``(B, L)``.
+            places: where the prompts have placeholders ``(B, L)``, of `placeholders`.
             nerf_weights, nerf_architectures: NeRFs as the processor wrote them.
             nerf_embeddings: embeddings ``(B, K, D)`` beside `nerf_architectures`, as the processor wrote them; or alone:
                 ``(B, K, D)`` for prompts with K NeRFs each, or ``(N, D)`` in the order of the placeholders.
@@ -148,39 +181,111 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         Returns:
             embeddings ``(B, K, D)`` and kinds ``(B, K)``, 0 where a prompt has fewer than K NeRFs.
         """
-        expected = self._placeholders(input_ids).sum(dim=1)
+        expected = places.sum(dim=1)
         if nerf_architectures is None:
             if nerf_embeddings is None:
-                raise ValueError("nerf_weights came without nerf_architectures; pass all the processor returned")
+                raise ValueError(_NO_ARCHITECTURES)
             embeddings, kinds = align_embeddings(nerf_embeddings, expected // self.config.tokens_per_nerf)
         else:
-            check_batch(input_ids, nerf_weights, nerf_architectures, nerf_embeddings)
+            check_batch(places, nerf_weights, nerf_architectures, nerf_embeddings)
             kinds = nerf_architectures[..., 0]
-            found = unpack_nerfs(nerf_weights, nerf_architectures)
-            if nerf_embeddings is None:
-                embeddings = torch.zeros(*kinds.shape, self.config.embedding_dim, device=kinds.device)
-            else:
-                embeddings = nerf_embeddings
-            if found:
-                encoded = self.encode([nerf for _, _, nerf in found]).to(embeddings.device)
-                place = torch.tensor([(b, k) for b, k, _ in found], device=embeddings.device).unbind(1)
-                embeddings = embeddings.to(encoded.dtype).index_put(place, encoded)
+            embeddings = self._embeddings(nerf_weights, nerf_architectures, nerf_embeddings)
+        self._check_size(embeddings)
+        check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
+        return embeddings, kinds
+
+    def _embeddings(
+        self, nerf_weights: Tensor | None, nerf_architectures: Tensor, nerf_embeddings: Tensor | None
+    ) -> Tensor:
+        """Embeddings ``(B, K, D)``: those that came as such, and of the NeRFs."""
+        found = unpack_nerfs(nerf_weights, nerf_architectures)
+        if nerf_embeddings is None:
+            shape = (*nerf_architectures.shape[:2], self.config.embedding_dim)
+            nerf_embeddings = torch.zeros(shape, device=nerf_architectures.device)
+        if not found:
+            return nerf_embeddings
+        encoded = self.encode([nerf for _, _, nerf in found]).to(nerf_embeddings.device)
+        place = torch.tensor([(b, k) for b, k, _ in found], device=nerf_embeddings.device).unbind(1)
+        return nerf_embeddings.to(encoded.dtype).index_put(place, encoded)
+
+    def _check_size(self, embeddings: Tensor) -> None:
         if embeddings.shape[-1] != self.config.embedding_dim:
             raise ValueError(
                 f"NeRF embeddings have size {embeddings.shape[-1]}; this model's projector reads {self.config.embedding_dim}. "
                 "Embed with the encoder the model was trained with"
             )
-        check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
-        return embeddings, kinds
 
-    def get_nerf_features(self, embeddings: Tensor) -> Tensor:
-        """Project embeddings ``(N, D)`` to token embeddings ``(N * T, H)``."""
+    def project(self, embeddings: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` to token embeddings ``(N, T, H)``."""
         weight = next((p for p in self.projector.parameters() if p.is_floating_point()), None)
         dtype = self.dtype if weight is None else weight.dtype
         features = self.projector(embeddings.to(self.device, dtype))
-        return features.reshape(-1, self.config.get_text_config().hidden_size)
+        return features.unflatten(-1, (self.config.tokens_per_nerf, -1))
 
-    def forward(
+    @can_return_tuple
+    def get_nerf_features(
+        self,
+        nerf_weights: Tensor | None = None,
+        nerf_architectures: Tensor | None = None,
+        nerf_embeddings: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """NeRFs to what takes the places of their placeholders.
+
+        Args:
+            nerf_weights, nerf_architectures: NeRFs as the processor wrote them.
+            nerf_embeddings: embeddings, beside them or alone: ``(B, K, D)`` or ``(N, D)``.
+
+        Returns:
+            `last_hidden_state`, the encoder's embeddings ``(N, D)``, and `pooler_output`, token embeddings ``(N, T, H)``.
+        """
+        if nerf_architectures is not None:
+            embeddings = self._embeddings(nerf_weights, nerf_architectures, nerf_embeddings)
+            embeddings = embeddings[nerf_architectures[..., 0] != NOTHING]
+        elif nerf_embeddings is not None:
+            embeddings = nerf_embeddings.flatten(0, -2)
+        else:
+            raise ValueError(_NO_ARCHITECTURES)
+        self._check_size(embeddings)
+        return BaseModelOutputWithPooling(last_hidden_state=embeddings, pooler_output=self.project(embeddings))
+
+    def placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """Where prompts have placeholders ``(B, L)``: by their token numbers, or by their embeddings ``(B, L, H)``."""
+        if input_ids is not None:
+            return input_ids == self.config.nerf_token_id
+        if inputs_embeds is None:
+            raise ValueError("pass input_ids or inputs_embeds")
+        token = torch.tensor(self.config.nerf_token_id, device=inputs_embeds.device)
+        return (inputs_embeds == self.get_input_embeddings()(token).to(inputs_embeds)).all(dim=-1)
+
+    def get_placeholder_mask(
+        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, nerf_features: Tensor
+    ) -> Tensor:
+        """Where features ``(N, T, H)`` go, ``(B, L, 1)``.
+
+        Raises `ValueError` where there are more or fewer places, with both counts.
+        """
+        places = self.placeholders(input_ids, inputs_embeds)
+        found, wanted = int(places.sum()), nerf_features.shape[:-1].numel()
+        if found != wanted:
+            raise ValueError(f"NeRF features and NeRF tokens do not match, tokens: {found}, features: {wanted}")
+        return places.unsqueeze(-1)
+
+    def check_no_placeholder(self, input_ids: Tensor) -> None:
+        """Raise `ValueError` for prompts with placeholders, to which no NeRFs were passed."""
+        if found := int(self.placeholders(input_ids, None).sum()):
+            raise ValueError(
+                f"the prompts hold {found // self.config.tokens_per_nerf} NeRF placeholders, but 0 NeRFs were passed; "
+                "pass all that the processor returned (model(**inputs), model.generate(**inputs))"
+            )
+
+    def insert(self, embeds: Tensor, places: Tensor, features: Tensor) -> Tensor:
+        """Features ``(..., H)`` in the places ``(B, L)`` of embeddings ``(B, L, H)``, in order."""
+        features = features.to(embeds.device, embeds.dtype)
+        return embeds.masked_scatter(places.unsqueeze(-1).to(embeds.device), features)
+
+    @can_return_tuple
+    def forward(  # type: ignore[misc] # transformers names position_ids twice too
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -190,16 +295,14 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         nerf_weights: Tensor | None = None,
         nerf_architectures: Tensor | None = None,
         nerf_embeddings: Tensor | None = None,
-        labels: Tensor | None = None,
-        logits_to_keep: int | Tensor = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> Any:
-        """The backbone's own output for prompts whose placeholders became NeRFs.
+        """The output of the backbone's body for prompts whose placeholders became NeRFs.
 
         Args:
-            input_ids: token numbers ``(B, L)``, or `inputs_embeds` ``(B, L, H)`` in which the NeRFs already stand.
+            input_ids: token numbers ``(B, L)``, or `inputs_embeds` ``(B, L, H)``, in which the NeRFs stand already or whose
+                placeholders are known by their embeddings.
             nerf_weights, nerf_architectures, nerf_embeddings: NeRFs of the prompts, see `encode_nerfs`.
-            labels: tokens to predict ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
 
         Raises:
             ValueError: placeholders and NeRFs that do not agree, with both counts.
@@ -212,107 +315,23 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
             "nerf_embeddings": nerf_embeddings,
         }
         if any(value is not None for value in nerfs.values()):
-            if input_ids is None:
-                raise ValueError("NeRFs need input_ids to show their places; inputs_embeds must hold them already")
-            embeddings, kinds = self.encode_nerfs(input_ids, **nerfs)
-            features = self.get_nerf_features(embeddings[kinds != NOTHING])
-            inputs_embeds = self._insert(input_ids, self._placeholders(input_ids), features)
+            places = self.placeholders(input_ids, inputs_embeds)
+            embeddings, kinds = self.encode_nerfs(places, **nerfs)
+            features = self.project(embeddings[kinds != NOTHING])
+            embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+            inputs_embeds = self.insert(embeds, places, features)
         elif input_ids is not None and input_ids.shape[1] > 1 and not torch.compiler.is_compiling():
-            self._check_no_placeholder(input_ids)
+            self.check_no_placeholder(input_ids)
             if self.training and torch.is_grad_enabled():
                 inputs_embeds = self._text_only_embeddings(input_ids)
         inputs = {
             "input_ids": input_ids if inputs_embeds is None else None,
-            "inputs_embeds": inputs_embeds,
             "attention_mask": attention_mask,
             "position_ids": position_ids,
             "past_key_values": past_key_values,
-            "labels": labels,
-            "logits_to_keep": logits_to_keep,
+            "inputs_embeds": inputs_embeds,
         }
-        return self.language_model(**{k: v for k, v in inputs.items() if k in self._backbone_inputs}, **kwargs)
-
-    @torch.no_grad()
-    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """`GenerationMixin.generate` with the processor's outputs as keyword arguments. The encoder runs once."""
-        nerfs = {name: value for name in NERF_INPUTS if (value := kwargs.pop(name, None)) is not None}
-        input_ids = inputs if inputs is not None else kwargs.get("input_ids")
-        if nerfs:
-            if input_ids is None:
-                raise ValueError("NeRFs need input_ids to show their places; inputs_embeds must hold them already")
-            generation_config = kwargs.get("generation_config") or (args[0] if args else None) or self.generation_config
-            if kwargs.get("prefill_chunk_size") or generation_config.prefill_chunk_size:
-                raise ValueError("prompts with NeRFs cannot be read in chunks; leave prefill_chunk_size unset")
-            embeddings, kinds = self.encode_nerfs(input_ids, **nerfs)
-            kwargs |= {"nerf_embeddings": embeddings, "nerf_architectures": embedded_rows(kinds)}
-        elif input_ids is not None and kwargs.get("past_key_values") is None:  # a cache may hold them already
-            self._check_no_placeholder(input_ids)
-        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
-
-    def prepare_inputs_for_generation(
-        self,
-        input_ids: Tensor,
-        next_sequence_length: int | None = None,
-        past_key_values: Any = None,
-        attention_mask: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        is_first_iteration: bool | None = False,
-        nerf_embeddings: Tensor | None = None,
-        nerf_architectures: Tensor | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """NeRFs enter where a prompt is read, at prefill, and again at every step only where there is no cache."""
-        model_inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
-            input_ids,  # type: ignore[arg-type]
-            next_sequence_length=next_sequence_length,
-            past_key_values=past_key_values,
-            attention_mask=attention_mask,  # type: ignore[arg-type]
-            inputs_embeds=inputs_embeds,
-            is_first_iteration=is_first_iteration,
-            **kwargs,
-        )
-        reads_prompt = is_first_iteration or not kwargs.get("use_cache", True)
-        if nerf_embeddings is None or nerf_architectures is None or not reads_prompt:
-            return model_inputs
-        input_ids = input_ids.to(self.device)
-        present = nerf_architectures[..., 0] != NOTHING
-        features = self.get_nerf_features(nerf_embeddings[present])
-        # The prompt's own placeholders: not one that the backbone happens to have written since.
-        placeholders = self._placeholders(input_ids)
-        tokens = present.sum(dim=1, keepdim=True).to(self.device) * self.config.tokens_per_nerf
-        placeholders &= placeholders.cumsum(dim=1) <= tokens
-        # What a cache already holds is neither read nor filled again.
-        length = model_inputs["input_ids"].shape[1]
-        read = placeholders.clone()
-        read[:, : read.shape[1] - length] = False
-        model_inputs["inputs_embeds"] = self._insert(
-            model_inputs["input_ids"], read[:, read.shape[1] - length :], features[read[placeholders]]
-        )
-        model_inputs["input_ids"] = None
-        return model_inputs
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
-    ) -> None:
-        """`PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            write_model_card(self.config, save_directory)
-
-    def _placeholders(self, input_ids: Tensor) -> Tensor:
-        return input_ids == self.config.nerf_token_id
-
-    def _check_no_placeholder(self, input_ids: Tensor) -> None:
-        if found := int(self._placeholders(input_ids).sum()):
-            raise ValueError(
-                f"the prompts hold {found // self.config.tokens_per_nerf} NeRF placeholders, but 0 NeRFs were passed; "
-                "pass all that the processor returned (model(**inputs), model.generate(**inputs))"
-            )
-
-    def _insert(self, input_ids: Tensor, places: Tensor, features: Tensor) -> Tensor:
-        embeds = self.get_input_embeddings()(input_ids)
-        features = features.to(embeds.device, embeds.dtype)
-        return embeds.masked_scatter(places.unsqueeze(-1).to(embeds.device), features)
+        return self.language_model(**{key: value for key, value in inputs.items() if value is not None}, **kwargs)
 
     def _text_only_embeddings(self, input_ids: Tensor) -> Tensor | None:
         """Keep the projector in the graph of a text-only batch: its gradient is zero, not missing.
@@ -322,5 +341,131 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, GenerationMixin)
         if not any(p.requires_grad for p in self.projector.parameters()):
             return None
         embeds = self.get_input_embeddings()(input_ids)
-        nothing = self.get_nerf_features(torch.zeros(1, self.config.embedding_dim, device=self.device))
+        nothing = self.project(torch.zeros(1, self.config.embedding_dim, device=self.device))
         return embeds + 0.0 * nothing.sum().to(embeds.dtype)
+
+
+class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMixin):
+    """Text from prompts with NeRFs in them."""
+
+    def __init__(self, config: LlanaGmnConfig) -> None:
+        super().__init__(config)
+        causal = AutoModelForCausalLM.from_config(config.text_config)
+        body, self.lm_head, self._backbone_forward = take_apart(causal)
+        self._tied_weights_keys = tied_weights(causal, self._backbone_forward, BACKBONE.rstrip("."))
+        self.model = LlanaGmnModel(config, body)
+        self.post_init()
+
+    @property
+    def nerf_encoder(self) -> Any:
+        return self.model.nerf_encoder
+
+    @property
+    def projector(self) -> NerfProjector:
+        return self.model.projector
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The backbone's body."""
+        return self.model.language_model
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head = new_embeddings
+
+    def get_backbone(self) -> Any:
+        """The causal language model inside, which shares its weights."""
+        backbone = put_together(self.config.get_text_config(), self.model.language_model, self.lm_head)
+        backbone.generation_config = self.generation_config
+        return backbone
+
+    def set_backbone(self, causal: PreTrainedModel) -> None:
+        """Take over the parts of a causal language model of the configuration that this model has."""
+        self.model.language_model, self.lm_head, self._backbone_forward = take_apart(causal)
+
+    def set_nerf_encoder(self, encoder: NerfEncoder) -> None:
+        """`LlanaGmnModel.set_nerf_encoder`."""
+        kept = set(self._no_split_modules).difference(self.model._no_split_modules)
+        self.model.set_nerf_encoder(encoder)
+        self._no_split_modules = [*kept, *self.model._no_split_modules]
+
+    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+        """`LlanaGmnModel.encode`: embeddings ``(len(nerfs), D)``, to be passed in place of the NeRFs."""
+        return self.model.encode(nerfs, batch_size=batch_size)
+
+    def get_nerf_features(
+        self,
+        nerf_weights: Tensor | None = None,
+        nerf_architectures: Tensor | None = None,
+        nerf_embeddings: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """`LlanaGmnModel.get_nerf_features`: token embeddings ``(N, T, H)`` of NeRFs as `pooler_output`."""
+        return self.model.get_nerf_features(nerf_weights, nerf_architectures, nerf_embeddings, **kwargs)
+
+    def forward(  # type: ignore[misc] # transformers names position_ids twice too
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        nerf_weights: Tensor | None = None,
+        nerf_architectures: Tensor | None = None,
+        nerf_embeddings: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Any:
+        """The backbone's own output for prompts whose placeholders became NeRFs.
+
+        Args:
+            input_ids: token numbers ``(B, L)``, or `inputs_embeds` ``(B, L, H)``, as in `LlanaGmnModel.forward`.
+            nerf_weights, nerf_architectures, nerf_embeddings: NeRFs of the prompts, see `LlanaGmnModel.encode_nerfs`.
+            labels: tokens to predict ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
+            logits_to_keep: number of last positions to compute logits of, or their indices; 0 for all.
+
+        Raises:
+            ValueError: placeholders and NeRFs that do not agree, with both counts.
+        """
+        body = functools.partial(
+            self.model,
+            nerf_weights=nerf_weights,
+            nerf_architectures=nerf_architectures,
+            nerf_embeddings=nerf_embeddings,
+        )
+        return self._backbone_forward(
+            self,
+            body,
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            labels=labels,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+    ) -> None:
+        """`PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            write_model_card(self.config, save_directory)
+
+
+def execution_device(module: nn.Module) -> torch.device | None:
+    """Where accelerate runs a module whose weights it holds elsewhere; None for one that it has no hook on."""
+    hooks = [getattr(each, "_hf_hook", None) for each in module.modules()]
+    for hook in [inner for hook in hooks for inner in getattr(hook, "hooks", (hook,))]:
+        device = getattr(hook, "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return None
+
+
+_NO_ARCHITECTURES = "nerf_weights came without nerf_architectures; pass all the processor returned"

@@ -21,8 +21,9 @@ from gmn_encoder.encoders.base import EncoderConfig, load_encoder
 from gmn_encoder.files import StrPath, atomic_directory, read_json, read_tensors, write_json
 
 from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..checkpoints import ENCODER_PREFIX, ShardWriter, encoder_of, read_weights
+from ..checkpoints import ShardWriter, encoder_of, read_weights
 from ..model_card import write_model_card
+from ..names import BACKBONE, ENCODER, PROJECTOR, current_name
 from ..processing import NERF_TOKENS
 
 ENCODER_FOLDER = "encoder"
@@ -41,8 +42,6 @@ _FIELDS: dict[str, Any] = {
     **dict(zip(_TOKEN_FIELDS, NERF_TOKENS, strict=True)),
 }
 _PROJECTOR = "model.vec_proj."
-_OURS = "projector."
-_BACKBONE = "language_model."
 
 
 def is_llana(values: dict[str, Any]) -> bool:
@@ -55,15 +54,15 @@ def name_from_llana(key: str) -> str | None:
     if key.endswith("rotary_emb.inv_freq"):
         return None
     if key.startswith(_PROJECTOR):
-        return _OURS + key.removeprefix(_PROJECTOR)
-    return _BACKBONE + key
+        return PROJECTOR + key.removeprefix(_PROJECTOR)
+    return BACKBONE + key.removeprefix("model.") if key.startswith("model.") else key
 
 
 def name_to_llana(key: str) -> str:
     """LLaNA's name of a weight of ours that it has (all but the encoder's)."""
-    if key.startswith(_OURS):
-        return _PROJECTOR + key.removeprefix(_OURS)
-    return key.removeprefix(_BACKBONE)
+    if key.startswith(PROJECTOR):
+        return _PROJECTOR + key.removeprefix(PROJECTOR)
+    return "model." + key.removeprefix(BACKBONE) if key.startswith(BACKBONE) else key
 
 
 def nerf_tokens(values: dict[str, Any]) -> tuple[str, str, str]:
@@ -136,7 +135,7 @@ def model_from_llana(
     expected = _expected_shapes(config)
     with atomic_directory(out) as directory:
         if part is not None:
-            weights = chain(weights, ((ENCODER_PREFIX + key, tensor) for key, tensor in part.state_dict().items()))
+            weights = chain(weights, ((ENCODER + key, tensor) for key, tensor in part.state_dict().items()))
         config.dtype = _write_weights(weights, expected, directory, source=source, dtype=dtype)
         config.architectures = [LlanaGmnForConditionalGeneration.__name__]
         config.save_pretrained(directory)
@@ -162,7 +161,8 @@ def model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> Non
     with atomic_directory(out) as directory:
         writer = ShardWriter(directory)
         for key, tensor in read_weights(source):
-            if key.startswith(ENCODER_PREFIX):
+            key = current_name(key)
+            if key.startswith(ENCODER):
                 encoder[key] = tensor
             else:
                 writer.add(name_to_llana(key), tensor.to(dtype) if dtype else tensor)
@@ -252,7 +252,7 @@ def _write_weights(
             raise ValueError(
                 f"{source}: {name_to_llana(key)!r} has shape {list(tensor.shape)}; its configuration means {list(expected[key])}"
             )
-        if not key.startswith(ENCODER_PREFIX):
+        if not key.startswith(ENCODER):
             tensor = tensor if dtype is None else tensor.to(dtype)
             found = found or tensor.dtype
         writer.add(key, tensor)

@@ -23,10 +23,9 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.frozen import FrozenEncoder
 
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..loading import ADAPTER_CONFIG, adapter_base
+from ..loading import ADAPTER_CONFIG, adapter_base, load_adapter
+from ..names import BACKBONE
 from .recipe import NEW, TrainingRecipe
-
-_BACKBONE = "language_model"
 
 
 def load_for_training(
@@ -59,7 +58,7 @@ def load_for_training(
 
 
 def _with_stage_one(model: LlanaGmnForConditionalGeneration, adapter: Path) -> LlanaGmnForConditionalGeneration:
-    from peft import LoraConfig, PeftModel
+    from peft import LoraConfig
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
     config = LoraConfig.from_pretrained(str(adapter))
@@ -69,7 +68,7 @@ def _with_stage_one(model: LlanaGmnForConditionalGeneration, adapter: Path) -> L
             "Merge it first: llana-gmn merge ADAPTER --out MODEL"
         )
     place = model.name_or_path
-    whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    whole = load_adapter(model, adapter).merge_and_unload()
     whole.name_or_path = place
     return whole
 
@@ -107,7 +106,7 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=rf"{_BACKBONE}\..*\.({names})" if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
+        target_modules=rf"{re.escape(BACKBONE)}.*\.({names})" if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
         modules_to_save=["projector"],
         trainable_token_indices={input_table_name(model): rows},
         base_model_name_or_path=absolute(model.name_or_path),
@@ -131,7 +130,7 @@ def input_table_name(model: LlanaGmnForConditionalGeneration) -> str:
 def _check_targets(model: LlanaGmnForConditionalGeneration, targets: Sequence[str]) -> None:
     linear = {
         name.rpartition(".")[2]
-        for name, module in getattr(model, _BACKBONE).named_modules()
+        for name, module in model.language_model.named_modules()
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
     }
     if missing := [target for target in targets if target not in linear] or ([""] if not targets else []):

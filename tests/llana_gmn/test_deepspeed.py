@@ -37,9 +37,9 @@ arguments = TrainingArguments(
 model = LlanaGmnForConditionalGeneration.from_pretrained(folder + "/model", dtype=torch.bfloat16)
 processor = LlanaGmnProcessor.from_pretrained(folder + "/model")
 saved = load_file(folder + "/model/model.safetensors")
-encoder = {k: v for k, v in saved.items() if k.startswith("nerf_encoder.")}
+encoder = {k: v for k, v in saved.items() if k.startswith("model.nerf_encoder.")}
 for key, tensor in model.nerf_encoder.state_dict().items():
-    assert torch.equal(tensor, encoder["nerf_encoder." + key]), key
+    assert torch.equal(tensor, encoder["model.nerf_encoder." + key]), key
 nerfs = [load_nerf(f"{folder}/{i}.safetensors") for i in range(3)]
 expected = torch.load(folder + "/embeddings.pt")
 model.language_model.requires_grad_(False)

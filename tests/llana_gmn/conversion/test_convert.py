@@ -250,13 +250,15 @@ def test_llana_7b_names_shapes_and_count():
         model = LlanaGmnForConditionalGeneration(config)
         default = LlanaGmnForConditionalGeneration(LlanaGmnConfig())
     ours = {
-        key: tuple(tensor.shape) for key, tensor in model.state_dict().items() if not key.startswith("nerf_encoder.")
+        key: tuple(tensor.shape)
+        for key, tensor in model.state_dict().items()
+        if not key.startswith("model.nerf_encoder.")
     }
     assert ours == {name_from_llana(key): shape for key, shape in shapes.items()}
     assert {key: tensor.shape for key, tensor in default.state_dict().items()} == {
         key: tensor.shape for key, tensor in model.state_dict().items()
     }
-    assert sum(key.startswith("nerf_encoder.") for key in model.state_dict()) == 74
+    assert sum(key.startswith("model.nerf_encoder.") for key in model.state_dict()) == 74
 
 
 @pytest.mark.parametrize(

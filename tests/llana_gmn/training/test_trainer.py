@@ -34,10 +34,10 @@ def test_stage_one_trains_projector_and_two_rows(recipe, tiny_folder):
     assert report.steps == 5
     before, after = load_file(tiny_folder / "model.safetensors"), load_model(report.output)[0].state_dict()
     changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
-    assert changed == {key for key in before if key.startswith("projector.")} | {
-        "language_model.model.embed_tokens.weight"
+    assert changed == {key for key in before if key.startswith("model.projector.")} | {
+        "model.language_model.embed_tokens.weight"
     }
-    table = "language_model.model.embed_tokens.weight"
+    table = "model.language_model.embed_tokens.weight"
     rows = (before[table] != after[table]).any(dim=1).nonzero().flatten().tolist()
     assert rows == sorted([config.nerf_start_token_id, config.nerf_end_token_id])
 
@@ -68,7 +68,7 @@ def test_stage_two_begins_where_stage_one_ended(recipe, tiny_folder, tmp_path):
     second = TrainingRun(recipe(stage=2, model=first.output, output=str(tmp_path / "second")))
     begun = second.model.get_base_model().projector.state_dict()
     saved = load_file(tmp_path / "run" / "adapter_model.safetensors")
-    key = "base_model.model.projector.0.weight"
+    key = "base_model.model.model.projector.0.weight"
     assert torch.equal(begun["modules_to_save.default.0.weight"], saved[key])
     report = second.train()
     named = json.loads((tmp_path / "second" / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -84,7 +84,7 @@ def test_full_fine_tuning_leaves_the_encoder(recipe, tiny_folder):
     before, after = (load_file(f"{path}/model.safetensors") for path in (tiny_folder, report.output))
     assert before.keys() == after.keys()
     same = {key for key in before if torch.equal(before[key], after[key])}
-    assert same == {key for key in before if key.startswith("nerf_encoder.")}
+    assert same == {key for key in before if key.startswith("model.nerf_encoder.")}
 
 
 @pytest.mark.same_bits
