@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gmn_encoder.embeddings.files import EMBEDDINGS_KEY
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.base import NerfEncoder, encoder_kinds, load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory
 from gmn_encoder.files import StrPath, read_json
 
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from .configuration import LlanaGmnConfig
 
 ADAPTER_CONFIG = "adapter_config.json"
+"""What a directory of PEFT's holds."""
+
 MODEL_TYPE = "llana_gmn"
+"""That of `LlanaGmnConfig`, known without transformers."""
+
 _INDEX = f"{WEIGHTS_NAME}.index.json"
 _PART = "nerf_encoder."
 """What stands in the names of the encoder's weights in a model."""
@@ -37,7 +41,7 @@ def open_encoder(path: StrPath) -> NerfEncoder:
 
     Args:
         path: an encoder's directory, hub name or released checkpoint file; the directory or hub name of a model, whose backbone
-            is not read; or the directory of an adapter, for its base's encoder.
+            is not read; the directory of a LLaNA checkpoint with an encoder beside it; or that of an adapter, for its base's.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -51,7 +55,7 @@ def open_encoder(path: StrPath) -> NerfEncoder:
         return open_encoder(adapter_base(path))
     directory = _hub_model(path) or encoder_directory(path)
     if not is_model(directory):
-        return load_encoder(directory)
+        return load_encoder(_encoder_folder(directory))
     from .checkpoints import encoder_of
     from .configuration import LlanaGmnConfig
 
@@ -65,6 +69,22 @@ def open_encoder(path: StrPath) -> NerfEncoder:
         return encoder_of(weights, config.encoder_config)
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights of its encoder do not fit its configuration ({error})") from error
+
+
+def _encoder_folder(directory: Path) -> Path:
+    """Where in a directory its encoder lies: in a folder of its own where this is a LLaNA checkpoint."""
+    values = read_json(directory / CONFIG_NAME) if (directory / CONFIG_NAME).is_file() else {}
+    if values.get("model_type") in (None, *encoder_kinds()):
+        return directory
+    from .llana_files import ENCODER_FOLDER, is_llana
+
+    if not is_llana(values):
+        return directory
+    if not (directory / ENCODER_FOLDER).is_dir():
+        raise ValueError(
+            f"{directory}: holds no encoder; a LLaNA checkpoint has one only in its folder {ENCODER_FOLDER}"
+        )
+    return directory / ENCODER_FOLDER
 
 
 def is_model(directory: StrPath) -> bool:

@@ -12,12 +12,10 @@ from gmn_encoder.files import StrPath, read_json
 from .adapter_base import check_adapter
 from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .encoders import ADAPTER_CONFIG
 
 UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
-
-ADAPTER_CONFIG = "adapter_config.json"
-"""What a directory of PEFT's holds."""
 
 
 def adapter_base(adapter: StrPath, model: StrPath | None = None) -> str:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -109,6 +111,15 @@ class LlanaGmnProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         return [*self.tokenizer.model_input_names, *NERF_INPUTS]
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As `ProcessorMixin.save_pretrained`; the sentencepiece model that a Llama's tokenizer was made from goes along."""
+        model = Path(getattr(self.tokenizer, "vocab_file", None) or "")
+        if model.suffix == ".model" and model.is_file():
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            if not (kept := Path(save_directory, model.name)).exists():
+                shutil.copyfile(model, kept)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def __call__(
         self,

@@ -11,7 +11,8 @@ from pathlib import Path
 from gmn_encoder.ahead import ahead
 from gmn_encoder.files import StrPath, file_digest
 
-from .loading import ADAPTER_CONFIG, adapter_base
+from .encoders import ADAPTER_CONFIG
+from .loading import adapter_base
 
 _DECISIVE = (
     *("*config.json", "chat_template*", "additional_chat_templates/*"),

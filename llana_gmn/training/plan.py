@@ -10,7 +10,7 @@ from typing import Any
 from ..data.dataset import ConversationDataset
 from .recipe import TrainingRecipe
 from .sampler import SeededSampler, padded_tokens
-from .stages import dtype_bytes, trainable_parameters
+from .stages import dtype_bytes, trainable_parameters, what_learns
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class TrainingPlan:
     """A run in numbers.
 
     Attributes:
+        learns: parts of the model that learn, in words.
         trainable: number of parameters that learn.
         parameters: number of all, those of the encoder among them.
         samples, eval_samples: sizes of the training and the evaluation set.
@@ -32,6 +33,7 @@ class TrainingPlan:
         memory: bytes a device, by use; an estimate, see `estimate_memory`.
     """
 
+    learns: str
     trainable: int
     parameters: int
     samples: int
@@ -56,7 +58,7 @@ class TrainingPlan:
         what = ", ".join(f"{count:,} {name}" for name, count in self.composition.items())
         memory = ", ".join(f"{name} {_bytes(size)}" for name, size in self.memory.items())
         lines = [
-            f"learns      {self.trainable:,} of {self.parameters:,} parameters ({share:.2f} %)",
+            f"learns      {self.trainable:,} of {self.parameters:,} parameters ({share:.2f} %): {self.learns}",
             f"samples     {self.samples:,} ({what}); {self.eval_samples:,} held out",
             f"steps       {self.steps:,}, {self.steps_per_epoch:,} an epoch, on {self.processes} process(es)",
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} of them answers; "
@@ -89,6 +91,7 @@ def make_plan(
     found = Counter(_name(*train.sample(i)) for i in range(len(train)))
     listed = [*train.problems, *(evaluation.problems if evaluation is not None else ())]
     return TrainingPlan(
+        learns=what_learns(recipe),
         trainable=trainable,
         parameters=parameters,
         samples=len(train),

@@ -14,9 +14,10 @@ from gmn_encoder.embeddings.files import read_embeddings
 from gmn_encoder.encoders.base import load_encoder
 from gmn_encoder.nerfs.files import save_nerf
 from gmn_encoder.nerfs.record import Nerf
+from llana_gmn import LlanaGmnConfig
 from llana_gmn.commands import main
 from llana_gmn.data.sources import LanguageData
-from llana_gmn.encoders import check_origin, open_encoder
+from llana_gmn.encoders import MODEL_TYPE, check_origin, open_encoder
 from llana_gmn.tiny import tiny_model
 
 
@@ -61,6 +62,7 @@ def embedded(tiny_folder, nerf_files, tmp_path, capsys):
 
 
 def test_a_model_stands_for_its_encoder(model, tiny_folder, embedded, nerfs):
+    assert LlanaGmnConfig.model_type == MODEL_TYPE
     assert open_encoder(tiny_folder).fingerprint() == model.nerf_encoder.fingerprint()
     found = read_embeddings(embedded)
     assert found.encoder == model.nerf_encoder.fingerprint()
@@ -93,6 +95,15 @@ def test_a_model_on_the_hub_of_which_only_the_encoders_shards_are_fetched(model,
     monkeypatch.chdir(tmp_path)
     assert open_encoder("someone/model").fingerprint() == model.nerf_encoder.fingerprint()
     assert {file.name for file in cache.glob("*.safetensors")} == needed
+
+
+def test_the_encoder_beside_a_llana(model, tmp_path):
+    config = {"model_type": "llana", "point_backbone": "nf2vec"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="holds no encoder; a LLaNA checkpoint has one only in its folder encoder"):
+        open_encoder(tmp_path)
+    save_encoder(model, tmp_path / "encoder")
+    assert open_encoder(tmp_path).fingerprint() == model.nerf_encoder.fingerprint()
 
 
 def test_what_is_no_encoder(blind_folder, tmp_path):

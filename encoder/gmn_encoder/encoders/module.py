@@ -64,7 +64,7 @@ class EncoderModule(nn.Module):
             encoder, float32 otherwise.
 
         Raises:
-            ValueError: a `batch_size` below 1.
+            ValueError: a `batch_size` below 1, a NeRF that `check_nerf` refuses.
             TypeError: something that is no `Nerf`.
         """
         if batch_size < 1:
@@ -76,6 +76,7 @@ class EncoderModule(nn.Module):
                 raise TypeError(
                     f"item {i} is a {type(nerf).__name__}; encode takes Nerf records (load_nerf reads files)"
                 )
+            self.check_nerf(nerf)
             by_architecture.setdefault(nerf.architecture, []).append(i)
         device, dtype = self.device, torch.promote_types(self.dtype, torch.float32)
         results = torch.empty(len(nerfs), *shape, dtype=dtype, device=device)
@@ -86,12 +87,15 @@ class EncoderModule(nn.Module):
                 results[torch.tensor(chunk, device=device)] = step(batch).to(dtype)
         return results
 
+    def check_nerf(self, nerf: Nerf) -> None:
+        """Raise `ValueError` for a NeRF that this encoder cannot read, whose weights are fine; most kinds read every one."""
+
     def fingerprint(self) -> str:
         """SHA-256 over configuration and weights: equal for encoders that give equal embeddings, on any device."""
         digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         for name, tensor in self.state_dict().items():
             digest.update(f"{name} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def save_pretrained(self, path: StrPath) -> None:
