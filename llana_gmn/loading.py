@@ -9,6 +9,7 @@ import torch
 
 from gmn_encoder.files import StrPath, read_json
 
+from .adapter_base import check_adapter
 from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .hub import ADAPTER_CONFIG, hub_file, not_found
@@ -26,17 +27,19 @@ def adapter_base(adapter: StrPath, model: StrPath | None = None, **hub: Any) -> 
         **hub: where on the hub the adapter is, as of `load_model`.
 
     Raises:
-        ValueError: it names none.
+        ValueError: it names none, or the base is certainly another than it was trained on.
         FileNotFoundError: its base is no longer there, or there is no adapter.
     """
-    config = None if model else hub_file(adapter, ADAPTER_CONFIG, **hub)
-    if config is None and not model:
+    config = hub_file(adapter, ADAPTER_CONFIG, **hub)
+    if config is None:
         raise FileNotFoundError(f"{adapter}: holds no adapter; expected a directory with {ADAPTER_CONFIG}")
-    base = model or read_json(config or "").get("base_model_name_or_path")
+    named = read_json(config).get("base_model_name_or_path")
+    base = model or named
     if not base:
         raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
     if not Path(base, "config.json").is_file() and Path(base).is_absolute():
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
+    check_adapter(adapter, base, trained_on=str(named))
     return str(base)
 
 
@@ -112,6 +115,7 @@ def load_model(
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
     model = LlanaGmnForConditionalGeneration.from_pretrained(base[0], **options)
+    processor.check_model(model.config)
     if adapter:
         adapted = load_adapter(model, path, **there)
         model = adapted.merge_and_unload() if bits is None else adapted.get_base_model()
