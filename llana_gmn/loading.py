@@ -12,7 +12,7 @@ from gmn_encoder.files import StrPath, read_json
 from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 
-UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
+UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
 
 ADAPTER_CONFIG = "adapter_config.json"

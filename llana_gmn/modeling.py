@@ -59,8 +59,9 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     _checkpoint_conversion_mapping = EARLIER_NAMES  # which PEFT reads, for adapters
     _no_split_modules = ["NerfProjector"]  # noqa: RUF012 (the base class's type; the encoder brings its own)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    _keep_in_fp32_modules = ["nerf_encoder"]  # noqa: RUF012 (quantisers leave these alone too)
-    _keep_in_fp32_modules_strict = ["nerf_encoder"]  # noqa: RUF012
+    # Quantisers leave these alone too; they compare names from the start, which are others in the whole model.
+    _keep_in_fp32_modules = ["nerf_encoder", "model.nerf_encoder"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = _keep_in_fp32_modules
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

@@ -20,10 +20,11 @@ from transformers import (
     Qwen2Config,
 )
 from transformers.quantizers.base import HfQuantizer
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
-from llana_gmn.loading import load_adapter, load_model
+from llana_gmn.loading import load_adapter, load_model, quantization_config
 from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 from llana_gmn.training.recipe import TrainingRecipe
 from llana_gmn.training.stages import prepare
@@ -142,9 +143,18 @@ def test_the_encoders_products_may_run_in_bfloat16(tiny, nerfs):
 
 
 def test_quantisers_leave_the_encoder_alone(model):
-    skipped = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
-    assert "nerf_encoder" in skipped
-    assert any(name.endswith("lm_head") for name in skipped)
+    for whole in (model, model.model):
+        skipped = HfQuantizer.get_modules_to_not_convert(whole, None, whole._keep_in_fp32_modules)
+        linear = [name for name, module in whole.named_modules() if "Linear" in type(module).__name__]
+        converted = {name for name in linear if should_convert_module(name, skipped)}
+        assert any("language_model" in name for name in converted)
+        assert not any("nerf_encoder" in name or "lm_head" in name for name in converted)
+        assert whole._keep_in_fp32_modules == whole._keep_in_fp32_modules_strict
+    skipped = quantization_config(4).llm_int8_skip_modules
+    converted = [name for name, _ in model.named_modules() if should_convert_module(name, skipped)]
+    assert not any(
+        "nerf_encoder" in name or "projector" in name or "lm_head" in name for name in converted if "." in name
+    )
 
 
 def test_text_only_batches_train_and_keep_the_projector_in_the_graph(tiny):
