@@ -22,11 +22,10 @@ from gmn_encoder.encoders.base import NerfEncoder, encoder_kinds, load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory
 from gmn_encoder.files import StrPath, read_json
 
+from .hub import ADAPTER_CONFIG
+
 if TYPE_CHECKING:
     from .configuration import LlanaGmnConfig
-
-ADAPTER_CONFIG = "adapter_config.json"
-"""What a directory of PEFT's holds."""
 
 MODEL_TYPE = "llana_gmn"
 """That of `LlanaGmnConfig`, known without transformers."""

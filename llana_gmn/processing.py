@@ -38,6 +38,7 @@ from .chat_template import (
     is_batch,
 )
 from .configuration import LlanaGmnConfig
+from .hub import push_processor
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
@@ -275,6 +276,10 @@ class LlanaGmnProcessor(ProcessorMixin):
         if inputs is not None:
             generated = generated[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Upload the processor. It brings no card: that of the repository is its model's. See `llana_gmn.hub.push_processor`."""
+        return push_processor(self, repo_id, **options)
 
     def _check_written(self, conversations: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[str]) -> None:
         """Raise `ValueError` where a template has no place for the NeRFs of a conversation."""

@@ -63,7 +63,8 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
     from gmn_encoder.embeddings.files import is_embedding_file, read_embedding, read_embeddings
     from gmn_encoder.encoders.files import CONFIG_NAME
 
-    from ..encoders import ADAPTER_CONFIG, foreign_encoder, is_embedding_set, open_encoder
+    from ..encoders import foreign_encoder, is_embedding_set, open_encoder
+    from ..hub import ADAPTER_CONFIG
 
     place = Path(path)
     if is_embedding_file(place) and place.is_file():
@@ -97,7 +98,8 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
 
 def _model_of(place: Path) -> Any:
     """The configuration of a model, or of an adapter's base; None for an encoder."""
-    from ..encoders import ADAPTER_CONFIG, is_model
+    from ..encoders import is_model
+    from ..hub import ADAPTER_CONFIG
 
     if (place / ADAPTER_CONFIG).is_file() and not (place / "config.json").is_file():
         from ..loading import adapter_base

@@ -27,7 +27,8 @@ from ..adapter_base import note_base
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData
-from ..encoders import ADAPTER_CONFIG, open_encoder
+from ..encoders import open_encoder
+from ..hub import ADAPTER_CONFIG
 from ..loading import adapter_base
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
