@@ -39,7 +39,7 @@ def adapter_base(adapter: StrPath, model: StrPath | None = None, **hub: Any) -> 
         raise ValueError(f"{adapter}: does not name its base model; pass it (--model)")
     if not Path(base, "config.json").is_file() and Path(base).is_absolute():
         raise FileNotFoundError(f"{base}: no such model, the base of {adapter}; say where it is now (--model)")
-    check_adapter(adapter, base, trained_on=str(named))
+    check_adapter(config.parent, base, trained_on=str(named))
     return str(base)
 
 

@@ -278,6 +278,10 @@ class LlanaGmnProcessor(ProcessorMixin):
             generated = generated[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Upload the processor. It brings no card: that of the repository is its model's. See `llana_gmn.hub.push_processor`."""
+        return push_processor(self, repo_id, **options)
+
     def _check_written(self, conversations: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[str]) -> None:
         """Raise `ValueError` where a template has no place for the NeRFs of a conversation."""
         for messages, prompt in zip(conversations, prompts, strict=True):
@@ -287,10 +291,6 @@ class LlanaGmnProcessor(ProcessorMixin):
                     f"the chat template wrote {written} of the conversation's {expected} NeRFs into the prompt; use one with a "
                     "place for the content of every message, such as this processor's default (chat_template=None)"
                 )
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Upload the processor. It brings no card: that of the repository is its model's. See `llana_gmn.hub.push_processor`."""
-        return push_processor(self, repo_id, **options)
 
     def _template(self, name: str | None) -> str:
         templates = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}
