@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG = "adapter_config.json"
 """What a directory of PEFT's holds."""
 
+ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors", "adapter_model.bin")
+"""All that is read of one; the weights are in one of two files."""
+
 HUB_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags")
 """What ``save_pretrained(..., push_to_hub=True)`` takes for the upload alone."""
 
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model*", "*token*", "*processor_config.json", "chat_template*")
+_UPLOADED = (*ADAPTER_FILES, "*token*", "*processor_config.json", "chat_template*")
 _TEMPLATES = "additional_chat_templates"
 
 
@@ -163,7 +166,7 @@ def push_adapter(
 def _copy_adapter(source: Path, folder: Path) -> None:
     if not (source / ADAPTER_CONFIG).is_file():
         raise FileNotFoundError(f"{source}: holds no adapter; expected a directory with {ADAPTER_CONFIG}")
-    for pattern in _ADAPTER_FILES:
+    for pattern in _UPLOADED:
         for file in source.glob(pattern):
             shutil.copy(file, folder)
     if (source / _TEMPLATES).is_dir():

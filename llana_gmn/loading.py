@@ -12,7 +12,7 @@ from gmn_encoder.files import StrPath, read_json
 from .adapter_base import check_adapter
 from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .hub import ADAPTER_CONFIG, hub_file, not_found
+from .hub import ADAPTER_CONFIG, ADAPTER_FILES, hub_file, not_found
 
 UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
@@ -53,8 +53,10 @@ def load_adapter(model: LlanaGmnForConditionalGeneration, adapter: StrPath, **hu
     """
     from peft import PeftModel
 
-    there = {key: value for key, value in hub.items() if value}
-    return PeftModel.from_pretrained(model, str(adapter), config=adapter_config(adapter, **there), **there)
+    # Downloaded here: PEFT asks the hub for a subfolder within the subfolder.
+    found = [file for name in ADAPTER_FILES if (file := hub_file(adapter, name, **hub)) is not None]
+    directory = found[0].parent if found else Path(adapter)
+    return PeftModel.from_pretrained(model, str(directory), config=adapter_config(directory))
 
 
 def quantization_config(bits: int) -> Any:

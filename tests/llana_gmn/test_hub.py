@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -205,3 +206,21 @@ def test_a_model_remembers_the_name_of_its_backbone(hub, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "model")
     LlanaGmnForConditionalGeneration.from_pretrained(tmp_path / "model").push_to_hub("me/talker")
     assert metadata(hub.card("me/talker"))["base_model"] == "someone/llama"
+
+
+@pytest.mark.parametrize("place", ["here", "hub"])
+def test_model_and_adapter_in_folders(place, cache, tmp_path, tiny_folder):
+    root = tmp_path / "both"
+    shutil.copytree(tiny_folder, root / "model")
+    shutil.copytree(tmp_path / "adapter", root / "adapter")
+    name = root
+    if place == "hub":
+        put_into_cache(cache, "me/both", root)
+        name = "me/both"
+    model, processor = load_model(name, subfolder="model")
+    adapted, its_processor = load_model(name, subfolder="adapter")
+    assert processor.embedding_dim == its_processor.embedding_dim
+    weights, others = model.state_dict(), adapted.state_dict()
+    assert {key for key, value in weights.items() if not torch.equal(value, others[key])} == {
+        key for key in weights if "q_proj" in key or "v_proj" in key
+    }
