@@ -38,7 +38,7 @@ class FrozenEncoder(nn.Module):
             buffers = dict(module._buffers)
             module._buffers.clear()  # they come after the weights, as in the state dict that fingerprints are made of
             if type(module) is nn.Linear:
-                module.__class__ = FrozenLinear
+                object.__setattr__(module, "__class__", FrozenLinear)
             for name, parameter in list(module._parameters.items()):
                 if parameter is None:
                     continue
