@@ -158,6 +158,8 @@ class LlanaGmnProcessor(ProcessorMixin):
         options = merged["text_kwargs"]
         asked = {name for name in _EXTRAS if options.pop(name, None) or merged.get(name)}
         return_tensors = options.pop("return_tensors", None)
+        if len(prompts) == 1 and options["padding"] is True and not options.get("pad_to_multiple_of"):
+            options["padding"] = False  # there is nothing to pad, and the tokenizer may have no token for it
         groups = self._group(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts])
         packed = pack_nerfs(groups, embedding_dim=self.embedding_dim)
         expanded, offsets = self._replace_placeholders(prompts, packed)

@@ -51,6 +51,7 @@ def load_for_training(
         raise FileNotFoundError(f"{path}: no such model; expected a directory with config.json")
     processor = LlanaGmnProcessor.from_pretrained(path if (path / "processor_config.json").is_file() else base)
     model = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=recipe.dtype or "auto")
+    processor.check_model(model.config)
     if adapter:
         model = _with_stage_one(model, path)
     if encoder is not None:
