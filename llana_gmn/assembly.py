@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import read_json
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .encoders import open_encoder
 from .llana_files import backbone_from_llana, is_llana
 from .processing import NERF_TOKENS, add_nerf_tokens
 from .projector import NerfProjector
@@ -64,7 +65,7 @@ def assemble(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     if isinstance(encoder, str | os.PathLike):
-        encoder = load_encoder(encoder)
+        encoder = open_encoder(encoder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     known = set(tokenizer.get_vocab())

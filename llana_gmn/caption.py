@@ -24,8 +24,8 @@ from .processing import LlanaGmnProcessor, NerfLike
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
-KEPT_EMBEDDINGS = 16384
-"""Files whose embeddings are kept between windows: 64 MiB at the released encoder's 1024 numbers."""
+KEPT_BYTES = 64 << 20
+"""Of embeddings of files that are kept between windows: 16384 of the released encoder's."""
 
 OnError = Callable[[int, Exception], None]
 _Read = dict[Hashable, Sequence[Nerf | Tensor] | Exception]
@@ -84,7 +84,11 @@ def converse(
 
     Yields:
         ``(place, answers)`` in the order of `nerfs`, an answer for each question.
+
+    Raises:
+        ValueError: the processor of another model; questions that are not those of the NeRFs.
     """
+    processor.check_model(model.config)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(questions) != len(nerfs) or not all(questions):
@@ -103,7 +107,9 @@ class _Conversation:
 
     def messages(self) -> list[dict[str, Any]]:
         """Up to the first question without an answer."""
-        return conversation_messages(self.embeddings, self.questions[: len(self.answers) + 1], self.answers)
+        # Made from all questions: a placeholder in a later one decides where the NeRF stands in the first prompt too.
+        answers = [*self.answers, *[""] * (len(self.questions) - len(self.answers))]
+        return conversation_messages(self.embeddings, self.questions, answers)[: 2 * len(self.answers) + 1]
 
     def text(self) -> str:
         return "\n".join([*self.questions[: len(self.answers) + 1], *self.answers])
@@ -170,14 +176,19 @@ class _Embeddings:
         encoded = iter(self._model.encode(records, batch_size=self._batch_size).cpu() if records else ())
         shown = {key: [next(encoded) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
         self._kept |= {key: embeddings for key, embeddings in shown.items() if isinstance(key, str)}
-        while len(self._kept) > KEPT_EMBEDDINGS:
-            del self._kept[next(iter(self._kept))]
+        total = sum(map(_bytes_of, self._kept.values()))
+        while total > KEPT_BYTES:
+            total -= _bytes_of(self._kept.pop(next(iter(self._kept))))
         failed = {key: content for key, content in found.items() if isinstance(content, Exception)}
         return [shown.get(key) or failed[key] for key in map(self._key, places)]
 
     def _key(self, place: int) -> Hashable:
         nerf = self._nerfs[place]
         return os.fspath(nerf) if isinstance(nerf, str | os.PathLike) else place
+
+
+def _bytes_of(embeddings: Sequence[Tensor]) -> int:
+    return sum(each.nbytes for each in embeddings)
 
 
 def _answer_turn(

@@ -36,6 +36,9 @@ FIELDS: dict[str, Any] = {
 OWN_FIELDS = frozenset({*FIELDS, "model_type", "architectures"})
 """Fields of LLaNA's configuration that are not Llama's."""
 
+ENCODER_FOLDER = "encoder"
+"""Folder of a converted model with its encoder, which LLaNA has no place for."""
+
 logger = logging.getLogger(__name__)
 
 

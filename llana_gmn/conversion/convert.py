@@ -35,7 +35,7 @@ def convert(
             nf2vec (`.pt`).
         out: a new directory; for ``to="gmnerf"`` a new `.pt` file.
         to: layout to write, ``"llana-gmn"`` (a model or an encoder in our layout), ``"llana"`` or ``"gmnerf"`` (an encoder).
-        encoder: the encoder of a LLaNA model, in any form `load_encoder` reads.
+        encoder: the encoder of a LLaNA model, in any form `open_encoder` reads.
         projector: the ``vec_proj.bin`` of LLaNA's first training stage, whose weights replace those of `source`.
         tokenizer: the Llama's ``tokenizer.model``, for ``to="llana"`` where none stands in `source`.
         dtype: dtype of the weights written; None for as they are. The encoder stays in float32.

@@ -1,5 +1,5 @@
 """Checkpoints of gmnerf, which hold a GMN encoder (docs/released_format.md#encoder and #checkpoints): ours into one;
-`load_encoder` reads one."""
+`open_encoder` reads one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from pathlib import Path
 
 import torch
 
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.files import atomic_path, read_json
+from gmn_encoder.files import atomic_path
 
-from ..checkpoints import encoder_of, read_weights
-from ..configuration import LlanaGmnConfig
-from ..llana_files import is_llana
-from .llana import ENCODER_FOLDER
+from ..encoders import open_encoder
 
 
 def encoder_to_gmnerf(source: Path, out: Path) -> None:
@@ -25,28 +22,12 @@ def encoder_to_gmnerf(source: Path, out: Path) -> None:
     """
     if out.exists():
         raise ValueError(f"{out}: is there already; name a new file, or remove it first")
-    encoder = _encoder(source)
+    encoder = open_encoder(source)
     if reason := _no_form(encoder):
         raise ValueError(f"{source}: {reason}")
     state = {key: tensor.float() for key, tensor in encoder.state_dict().items()}
     with atomic_path(out) as temporary:
         torch.save({"encoder": state}, temporary)
-
-
-def _encoder(source: Path) -> NerfEncoder:
-    values = read_json(source / "config.json") if source.is_dir() else {}
-    if values.get("model_type") == LlanaGmnConfig.model_type:
-        config = LlanaGmnConfig.from_pretrained(source)
-        if not config.use_encoder:
-            raise ValueError(f"{source}: holds no encoder (use_encoder is false)")
-        return encoder_of(read_weights(source), config.encoder_config)
-    if is_llana(values):
-        if not (source / ENCODER_FOLDER).is_dir():
-            raise ValueError(
-                f"{source}: holds no encoder; a LLaNA checkpoint has one only in its folder {ENCODER_FOLDER}"
-            )
-        return load_encoder(source / ENCODER_FOLDER)
-    return load_encoder(source)
 
 
 def _no_form(encoder: NerfEncoder) -> str | None:

@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from gmn_encoder.encoders.base import EncoderConfig, load_encoder
+from gmn_encoder.encoders.base import EncoderConfig
 from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_json
 
 from ..assembly import tell_apart
 from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..checkpoints import ShardWriter, encoder_of, read_weights
+from ..encoders import foreign_encoder, open_encoder
 from ..llama_tokenizer import MODEL_NAME, write_slow_tokenizer
 from ..llana_files import (
+    ENCODER_FOLDER,
     FIELDS,
     OWN_FIELDS,
     PUBLISHED,
@@ -38,8 +40,6 @@ from ..model_card import write_model_card
 from ..names import BACKBONE, ENCODER, PROJECTOR, current_name
 
 logger = logging.getLogger(__name__)
-
-ENCODER_FOLDER = "encoder"
 
 _TABLES = ("embed_tokens.weight", "lm_head.weight")
 _PROJECTOR = "model.vec_proj."
@@ -111,20 +111,14 @@ def model_from_llana(
     """Write a model of ours and its processor from a LLaNA directory with the configuration `values`; see `convert`."""
     if encoder is None and (source / ENCODER_FOLDER / "config.json").is_file():
         encoder = source / ENCODER_FOLDER
-    part = load_encoder(encoder) if encoder is not None else None
-    trained_on = values.get("point_backbone", FIELDS["point_backbone"])
-    if part is not None and part.config.model_type != trained_on:
-        logger.warning(
-            "%s: names %s as the encoder of its NeRFs, and gets a %s; that fits only if it was trained on this one's embeddings",
-            source,
-            trained_on,
-            part.config.model_type,
-        )
+    part = open_encoder(encoder) if encoder is not None else None
     tokens = nerf_tokens(values)
     tokenizer = llana_tokenizer(source, tokens, table_rows(values))
     patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
     values = {**values, "vocab_size": max(table_rows(values), patch + 1, start + 1, end + 1)}
     config = config_from_llana(values, (patch, start, end), encoder=part.config if part is not None else None)
+    if note := foreign_encoder(config):
+        logger.warning("%s: %s", source, note)
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
     expected = _expected_shapes(config)

@@ -23,7 +23,8 @@ class TrainingPlan:
         parameters: number of all, those of the encoder among them.
         samples, eval_samples: sizes of the training and the evaluation set.
         composition: samples by variant and conversation type.
-        problems: entries left out or cut, by kind.
+        problems: entries left out, by kind.
+        odd: entries that are unusual or cut and used all the same, by kind.
         processes: devices that train together.
         steps, steps_per_epoch: optimizer steps of the whole run and of one epoch.
         tokens: tokens of one epoch.
@@ -39,6 +40,7 @@ class TrainingPlan:
     eval_samples: int
     composition: dict[str, int]
     problems: dict[str, int]
+    odd: dict[str, int]
     processes: int
     steps: int
     steps_per_epoch: int
@@ -63,11 +65,10 @@ class TrainingPlan:
             f"{100 * (1 - self.tokens / max(self.padded, 1)):.0f} % padding",
             f"memory      about {_bytes(sum(self.memory.values()))} a device ({memory})",
         ]
-        if self.problems:
-            listed = ", ".join(f"{count:,} with {kind}" for kind, count in sorted(self.problems.items()))
-            lines.append(
-                f"left out    or cut: {sum(self.problems.values()):,} entries ({listed}); listed in problems.txt"
-            )
+        lines += [f"left out    {count:,} with {kind}" for kind, count in sorted(self.problems.items())]
+        lines += [f"as LLaNA    {count:,} with {kind}" for kind, count in sorted(self.odd.items())]
+        if self.problems or self.odd:
+            lines.append("            (dialogues; listed in problems.txt)")
         return "\n".join(lines)
 
 
@@ -88,9 +89,7 @@ def make_plan(
     sampler = make_sampler(train, recipe, processes)
     trainable, parameters = trainable_parameters(model)
     found = Counter(_name(*train.sample(i)) for i in range(len(train)))
-    problems = Counter(train.counts)
-    if evaluation is not None:
-        problems.update(evaluation.counts)
+    listed = [*train.problems, *(evaluation.problems if evaluation is not None else ())]
     return TrainingPlan(
         learns=what_learns(recipe),
         trainable=trainable,
@@ -98,7 +97,8 @@ def make_plan(
         samples=len(train),
         eval_samples=0 if evaluation is None else len(evaluation),
         composition=dict(sorted(found.items())),
-        problems=dict(problems),
+        problems=dict(Counter(problem.kind for problem in listed if problem.left_out)),
+        odd=dict(Counter(problem.kind for problem in listed if not problem.left_out)),
         processes=processes,
         steps=steps,
         steps_per_epoch=per_epoch,

@@ -71,7 +71,7 @@ class TrainingRecipe(Settings):
         cache: directory for the embeddings of NeRFs; None for one in `data`.
         eval_split: split that is evaluated on, or "" for none.
         eval_limit: most samples of it that are taken.
-        strict: whether an entry that cannot be used is an error.
+        strict: whether dialogues that are unusual or too long are left out, rather than used as LLaNA does.
         epochs, max_steps: length of the run; `max_steps` above 0 wins.
         batch_size: samples a device and step.
         accumulation: steps whose gradients are added.
@@ -105,7 +105,6 @@ class TrainingRecipe(Settings):
             "workers",
             "report_to",
             "cache",
-            "strict",
         }
     )
 

@@ -138,12 +138,21 @@ def encoder_config(values: Mapping[str, Any]) -> EncoderConfig:
     return encoder_class(values.get("model_type", _GMN)).config_class.from_dict(values)
 
 
-def load_encoder(path: StrPath) -> NerfEncoder:
+def load_encoder(
+    path: StrPath,
+    *,
+    revision: str | None = None,
+    cache_dir: StrPath | None = None,
+    token: bool | str | None = None,
+    subfolder: str = "",
+) -> NerfEncoder:
     """Open a saved encoder of any registered kind, in evaluation mode on the CPU.
 
     Args:
         path: a directory of `save_pretrained` (its config.json names the kind), the name of such a repository on the Hugging
             Face hub, or a released checkpoint file (`.pt`), which holds gmnerf's GMN or nf2vec's encoder.
+        revision, cache_dir, token, subfolder: of a repository which branch, tag or commit, where downloads are kept, an access
+            token; of a directory or repository the folder that holds the encoder.
 
     Raises:
         FileNotFoundError: nothing there.
@@ -151,7 +160,7 @@ def load_encoder(path: StrPath) -> NerfEncoder:
     """
     if Path(path).is_file():
         return encoder_class(_kind_of_file(path)).from_pretrained(path)
-    directory = encoder_directory(path)
+    directory = encoder_directory(path, revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder)
     model_type = read_config(directory).get("model_type", _GMN)
     try:
         cls = encoder_class(model_type)

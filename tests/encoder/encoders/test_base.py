@@ -91,21 +91,6 @@ def test_broken_and_missing_files_say_so(tmp_path, small_encoder):
         load_encoder(tmp_path / "other.pt")
 
 
-def test_names_on_the_hub_are_downloaded_and_dispatched_on(small_encoder, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    small_encoder.save_pretrained(tmp_path)
-    asked = []
-
-    def download(name, *, allow_patterns):
-        asked.append((name, allow_patterns))
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert load_encoder("someone/encoder").fingerprint() == small_encoder.fingerprint()
-    assert asked == [("someone/encoder", ["config.json", "model.safetensors"])]
-
-
 @pytest.mark.usefixtures("moments")
 @pytest.mark.parametrize("kind", ["gmn", "moments"])
 def test_frozen_encoders_of_any_kind(kind, small_encoder):

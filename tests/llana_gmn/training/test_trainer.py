@@ -149,7 +149,7 @@ def test_bad_places(recipe, tmp_path):
             "gone.npz: no such file or directory; expected embeddings",
         ),
         ({"embeddings": {}}, "holds neither train/vecs nor NeRFs"),
-        ({"strict": True, "max_length": 70}, "entries cannot be used"),
+        ({"strict": True, "max_length": 70}, "nothing to train on .* max_length is 70"),
         ({"stage": 2, "lora_targets": ("c_attn",)}, "lora_targets names 'c_attn'; this backbone's linear layers are"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
