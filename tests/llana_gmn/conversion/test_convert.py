@@ -357,4 +357,4 @@ def test_commands(llana, encoder, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 1
     assert "none: no such file or directory" in capsys.readouterr().err
     assert main(["merge", str(tmp_path / "ours"), "--out", str(tmp_path / "x")]) == 1
-    assert "adapter_config.json: no such file" in capsys.readouterr().err
+    assert "holds no adapter; expected a directory with adapter_config.json" in capsys.readouterr().err
