@@ -165,6 +165,6 @@ def _first_line(load: Any, path: StrPath) -> Any:
     """What a loader of transformers gives, its errors cut to a sentence that names the path."""
     try:
         return load(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise OSError(f"{path}: cannot be loaded as a vision-language model ({reason})") from error
