@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -115,10 +114,11 @@ class LlanaGmnProcessor(ProcessorMixin):
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
         """As `ProcessorMixin.save_pretrained`; the sentencepiece model that a Llama's tokenizer was made from goes along."""
-        model = Path(getattr(self.tokenizer, "vocab_file", None) or "")
-        if model.suffix == ".model" and model.is_file():
-            Path(save_directory).mkdir(parents=True, exist_ok=True)
-            if not (kept := Path(save_directory, model.name)).exists():
+        model = getattr(self.tokenizer, "vocab_file", None) or ""
+        if model.endswith(".model") and os.path.isfile(model):
+            os.makedirs(save_directory, exist_ok=True)
+            kept = os.path.join(save_directory, os.path.basename(model))
+            if not os.path.exists(kept):
                 shutil.copyfile(model, kept)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 

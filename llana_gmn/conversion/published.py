@@ -54,10 +54,10 @@ def main(folder: Path) -> None:
     slow: Any = AutoTokenizer.from_pretrained(directory, use_fast=False)
     fast: Any = AutoTokenizer.from_pretrained(directory)
     config = PublishedConfig.from_pretrained(directory)
-    model: Any
-    model, loading = PublishedLlana.from_pretrained(
+    opened: Any = PublishedLlana.from_pretrained(
         directory, config=config, torch_dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
+    model, loading = opened
     model.eval()
     vecs = torch.load(folder / "vecs.pt", weights_only=True)
     start = slow.convert_tokens_to_ids(TOKENS[1])

@@ -50,7 +50,7 @@ def test_stage_one_trains_the_projector_alone_where_the_tokens_are_known(recipe,
     report = run.train()
     before, after = load_file(tiny_folder / "model.safetensors"), load_model(report.output)[0].state_dict()
     changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
-    assert changed == {key for key in before if key.startswith("projector.")}
+    assert changed == {key for key in before if key.startswith("model.projector.")}
     second = TrainingRun(recipe(stage=2, model=report.output, output=str(tmp_path / "second"), max_steps=1))
     assert "rows of the start and end token, LoRA of rank 4" in second.plan.to_text()
     second.train()
