@@ -23,7 +23,7 @@ from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_jso
 from ..assembly import tell_apart
 from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..checkpoints import ShardWriter, encoder_of, read_weights
-from ..encoders import open_encoder
+from ..encoders import foreign_encoder, open_encoder
 from ..llama_tokenizer import MODEL_NAME, write_slow_tokenizer
 from ..llana_files import (
     ENCODER_FOLDER,
@@ -112,19 +112,13 @@ def model_from_llana(
     if encoder is None and (source / ENCODER_FOLDER / "config.json").is_file():
         encoder = source / ENCODER_FOLDER
     part = open_encoder(encoder) if encoder is not None else None
-    trained_on = values.get("point_backbone", FIELDS["point_backbone"])
-    if part is not None and part.config.model_type != trained_on:
-        logger.warning(
-            "%s: names %s as the encoder of its NeRFs, and gets a %s; that fits only if it was trained on this one's embeddings",
-            source,
-            trained_on,
-            part.config.model_type,
-        )
     tokens = nerf_tokens(values)
     tokenizer = llana_tokenizer(source, tokens, table_rows(values))
     patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
     values = {**values, "vocab_size": max(table_rows(values), patch + 1, start + 1, end + 1)}
     config = config_from_llana(values, (patch, start, end), encoder=part.config if part is not None else None)
+    if note := foreign_encoder(config):
+        logger.warning("%s: %s", source, note)
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
     expected = _expected_shapes(config)

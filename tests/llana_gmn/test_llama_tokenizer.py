@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import sys
 
 import pytest
+from transformers import AutoTokenizer, LlamaConfig
 
 from llana_gmn import LlanaGmnProcessor
 from llana_gmn.conversion.convert import convert
@@ -43,9 +45,7 @@ def test_awkward_texts_become_what_sentencepiece_makes_of_them(slow):
 
 
 def test_transformers_own_conversion_differs_and_is_told(slow):
-    """The defect: merges by id."""
-    from transformers import AutoTokenizer, LlamaConfig
-
+    """A space before a leading space is lost."""
     theirs = AutoTokenizer.from_pretrained(slow, config=LlamaConfig(), legacy=True)
     found = differences(theirs, slow / "tokenizer.model")
     assert any("' leading space' becomes" in each for each in found)
@@ -135,3 +135,26 @@ def test_what_is_missing_is_said(llana, tmp_path, monkeypatch):
     (source / "tokenizer.model").unlink()
     with pytest.raises(ValueError, match=r"has no tokenizer; expected tokenizer\.model and added_tokens"):
         convert(source, tmp_path / "ours")
+
+
+@pytest.mark.parametrize("change", ["double space last", "shuffled"])
+def test_merges_follow_the_scores_where_ids_do_not(slow, change):
+    """The defect: `What?  ASSISTANT:` fell apart otherwise, because merges were ordered by id."""
+    pytest.importorskip("google.protobuf")
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(sentencepiece_model())
+    merged = [piece for piece in proto.pieces if piece.type == 1 and len(piece.piece) > 1]
+    if change == "shuffled":
+        scores = [piece.score for piece in merged]
+        random.Random(0).shuffle(scores)
+        for piece, score in zip(merged, scores, strict=True):
+            piece.score = score
+    else:
+        next(piece for piece in merged if piece.piece == "\u2581\u2581").score = -1e6
+    (slow / "tokenizer.model").write_bytes(proto.SerializeToString())
+    by_id = AutoTokenizer.from_pretrained(slow, config=LlamaConfig(), legacy=True)
+    found = differences(by_id, slow / "tokenizer.model")
+    assert len(found) > 9  # more than for leading spaces
+    assert change == "shuffled" or any(each.startswith("'What?  ASSISTANT:' becomes") for each in found)
+    assert differences(tokenizer_from_model(slow), slow / "tokenizer.model") == []
