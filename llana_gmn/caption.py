@@ -84,7 +84,11 @@ def converse(
 
     Yields:
         ``(place, answers)`` in the order of `nerfs`, an answer for each question.
+
+    Raises:
+        ValueError: the processor of another model; questions that are not those of the NeRFs.
     """
+    processor.check_model(model.config)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(questions) != len(nerfs) or not all(questions):
@@ -103,7 +107,9 @@ class _Conversation:
 
     def messages(self) -> list[dict[str, Any]]:
         """Up to the first question without an answer."""
-        return conversation_messages(self.embeddings, self.questions[: len(self.answers) + 1], self.answers)
+        # Made from all questions: a placeholder in a later one decides where the NeRF stands in the first prompt too.
+        answers = [*self.answers, *[""] * (len(self.questions) - len(self.answers))]
+        return conversation_messages(self.embeddings, self.questions, answers)[: 2 * len(self.answers) + 1]
 
     def text(self) -> str:
         return "\n".join([*self.questions[: len(self.answers) + 1], *self.answers])

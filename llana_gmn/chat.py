@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import PLACEHOLDERS, conversation_messages, flatten_conversation
+from .chat_template import content_text, conversation_messages, conversation_parts
 from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor, NerfLike
 
@@ -28,6 +29,9 @@ class ChatSession:
 
     Attributes:
         messages: the conversation so far, as `LlanaGmnProcessor.apply_chat_template` takes it.
+
+    Raises:
+        ValueError: the processor of another model.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class ChatSession:
         system: str | None = None,
         **generation: Any,
     ) -> None:
+        processor.check_model(model.config)
         self._model = model
         self._processor = processor
         self._system = system
@@ -50,6 +55,11 @@ class ChatSession:
         if self._system is not None:
             self.messages.append({"role": "system", "content": self._system})
         self._shown: list[torch.Tensor] = []
+
+    @property
+    def encoder(self) -> NerfEncoder | None:
+        """The model's; None where it has none."""
+        return self._model.nerf_encoder
 
     def add_nerf(self, nerf: NerfLike) -> str:
         """Show a NeRF (a record, a path, or an embedding) before the next question; returns what it is called.
@@ -133,6 +143,5 @@ class _StopOn(StoppingCriteria):
 
 def history(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """``(role, text)`` of every message; NeRFs appear as ``<nerf>``."""
-    flat, _ = flatten_conversation(messages, PLACEHOLDERS[0])
-    for message in flat:
-        yield message["role"], message["content"]
+    for message in conversation_parts(messages)[0]:
+        yield message["role"], content_text(message["content"])
