@@ -79,11 +79,11 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
         """`PreTrainedModel.from_pretrained`, of models saved before the body stood apart from the head too."""
         loaded: Any = super().from_pretrained(*args, key_mapping={**EARLIER_NAMES, **(key_mapping or {})}, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        # It would be saved under the names it had before.
+        # It would be saved under the names it had before, and under ZeRO-3 under names that it never had.
         model._weight_conversions = [
             each
             for each in getattr(model, "_weight_conversions", None) or []
-            if not set(each._original_source_patterns) & set(EARLIER_NAMES)
+            if each.was_used() and not set(each._original_source_patterns) & set(EARLIER_NAMES)
         ]
         return loaded
 
