@@ -1,7 +1,7 @@
 """The multimodal language model that talks about NeRFs, and the command line of the project.
 
-The public names are imported on first use, so that ``import llana_gmn`` stays quick; the first of them registers the model with
-the Auto classes of transformers.
+The public names are imported on first use, so that ``import llana_gmn`` stays quick. The Auto classes of transformers, and its
+``pipeline``, know the model from then on, whichever of the two is imported first (`registration.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gmn_encoder.lazy import lazy_names
+
+from .registration import register_on_use
 
 __version__ = "0.1.0"
 
@@ -49,3 +51,5 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)
+
+register_on_use()

@@ -84,7 +84,11 @@ def converse(
 
     Yields:
         ``(place, answers)`` in the order of `nerfs`, an answer for each question.
+
+    Raises:
+        ValueError: the processor of another model; questions that are not those of the NeRFs.
     """
+    processor.check_model(model.config)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(questions) != len(nerfs) or not all(questions):

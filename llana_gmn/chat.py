@@ -12,7 +12,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import PLACEHOLDERS, conversation_messages, flatten_conversation
+from .chat_template import content_text, conversation_messages, conversation_parts
 from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor, NerfLike
 
@@ -28,6 +28,9 @@ class ChatSession:
 
     Attributes:
         messages: the conversation so far, as `LlanaGmnProcessor.apply_chat_template` takes it.
+
+    Raises:
+        ValueError: the processor of another model.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class ChatSession:
         system: str | None = None,
         **generation: Any,
     ) -> None:
+        processor.check_model(model.config)
         self._model = model
         self._processor = processor
         self._system = system
@@ -133,6 +137,5 @@ class _StopOn(StoppingCriteria):
 
 def history(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """``(role, text)`` of every message; NeRFs appear as ``<nerf>``."""
-    flat, _ = flatten_conversation(messages, PLACEHOLDERS[0])
-    for message in flat:
-        yield message["role"], message["content"]
+    for message in conversation_parts(messages)[0]:
+        yield message["role"], content_text(message["content"])

@@ -6,8 +6,10 @@ Source: docs/released_format.md#prompt. The end of an answer is the tokenizer's 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 PLACEHOLDERS = ("<nerf>", "<point>")
 """What a user writes for a NeRF: ours, and LLaNA's."""
@@ -23,17 +25,28 @@ def _template(system: str) -> str:
     return _TEMPLATE.replace("SYSTEM_PROMPT", system.replace("'", "\\'"))
 
 
+# Content is a string or a list of parts, so that the template serves a tokenizer's `apply_chat_template` too.
 _TEMPLATE = (
+    "{%- macro written(message) -%}"
+    "{%- if not message['content'] -%}"
+    "{%- elif message['content'] is string -%}{{- message['content'] -}}"
+    "{%- else -%}{%- for part in message['content'] -%}"
+    "{%- if part is string -%}{{- part -}}"
+    "{%- elif part['type'] == 'text' -%}{{- part['text'] -}}"
+    "{%- elif part['type'] == 'nerf' -%}{{- '<nerf>\\n' -}}"
+    "{%- else -%}{{- raise_exception('a message has content of type ' + part['type'] + '; expected text or nerf') -}}"
+    "{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{%- endmacro -%}"
     "{%- if messages and messages[0]['role'] == 'system' -%}"
-    "{{- messages[0]['content'] + ' ' -}}{%- set turns = messages[1:] -%}"
+    "{{- written(messages[0]) + ' ' -}}{%- set turns = messages[1:] -%}"
     "{%- else -%}"
     "{{- 'SYSTEM_PROMPT' -}}{%- set turns = messages -%}"
     "{%- endif -%}"
     "{%- for message in turns -%}"
     "{%- if message['role'] == 'user' -%}"
-    "{{- 'USER: ' + message['content'] + ' ' -}}"
+    "{{- 'USER: ' + written(message) + ' ' -}}"
     "{%- elif message['role'] == 'assistant' -%}"
-    "{{- 'ASSISTANT:' -}}{%- generation -%}{{- ' ' + message['content'] + eos_token -}}{%- endgeneration -%}"
+    "{{- 'ASSISTANT:' -}}{%- generation -%}{{- ' ' + written(message) + eos_token -}}{%- endgeneration -%}"
     "{%- else -%}"
     "{{- raise_exception('a message has the role ' + message['role'] "
     "+ '; expected user or assistant, after one system message') -}}"
@@ -74,43 +87,74 @@ def conversation_messages(
     return messages
 
 
-def flatten_conversation(conversation: Sequence[Mapping[str, Any]], nerf_token: str) -> tuple[list[dict], list[Any]]:
-    """Messages whose content is plain text with `nerf_token` in it, and the NeRFs in order.
+def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Messages whose content is parts, ``{"type": "text", "text": ...}`` or ``{"type": "nerf"}``, and the NeRFs in order.
 
-    A NeRF's placeholder is followed by a newline, as in LLaNA's prompts: ``<nerf>\\nWhat is this object?``.
+    Raises `ValueError` for a part of another type, or one with no NeRF or several.
     """
     messages, nerfs = [], []
     for message in conversation:
-        content = message.get("content")
-        if content is None:
-            content = ""
-        if not isinstance(content, str):
-            content, found = _flatten_content(content, nerf_token)
-            nerfs += found
-        messages.append({**message, "content": content})
+        content = message.get("content") or []
+        parts: list[dict[str, str]] = []
+        for each in [content] if isinstance(content, str) else content:
+            part: Mapping[str, Any] = {"type": "text", "text": each} if isinstance(each, str) else each
+            kind = part.get("type")
+            if kind == "text":
+                parts.append({"type": "text", "text": part["text"]})
+            elif kind == "nerf":
+                given = [part[key] for key in _NERF_KEYS if part.get(key) is not None]
+                if len(given) != 1:
+                    raise ValueError(
+                        f"a NeRF in a message has {len(given)} of the keys {', '.join(_NERF_KEYS)}; "
+                        "expected exactly one of them"
+                    )
+                nerfs.append(given[0])
+                parts.append({"type": "nerf"})
+            else:
+                raise ValueError(f"a message has content of type {kind!r}; expected 'text' or 'nerf'")
+        messages.append({**message, "content": parts})
     return messages, nerfs
 
 
-def _flatten_content(content: Sequence[Any], nerf_token: str) -> tuple[str, list[Any]]:
-    text, nerfs = "", []
-    for part in content:
-        if isinstance(part, str):
-            text += part
-            continue
-        kind = part.get("type")
-        if kind == "text":
-            text += part["text"]
-        elif kind == "nerf":
-            given = [part[key] for key in _NERF_KEYS if part.get(key) is not None]
-            if len(given) != 1:
-                raise ValueError(
-                    f"a NeRF in a message has {len(given)} of the keys {', '.join(_NERF_KEYS)}; expected exactly one of them"
-                )
-            nerfs.append(given[0])
-            text += f"{nerf_token}\n"
-        else:
-            raise ValueError(f"a message has content of type {kind!r}; expected 'text' or 'nerf'")
-    return text, nerfs
+def content_text(parts: Sequence[Mapping[str, str]]) -> str:
+    """Parts of `conversation_parts` as one text.
+
+    A NeRF's placeholder is followed by a newline, as in LLaNA's prompts: ``<nerf>\\nWhat is this object?``.
+    """
+    return "".join(part["text"] if part["type"] == "text" else f"{PLACEHOLDERS[0]}\n" for part in parts)
+
+
+def for_template(
+    conversations: Sequence[Sequence[Mapping[str, Any]]], render: Callable[[list[Any]], Sequence[str]]
+) -> list[list[dict[str, Any]]]:
+    """Messages of `conversation_parts` with their content in the form that a template reads.
+
+    Templates differ: some read a string, some go through parts and would pass over the letters of a string in silence. Which it
+    is is found by asking the template about a short conversation: parts as they are, if it has a place for NeRFs of its own; else
+    a string; else one part of text, with the placeholders in it.
+
+    Args:
+        conversations: messages of `conversation_parts`.
+        render: the template: conversations to prompts.
+    """
+    forms: tuple[Callable[[Any], Any], ...] = (
+        list,
+        content_text,
+        lambda parts: [{"type": "text", "text": content_text(parts)}],
+    )
+    form = next((each for each in forms if _reads(render, each)), content_text)
+    return [[{**message, "content": form(message["content"])} for message in messages] for messages in conversations]
+
+
+def _reads(render: Callable[[list[Any]], Sequence[str]], form: Callable[[Any], Any]) -> bool:
+    asked = [{"type": "nerf"}, {"type": "text", "text": "question"}]
+    said = [{"type": "text", "text": "answer"}]
+    messages = [{"role": "user", "content": form(asked)}, {"role": "assistant", "content": form(said)}]
+    try:
+        (prompt,) = render([messages])
+    except Exception:  # a template fails in any way when content has a form that it does not expect
+        return False
+    return "question" in prompt and "answer" in prompt and any(each in prompt for each in PLACEHOLDERS)
 
 
 def is_batch(conversation: Any) -> bool:
@@ -120,3 +164,28 @@ def is_batch(conversation: Any) -> bool:
         and not isinstance(conversation[0], Mapping)
         and not isinstance(conversation[0], str | os.PathLike)
     )
+
+
+def assistant_masks(
+    offsets: Sequence[Sequence[tuple[int, int]]],
+    spans: Sequence[Sequence[tuple[int, int]]],
+    replacements: Sequence[Sequence[Mapping[str, Any]]],
+) -> list[list[int]]:
+    """1 on every token that overlaps a span of the assistant's; spans move by what the placeholders before them gained.
+
+    Args:
+        offsets: first and last character + 1 of each token of each prompt.
+        spans: what the assistant said, in characters of the prompts before their placeholders were replaced.
+        replacements: the placeholders of each prompt, as `ProcessorMixin.get_text_with_replacements` describes them.
+    """
+    masks = []
+    for tokens, said, replaced in zip(offsets, spans, replacements, strict=True):
+        mask = [0] * len(tokens)
+        gained = [(each["span"][1], len(each["replacement"]) - len(each["text"])) for each in replaced]
+        for span in said:
+            start, end = (char + sum(gain for place, gain in gained if place <= char) for char in span)
+            for i, (first, last) in enumerate(np.asarray(tokens).tolist()):
+                if first < end and last > start:
+                    mask[i] = 1
+        masks.append(mask)
+    return masks

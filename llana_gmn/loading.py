@@ -89,6 +89,7 @@ def load_model(
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
     model = LlanaGmnForConditionalGeneration.from_pretrained(base, **options)
+    processor.check_model(model.config)
     if adapter:
         adapted = load_adapter(model, path)
         model = adapted.merge_and_unload() if bits is None else adapted.get_base_model()

@@ -9,28 +9,48 @@ Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, D embedd
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
+from transformers.processing_utils import MultiModalData, ProcessingKwargs, TextKwargs
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
-from .chat_template import PLACEHOLDERS, VICUNA_TEMPLATE, flatten_conversation, is_batch
+from .chat_template import (
+    PLACEHOLDERS,
+    VICUNA_TEMPLATE,
+    assistant_masks,
+    content_text,
+    conversation_parts,
+    for_template,
+    is_batch,
+)
+from .configuration import LlanaGmnConfig
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
 """LLaNA's tokens, in the order in which they are added to a vocabulary (docs/released_format.md#llana-checkpoint)."""
 
 NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
+
+
+_EXTRAS = ("return_mm_token_type_ids", "return_text_replacement_offsets")
+
+
+class LlanaGmnProcessorKwargs(ProcessingKwargs, total=False):
+    """Options of a call, and their defaults."""
+
+    _defaults = {"text_kwargs": {"padding": True, "padding_side": "left"}}  # type: ignore[misc]  # noqa: RUF012
 
 
 class LlanaGmnProcessor(ProcessorMixin):
@@ -44,6 +64,8 @@ class LlanaGmnProcessor(ProcessorMixin):
         embedding_dim: size of an embedding, D, as in the model's configuration.
         nerf_token, nerf_start_token, nerf_end_token: the tokens of the vocabulary that a placeholder becomes.
     """
+
+    valid_processor_kwargs = LlanaGmnProcessorKwargs
 
     def __init__(
         self,
@@ -92,7 +114,7 @@ class LlanaGmnProcessor(ProcessorMixin):
         self,
         nerfs: NerfLike | Sequence[Any] | None = None,
         text: str | Sequence[str] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LlanaGmnProcessorKwargs],
     ) -> BatchFeature:
         """Tokenize prompts and read their NeRFs.
 
@@ -100,18 +122,78 @@ class LlanaGmnProcessor(ProcessorMixin):
             nerfs: `Nerf` records, paths (of NeRFs, or of embeddings: `.npy`, `.h5`) or embeddings, arrays ``(D,)`` or
                 ``(n, D)``; in the order of the placeholders, or as one list for each prompt.
             text: a prompt or several, with one ``<nerf>`` for each NeRF, also none.
-            **kwargs: options of the tokenizer. By default prompts are padded to the longest, on the left.
+            **kwargs: options of the tokenizer, as they are or in `text_kwargs`. By default prompts are padded to the longest, on
+                the left.
 
         Returns:
-            ``input_ids`` and ``attention_mask`` ``(B, L)`` and, where there are NeRFs, the tensors of `nerf_inputs.py`.
+            ``input_ids`` and ``attention_mask`` ``(B, L)`` and, where there are NeRFs, the tensors of `nerf_inputs.py`. With
+            `return_mm_token_type_ids` also ``mm_token_type_ids`` ``(B, L)``, 1 on the tokens of NeRFs; with
+            `return_text_replacement_offsets` where the placeholders stood and stand, as `ProcessorMixin` describes it.
 
         Raises:
             ValueError: placeholders and NeRFs in different numbers, an embedding of another size, a truncation that cuts a
                 placeholder off, a broken file.
             FileNotFoundError: no such NeRF.
         """
-        features, _ = self._process(nerfs, text, **kwargs)
+        prompts = self._check_inputs(nerfs, text, kwargs)
+        # The side of padding is the processor's: the tokenizer's own is often the one of the backbone's training.
+        defaults = {key: value for key, value in self.tokenizer.init_kwargs.items() if key != "padding_side"}
+        merged: dict[str, Any] = self._merge_kwargs(
+            LlanaGmnProcessorKwargs,  # type: ignore[arg-type]
+            tokenizer_init_kwargs=defaults,
+            **kwargs,
+        )
+        options = merged["text_kwargs"]
+        asked = {name for name in _EXTRAS if options.pop(name, None) or merged.get(name)}
+        return_tensors = options.pop("return_tensors", None)
+        groups = self._group(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts])
+        packed = pack_nerfs(groups, embedding_dim=self.embedding_dim)
+        expanded, offsets = self._replace_placeholders(prompts, packed)
+        encoded = dict(self.tokenizer(expanded, **options))
+        self._check_placeholders(encoded["input_ids"], groups)
+        if "return_mm_token_type_ids" in asked:
+            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
+        features = BatchFeature(encoded, tensor_type=return_tensors)
+        features.update(packed)
+        if "return_text_replacement_offsets" in asked:
+            features["text_replacement_offsets"] = offsets
         return features
+
+    def replace_nerf_token(self, nerf_inputs: Mapping[str, Any], nerf_idx: int, **kwargs: Any) -> str:
+        """What the placeholder of a NeRF becomes; the same for all, whatever the NeRF."""
+        return self.nerf_text
+
+    def create_mm_token_type_ids(self, input_ids: Sequence[Sequence[int]]) -> list[list[int]]:
+        """1 on the tokens of NeRFs, 0 elsewhere."""
+        return [[int(token == self.nerf_token_id) for token in ids] for ids in input_ids]
+
+    def _get_num_multimodal_tokens(self, nerf_sizes: Sequence[Any] | None = None, **kwargs: Any) -> MultiModalData:
+        """Tokens of each of the NeRFs whose sizes are given, as ``num_nerf_tokens``; the sizes make no difference."""
+        data = MultiModalData()
+        if nerf_sizes is not None:
+            data.num_nerf_tokens = [self.tokens_per_nerf] * len(nerf_sizes)  # type: ignore[attr-defined]
+        return data
+
+    def check_model(self, config: LlanaGmnConfig) -> None:
+        """Raise `ValueError` unless this is the processor of a model with that configuration, as far as sizes tell."""
+        vocabulary = self.tokenizer.get_vocab()
+        sizes = (
+            ("embeddings of size {}", self.embedding_dim, config.embedding_dim),
+            ("{} tokens a NeRF", self.tokens_per_nerf, config.tokens_per_nerf),
+            (f"number {{}} for {self.nerf_token}", self.nerf_token_id, config.nerf_token_id),
+        )
+        for size, own, models in sizes:
+            if own != models:
+                raise ValueError(
+                    f"the processor has {size.format(own)}, the model {size.format(models)}; "
+                    "use the one that was saved with the model"
+                )
+        room = config.get_text_config().vocab_size
+        if (last := max(vocabulary.values())) >= room:
+            raise ValueError(
+                f"the processor's tokenizer has tokens up to number {last}, the model's vocabulary ends at {room - 1}; "
+                "use the one that was saved with the model"
+            )
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -129,41 +211,51 @@ class LlanaGmnProcessor(ProcessorMixin):
     ) -> Any:
         """A conversation, or several, as a prompt; with `tokenize`, as the model's inputs.
 
+        Content is written in the form that the template reads, a string or parts, whichever it was given in.
+
         Args:
             conversation: messages ``{"role": ..., "content": text or parts}``; a part is ``{"type": "text", "text": ...}`` or
                 ``{"type": "nerf", "path" | "nerf" | "embedding": ...}``.
             chat_template: a template or the name of one (``"backbone"``); None for the processor's default.
             return_assistant_tokens_mask: whether to add ``assistant_masks`` ``(B, L)``, 1 on the assistant's words and end token.
-            processor_kwargs: keywords of `__call__`; others go to the template.
+            processor_kwargs: keywords of `__call__`. Those of the tokenizer are also understood beside them; others go to the
+                template.
 
         Returns:
             text, or token ids, or with `return_dict` a `BatchFeature`.
+
+        Raises:
+            ValueError: a template without a place for the NeRFs, and as `__call__`.
         """
         batched = is_batch(conversation)
-        conversations = list(conversation) if batched else [conversation]
-        flat = [flatten_conversation(messages, PLACEHOLDERS[0]) for messages in conversations]
-        rendered: Any = render_jinja_template(
-            conversations=[messages for messages, _ in flat],
+        found = [conversation_parts(messages) for messages in (conversation if batched else [conversation])]
+        options = {name: kwargs.pop(name) for name in [*kwargs] if name in TextKwargs.__annotations__}
+        options |= processor_kwargs or {}
+        template: Any = functools.partial(
+            render_jinja_template,
             chat_template=self._template(chat_template),
+            **{**self.tokenizer.special_tokens_map, **kwargs},
+        )
+        conversations = for_template([messages for messages, _ in found], lambda asked: template(asked)[0])
+        prompts, spans = template(
+            conversations,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             return_assistant_tokens_mask=return_assistant_tokens_mask,
-            **{**self.tokenizer.special_tokens_map, **kwargs},
         )
-        prompts, spans = rendered
+        self._check_written([messages for messages, _ in found], prompts)
         if not tokenize:
             return prompts if batched else prompts[0]
-        options = dict(processor_kwargs or {})
         if return_tensors is not None:
             options["return_tensors"] = return_tensors
         if self.tokenizer.bos_token and all(prompt.startswith(self.tokenizer.bos_token) for prompt in prompts):
             options.setdefault("add_special_tokens", False)
         if return_assistant_tokens_mask:
-            options["return_offsets_mapping"] = True
-        nerfs = [found for _, found in flat]
-        features, shifts = self._process(nerfs if any(nerfs) else None, prompts, **options)
+            options |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
+        nerfs = [each for _, each in found]
+        features = self(nerfs if any(nerfs) else None, prompts, **options)
         if return_assistant_tokens_mask:
-            masks = _assistant_masks(features.pop("offset_mapping"), spans, shifts)
+            masks = assistant_masks(features.pop("offset_mapping"), spans, features.pop("text_replacement_offsets"))
             features["assistant_masks"] = torch.tensor(masks) if return_tensors == "pt" else masks
         return features if return_dict else features["input_ids"]
 
@@ -172,6 +264,16 @@ class LlanaGmnProcessor(ProcessorMixin):
         if inputs is not None:
             generated = generated[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+    def _check_written(self, conversations: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[str]) -> None:
+        """Raise `ValueError` where a template has no place for the NeRFs of a conversation."""
+        for messages, prompt in zip(conversations, prompts, strict=True):
+            expected = sum(len(self._placeholder.findall(content_text(message["content"]))) for message in messages)
+            if (written := len(self._placeholder.findall(prompt))) != expected:
+                raise ValueError(
+                    f"the chat template wrote {written} of the conversation's {expected} NeRFs into the prompt; use one with a "
+                    "place for the content of every message, such as this processor's default (chat_template=None)"
+                )
 
     def _template(self, name: str | None) -> str:
         templates = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}
@@ -184,33 +286,48 @@ class LlanaGmnProcessor(ProcessorMixin):
             )
         return name
 
-    def _process(self, nerfs: Any, text: Any, **kwargs: Any) -> tuple[BatchFeature, list[list[tuple[int, int]]]]:
-        """The features, and where in each prompt how many characters were gained."""
+    def _check_inputs(self, nerfs: Any, text: Any, kwargs: Any) -> list[str]:
+        """The prompts, as a list. Raises where something was passed that is no prompt, or in its place."""
         for other in ("images", "videos", "audio"):
             if kwargs.pop(other, None) is not None:
                 raise ValueError(f"this processor reads NeRFs and text, no {other}")
-        for name in ("text_kwargs", "common_kwargs"):
-            kwargs = {**(kwargs.pop(name, None) or {}), **kwargs}
         if text is None:
+            if isinstance(nerfs, str):
+                raise ValueError(
+                    f"text is missing: the first argument, {nerfs!r}, is taken for the path of a NeRF; "
+                    "write processor(text=...) for a prompt, processor(nerfs=..., text=...) for one with NeRFs"
+                )
             raise ValueError("text is missing; pass one prompt for each sample, with one <nerf> for each NeRF")
         prompts = [text] if isinstance(text, str) else list(text)
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise TypeError("text must be a string or a list of strings")
-        groups = self._group(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts])
-        expanded, shifts = zip(*(self._expand(prompt) for prompt in prompts), strict=True) if prompts else ((), ())
-        return_tensors = kwargs.pop("return_tensors", None)
-        options = {"padding": len(prompts) > 1, "padding_side": "left", **kwargs}
-        encoded = self.tokenizer(list(expanded), **options)
-        self._check_placeholders(encoded["input_ids"], groups)
-        features = BatchFeature(dict(encoded), tensor_type=return_tensors)
-        features.update(pack_nerfs(groups, embedding_dim=self.embedding_dim))
-        return features, list(shifts)
+        return prompts
 
-    def _expand(self, prompt: str) -> tuple[str, list[tuple[int, int]]]:
-        shifts = []
-        for match in self._placeholder.finditer(prompt):
-            shifts.append((match.end(), len(self.nerf_text) - len(match.group())))
-        return self._placeholder.sub(lambda _: self.nerf_text, prompt), shifts
+    def _replace_placeholders(
+        self, prompts: Sequence[str], nerf_inputs: Mapping[str, Any]
+    ) -> tuple[list[str], list[list[dict[str, Any]]]]:
+        """The prompts with every placeholder replaced, and where it stood and stands (`get_text_with_replacements`'s form)."""
+        expanded, offsets, number = [], [], 0
+        for prompt in prompts:
+            pieces, found, last, gained = [], [], 0, 0
+            for match in self._placeholder.finditer(prompt):
+                start, end = match.span()
+                replacement = self.replace_nerf_token(nerf_inputs, number)
+                pieces += [prompt[last:start], replacement]
+                span = (start + gained, start + gained + len(replacement))
+                found.append(
+                    {
+                        "type": "nerf",
+                        "span": (start, end),
+                        "new_span": span,
+                        "text": match.group(),
+                        "replacement": replacement,
+                    }
+                )
+                last, gained, number = end, gained + len(replacement) - (end - start), number + 1
+            expanded.append("".join([*pieces, prompt[last:]]))
+            offsets.append(found)
+        return expanded, offsets
 
     def _check_placeholders(self, input_ids: Sequence[Sequence[int]], groups: Sequence[Sequence[Any]]) -> None:
         for prompt, (ids, group) in enumerate(zip(input_ids, groups, strict=True)):
@@ -292,21 +409,3 @@ def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray | Tensor)
-
-
-def _assistant_masks(
-    offsets: Sequence[Sequence[tuple[int, int]]],
-    spans: Sequence[Sequence[tuple[int, int]]],
-    shifts: Sequence[Sequence[tuple[int, int]]],
-) -> list[list[int]]:
-    """1 on every token that overlaps a span of the assistant's; spans move by what the placeholders before them gained."""
-    masks = []
-    for tokens, said, gained in zip(offsets, spans, shifts, strict=True):
-        mask = [0] * len(tokens)
-        for span in said:
-            start, end = (char + sum(gain for place, gain in gained if place <= char) for char in span)
-            for i, (first, last) in enumerate(np.asarray(tokens).tolist()):
-                if first < end and last > start:
-                    mask[i] = 1
-        masks.append(mask)
-    return masks

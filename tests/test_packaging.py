@@ -10,6 +10,7 @@ from setuptools import find_packages
 import gmn_encoder
 
 ROOT = Path(__file__).parent.parent
+FOLDERS = {"gmn_encoder": ROOT / "encoder", "llana_gmn": ROOT, "llana_eval": ROOT / "eval"}
 
 
 def python(code):
@@ -53,7 +54,20 @@ def test_every_folder_with_modules_is_distributed():
     """A folder without ``__init__.py``, or one that the search leaves out, would be missing in a wheel."""
     search = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     found = {name for where in search["where"] for name in find_packages(ROOT / where, include=search["include"])}
-    folders = {"gmn_encoder": ROOT / "encoder", "llana_gmn": ROOT, "llana_eval": ROOT / "eval"}
-    for name, parent in folders.items():
+    for name, parent in FOLDERS.items():
         for file in (parent / name).rglob("*.py"):
             assert ".".join(file.parent.relative_to(parent).parts) in found, file
+
+
+def test_every_data_file_is_distributed():
+    """A recipe, a task or a text that no pattern of pyproject.toml names would be missing in a wheel."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    named = {
+        file
+        for package, globs in patterns.items()
+        for glob in globs
+        for file in FOLDERS[package.split(".")[0]].joinpath(*package.split(".")).glob(glob)
+    }
+    for name, parent in FOLDERS.items():
+        for file in (parent / name).rglob("*.*"):
+            assert file in named or file.suffix not in (".yaml", ".json", ".css"), file

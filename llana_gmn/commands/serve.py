@@ -47,9 +47,9 @@ class Serve(Command):
         from ..web.state import Service
 
         options = _options(arguments)
+        model, processor = load_answering(arguments)
         nerfs = arguments.nerfs or default_nerfs_path()
         errors = InputErrors(self.name, debug=arguments.debug)
-        model, processor = load_answering(arguments)
         ended = threading.Event()
         with _Termination(ended), Service(model, processor, options=options) as service:
             with stage_progress() as progress:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
-from transformers import AutoProcessor
+from transformers import AutoProcessor, AutoTokenizer
 
 from gmn_encoder.nerfs.files import save_nerf
-from llana_gmn import LlanaGmnProcessor
-from llana_gmn.chat_template import VICUNA_TEMPLATE
+from llana_gmn import ChatSession, LlanaGmnProcessor, caption_nerfs, default_model_path, load_model
+from llana_gmn.chat_template import PLAIN_TEMPLATE, VICUNA_TEMPLATE
+from llana_gmn.processing import add_nerf_tokens
 from llana_gmn.tiny import tiny_tokenizer
 
 # docs/released_format.md#prompt, written out.
@@ -98,8 +101,6 @@ def test_backbone_template_on_request(tmp_path, nerfs):
     own = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
     own += "{% if add_generation_prompt %}[assistant]{% endif %}"
     tokenizer.chat_template = own
-    from llana_gmn.processing import add_nerf_tokens
-
     add_nerf_tokens(tokenizer)
     processor = LlanaGmnProcessor(tokenizer, embedding_dim=32)
     processor.save_pretrained(tmp_path)
@@ -110,9 +111,92 @@ def test_backbone_template_on_request(tmp_path, nerfs):
             "[user]<nerf>\nHm?[assistant]"
         )
         assert each.apply_chat_template(messages).startswith(SYSTEM)
-        assert each.apply_chat_template(messages, chat_template="{{ messages|length }}") == "1"
+        assert (
+            each.apply_chat_template([{"role": "user", "content": "Hi"}], chat_template="{{ messages|length }}") == "1"
+        )
         with pytest.raises(ValueError, match="no chat template 'bakcbone'; this processor has 'backbone', 'default'"):
             each.apply_chat_template(messages, chat_template="bakcbone")
+
+
+READS_STRINGS = (
+    "{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+READS_PARTS = READS_STRINGS.replace(
+    "{{ '[' + m['role'] + ']' + m['content'] }}",
+    "[{{ m['role'] }}]{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}",
+)
+READS_NERFS = READS_PARTS.replace(
+    "{% if part['type'] == 'text' %}", "{% if part['type'] == 'nerf' %}<nerf> {% elif part['type'] == 'text' %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        (READS_STRINGS, "<nerf>\nHm?"),
+        (READS_STRINGS.replace("m['content']", "m['content'] | trim"), "<nerf>\nHm?"),
+        (READS_PARTS, "<nerf>\nHm?"),
+        (READS_NERFS, "<nerf> Hm?"),
+    ],
+    ids=["strings", "strings, trimmed", "parts", "parts and NeRFs"],
+)
+def test_content_is_given_as_a_template_reads_it(processor, nerfs, template, written):
+    shown = {"type": "nerf", "nerf": nerfs[0]}
+    said = [user(text("Hello")), {"role": "assistant", "content": "Yes?"}, user(shown, text("Hm?"))]
+    for messages in (said, [{"role": "user", "content": "Hello"}, {**said[1], "content": [text("Yes?")]}, said[2]]):
+        prompt = processor.apply_chat_template(messages, chat_template=template, add_generation_prompt=True)
+        assert prompt == f"[user]Hello[assistant]Yes?[user]{written}[assistant]"
+        inputs = processor.apply_chat_template(messages, chat_template=template, tokenize=True, return_dict=True)
+        assert inputs["input_ids"][0].count(processor.nerf_token_id) == 1
+    # NeRFs that the caller brings later, to places in a string.
+    asked = [{"role": "user", "content": "<nerf>Hm?"}]
+    assert processor.apply_chat_template(asked, chat_template=template) == "[user]<nerf>Hm?"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages|length }}",
+        READS_STRINGS.replace("messages %}", "messages[1:] %}"),
+        READS_PARTS.replace("part['text']", "part['text'] | replace('<', '')"),
+    ],
+    ids=["no content", "not the first message", "no angle bracket"],
+)
+def test_a_template_without_a_place_for_nerfs_is_refused(processor, nerfs, template):
+    messages = [user({"type": "nerf", "nerf": nerfs[0]}, text("Hm?"))]
+    for tokenize in (False, True):
+        with pytest.raises(
+            ValueError, match=r"wrote 0 of the conversation's 1 NeRFs into the prompt; use one with a place"
+        ):
+            processor.apply_chat_template(messages, chat_template=template, tokenize=tokenize)
+
+
+@pytest.mark.parametrize("template", [VICUNA_TEMPLATE, PLAIN_TEMPLATE], ids=["vicuna", "plain"])
+def test_the_tokenizer_writes_our_templates_as_the_processor_does(processor, nerfs, template, tmp_path):
+    LlanaGmnProcessor(processor.tokenizer, chat_template=template, embedding_dim=32).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    parts = [
+        {"role": "system", "content": [text("Be brief.")]},
+        user({"type": "nerf", "nerf": nerfs[0]}, text("What is it?"), "!"),
+        {"role": "assistant", "content": [text("A chair.")]},
+        {"role": "user", "content": None},
+    ]
+    strings = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "<nerf>\nWhat is it?!"},
+        {"role": "assistant", "content": "A chair."},
+        {"role": "user", "content": ""},
+    ]
+    written = "Be brief. USER: <nerf>\nWhat is it?! ASSISTANT: A chair.</s>USER:  ASSISTANT:"
+    options = {"add_generation_prompt": True, "tokenize": False, "chat_template": template}
+    for messages in (parts, strings):
+        assert tokenizer.apply_chat_template(messages, **{**options, "chat_template": None}) == written
+        assert processor.apply_chat_template(messages, **options) == written
+    if template == PLAIN_TEMPLATE:  # the model that ships has it
+        assert (default_model_path() / "chat_template.jinja").read_text() == template
+    with pytest.raises(Exception, match="content of type image; expected text or nerf"):
+        tokenizer.apply_chat_template([user({"type": "image"})])
 
 
 def test_assistant_masks_cover_answers_and_their_end(processor, nerfs):
@@ -193,6 +277,8 @@ def test_nested_counts_and_truncation_are_named(processor, nerfs):
         processor(nerfs=["nowhere/nerf.pth"], text=["<nerf>"])
     with pytest.raises(ValueError, match="text is missing"):
         processor(nerfs=[nerfs[0]])
+    with pytest.raises(ValueError, match=r"'hello', is taken for the path of a NeRF; write processor\(text=\.\.\.\)"):
+        processor("hello")
     with pytest.raises(ValueError, match="no images"):
         processor(text="a", images=["x"])
 
@@ -240,3 +326,74 @@ def test_answers_are_cut_out_of_sequences(processor, nerfs):
     answer = processor.tokenizer(" A chair.", add_special_tokens=False, return_tensors="pt")["input_ids"]
     sequence = torch.cat([inputs["input_ids"], answer, torch.tensor([[2, 0]])], dim=1)
     assert processor.post_process(sequence, inputs) == ["A chair."]
+
+
+def test_options_are_merged_as_processors_of_transformers_do(processor, nerfs):
+    asked = {"text": ["<nerf> a", "b and more of it"], "nerfs": nerfs[:1], "return_tensors": "pt"}
+    plain = processor(**asked)
+    assert plain["attention_mask"][0, 0] == 0  # padded to the longest, on the left
+    nested = processor(**asked, text_kwargs={"padding": "max_length", "max_length": 40, "padding_side": "right"})
+    flat = processor(**asked, padding="max_length", max_length=40, padding_side="right")
+    assert torch.equal(nested["input_ids"], flat["input_ids"])
+    assert flat["attention_mask"][:, [0, -1]].tolist() == [[1, 0], [1, 0]]
+    assert flat["input_ids"].shape == (2, 40)
+    with pytest.raises(ValueError, match="passed two times"):
+        processor(**asked, padding=False, text_kwargs={"padding": True})
+    own = tiny_tokenizer()
+    own.init_kwargs |= {"padding": "max_length", "max_length": 40, "padding_side": "right"}
+    add_nerf_tokens(own)
+    made = LlanaGmnProcessor(own, embedding_dim=32)(**asked)
+    assert made["attention_mask"][:, [0, -1]].tolist() == [[0, 1], [0, 1]]
+    assert made["input_ids"].shape == (2, 40)
+    messages = [user(text("Hello"))]
+    wide = processor.apply_chat_template(messages, tokenize=True, padding="max_length", max_length=90)
+    assert len(wide[0]) == 90
+
+
+def test_what_tools_of_multimodal_models_ask_a_processor(processor, nerfs):
+    wide = LlanaGmnProcessor(processor.tokenizer, tokens_per_nerf=3, embedding_dim=32)
+    said = wide(
+        nerfs=nerfs[:2],
+        text="a <nerf>, <nerf>",
+        add_special_tokens=False,
+        return_mm_token_type_ids=True,
+        return_text_replacement_offsets=True,
+    )
+    assert said["mm_token_type_ids"] == [[int(each == wide.nerf_token_id) for each in said["input_ids"][0]]]
+    assert sum(said["mm_token_type_ids"][0]) == 6
+    assert wide._get_num_multimodal_tokens(nerf_sizes=[1, 2])["num_nerf_tokens"] == [3, 3]
+    assert "num_image_tokens" not in wide._get_num_multimodal_tokens()
+    written = f"a {wide.nerf_text}, {wide.nerf_text}"
+    (replaced,) = said["text_replacement_offsets"]
+    assert [each["span"] for each in replaced] == [(2, 8), (10, 16)]
+    for each in replaced:
+        assert written[slice(*each["new_span"])] == each["replacement"] == wide.replace_nerf_token({}, 0)
+    assert {*wide(nerfs=nerfs[:1], text="<nerf>"), "nerf_embeddings"} <= {*wide.model_input_names}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embedding_dim": 31}, "the processor has embeddings of size 31, the model embeddings of size 32"),
+        ({"tokens_per_nerf": 2}, "the processor has 2 tokens a NeRF, the model 1 tokens a NeRF"),
+        ({"nerf_token": "<point_start>"}, r"number \d+ for <point_start>, the model number \d+"),
+        ({"tokenizer": "wider"}, r"tokens up to number \d+, the model's vocabulary ends at \d+"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_processor_of_another_model_is_named_before_anything_is_generated(tiny, nerfs, change, message, tmp_path):
+    model, processor = tiny
+    options = {"tokenizer": processor.tokenizer, "embedding_dim": 32, **change}
+    if change.get("tokenizer"):
+        options["tokenizer"] = copy.deepcopy(processor.tokenizer)
+        options["tokenizer"].add_tokens(["<more>"])
+    other = LlanaGmnProcessor(**options)
+    processor.check_model(model.config)
+    with pytest.raises(ValueError, match=message):
+        ChatSession(model, other)
+    with pytest.raises(ValueError, match=message):
+        caption_nerfs(model, other, nerfs)
+    model.save_pretrained(tmp_path)
+    other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path)

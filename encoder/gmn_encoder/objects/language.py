@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files import StrPath, write_json
-from .procedural.catalogue import CLASS_NAMES, ProceduralObject, main_surface, nouns, topics
+from .procedural.catalogue import CLASS_NAMES, ProceduralObject, nouns
 from .procedural.dice import Dice
-from .procedural.draft import Topic
+from .procedural.topics import class_texts, surface_keys
 
 BRIEF_NAME = "conversations_brief.json"
 COMPLEX_NAME = "conversations_complex.json"
@@ -69,23 +69,16 @@ def claims(subject: ProceduralObject) -> list[Claim]:
     words = _words(subject)
     found = [
         Claim(
-            tuple(_fill(text, words) for text in topic.questions),
-            tuple(_fill(text, words) for text in topic.facts),
-            topic.reply,
-            _fill(topic.phrase, words, sentence=False),
+            tuple(_fill(text, words) for text in topic.ask),
+            tuple(_fill(text, words) for text in case.say),
+            case.reply,
+            _fill(case.phrase, words, sentence=False),
         )
-        for topic in topics(subject.class_name)
-        if _usable(topic, subject, words)
+        for topic in class_texts(subject.class_name).topics
+        for case in topic.cases
+        if case.holds(subject.parameters)
     ]
     return found + [_surface_claim(label, look) for label, look in subject.surfaces.items()]
-
-
-def _usable(topic: Topic, subject: ProceduralObject, words: Mapping[str, str]) -> bool:
-    """A topic holds where its conditions do and every word it needs exists (a lamp without a base has no `base_look`)."""
-    texts = (*topic.questions, *topic.facts, topic.phrase)
-    return topic.holds(subject.parameters) and all(
-        key in words for text in texts for key in re.findall(r"{(\w+)}", text)
-    )
 
 
 def _surface_claim(label: str, look: str) -> Claim:
@@ -107,15 +100,14 @@ def predicate(look: str) -> str:
 
 def _words(subject: ProceduralObject) -> dict[str, str]:
     """Template keys and their words."""
-    words = {"noun": nouns(subject)[0]}
+    words: dict[str, str] = {}
     for key, value in subject.parameters.items():
         if isinstance(value, int) and not isinstance(value, bool):
             words[key] = _NUMBERS[value] if value < len(_NUMBERS) else str(value)
         elif isinstance(value, str):
             words[key] = value
     for label, look in subject.surfaces.items():
-        key = label.replace(" ", "_")
-        words[f"{key}_look"], words[f"{key}_is"] = look, predicate(look)
+        words.update(zip(surface_keys(label), (look, predicate(look)), strict=True))
     return words
 
 
@@ -128,7 +120,7 @@ def _fill(template: str, words: Mapping[str, str], *, sentence: bool = True) -> 
 def brief_description(subject: ProceduralObject, dice: Dice) -> str:
     """One sentence: what it is, and two or three of its features."""
     noun = dice.choice(nouns(subject))
-    main = subject.surfaces.get(main_surface(subject.class_name), "")
+    main = subject.surfaces.get(class_texts(subject.class_name).main, "")
     phrases = dice.shuffled([claim.phrase for claim in claims(subject) if claim.phrase])[: dice.integer(2, 3)]
     opening = dice.choice(("A {main} {noun}", "This is a {main} {noun}", "The object is a {main} {noun}")).replace(
         "{main} ", f"{main} " if main else ""

@@ -82,6 +82,7 @@ def test_it_learns_and_says_so(tmp_path):
     assert read_tensors(tmp_path / "last" / "trainer.pth")[0]["best_error"] == pytest.approx(best)
 
 
+@pytest.mark.same_bits
 def test_it_goes_on_where_it_stopped(tmp_path):
     train(tmp_path / "whole")
     assert not train(tmp_path / "parts", max_seconds=1e-9)[0].finished

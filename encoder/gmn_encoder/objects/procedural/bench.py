@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import ANY, METAL, VIVID, Material, distinct, plain, wood
-from .shapes import box, prism, rounded_box, tube
+from .shapes import CORNERS, box, prism, rounded_box, tube
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -58,10 +58,9 @@ def _legs(draft: Draft, frame: Material, kind: str, width: float, depth: float, 
     inset = dice.uniform(0.04, 0.14)
     if kind == "four legs":
         size = dice.uniform(0.04, 0.065)
-        for x in (-1, 1):
-            for y in (-1, 1):
-                place = (x * (width / 2 - inset), y * (depth / 2 - size / 2), height / 2)
-                draft.add("legs", box((size, size, height), place), frame)
+        for x, y in CORNERS:
+            place = (x * (width / 2 - inset), y * (depth / 2 - size / 2), height / 2)
+            draft.add("legs", box((size, size, height), place), frame)
     elif kind == "side panels":
         foot = depth * dice.uniform(0.8, 1.1) / 2
         top, waist = depth * 0.46, depth * dice.uniform(0.25, 0.45)
@@ -71,79 +70,3 @@ def _legs(draft: Draft, frame: Material, kind: str, width: float, depth: float, 
         reach, bar = depth * 0.44, dice.uniform(0.02, 0.026)
         path = [(0, -reach, height), (0, -reach, bar), (0, reach, bar), (0, reach, height)]
         draft.pair("frames", tube(path, bar, square=True).moved(width / 2 - inset), frame)
-
-
-NOUNS = {"bench": ("bench", "bench", "long bench")}
-MAIN = ""
-TOPICS = (
-    Topic(
-        ("What is the seat made of?", "How many planks form the seat?", "What does the seat look like?"),
-        ("The seat consists of {planks} {seat_look} planks.", "The seat is {planks} {seat_look} planks side by side."),
-        {"planks": (2, 3, 4)},
-        phrase="a seat of {planks} {seat_look} planks",
-    ),
-    Topic(
-        ("What does the seat look like?", "Is the seat one piece?"),
-        ("The seat is a single {seat_look} slab.", "The seat is one {seat_look} board."),
-        {"planks": 1},
-        phrase="a {seat_look} seat",
-    ),
-    Topic(
-        ("Does the bench have a backrest?", "Can one lean back on it?"),
-        ("It has a leaning backrest of {back_planks} horizontal planks.", "Its backrest has {back_planks} planks."),
-        {"back": "planks"},
-        reply="Yes",
-        phrase="a backrest of {back_planks} planks",
-    ),
-    Topic(
-        ("Does the bench have a backrest?", "Can one lean back on it?"),
-        ("It has a solid backrest.", "The backrest is one closed board."),
-        {"back": "solid"},
-        reply="Yes",
-        phrase="a solid backrest",
-    ),
-    Topic(
-        ("Does the bench have a backrest?", "Can one lean back on it?"),
-        ("It has no backrest.", "The bench has no back, only a seat."),
-        {"back": "none"},
-        reply="No",
-        phrase="no backrest",
-    ),
-    Topic(
-        ("Are there armrests?", "Does it have armrests?"),
-        ("It has an armrest on each side.", "There are two {armrests_look} armrests."),
-        {"arms": True},
-        reply="Yes",
-        phrase="two armrests",
-    ),
-    Topic(
-        ("Are there armrests?", "Does it have armrests?"),
-        ("It has no armrests.", "There are no armrests."),
-        {"arms": False},
-        reply="No",
-    ),
-    Topic(
-        ("What does the bench stand on?", "How many legs does it have?"),
-        ("It stands on four {legs_look} legs.", "Four straight {legs_look} legs carry it."),
-        {"support": "four legs"},
-        phrase="four {legs_look} legs",
-    ),
-    Topic(
-        ("What does the bench stand on?", "How is the seat held up?"),
-        (
-            "It stands on two {side_supports_look} side panels.",
-            "Two {side_supports_look} panels carry it, one near each end.",
-        ),
-        {"support": "side panels"},
-        phrase="two {side_supports_look} side panels",
-    ),
-    Topic(
-        ("What does the bench stand on?", "How is the seat held up?"),
-        (
-            "It stands on two {frames_look} frames bent like a U.",
-            "A {frames_look} U-shaped frame carries it near each end.",
-        ),
-        {"support": "bent frames"},
-        phrase="two {frames_look} U-shaped frames",
-    ),
-)

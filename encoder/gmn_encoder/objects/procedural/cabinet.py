@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import ANY, METAL, NEUTRAL, Material, darker, distinct, plain, wood
-from .shapes import box, ellipsoid, rod
+from .shapes import CORNERS, box, ellipsoid, rod
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -69,10 +69,9 @@ def _feet(draft: Draft, dice: Dice, foot: str, width: float, depth: float) -> fl
         draft.add("_plinth", box((width * 0.92, depth * 0.9, 0.07), (0, 0, 0.035)), material)
         return 0.07
     height, radius = dice.uniform(0.08, 0.2), dice.uniform(0.02, 0.03)
-    for x in (-1, 1):
-        for y in (-1, 1):
-            top = (x * (width / 2 - 0.05), y * (depth / 2 - 0.05), height)
-            draft.add("legs", rod(top, (top[0] + x * 0.02, top[1] + y * 0.02, 0), radius, top=radius * 0.6), material)
+    for x, y in CORNERS:
+        top = (x * (width / 2 - 0.05), y * (depth / 2 - 0.05), height)
+        draft.add("legs", rod(top, (top[0] + x * 0.02, top[1] + y * 0.02, 0), radius, top=radius * 0.6), material)
     return height
 
 
@@ -133,80 +132,3 @@ def _drawers(
             label = "drawers" if rows * columns > 1 else "drawer"
             draft.add(label, box((wide - 0.018, 0.024, tall - 0.018), (x, -depth / 2 - 0.008, z)), fronts)
             _handle(draft, handles, knob, x, -depth / 2 - 0.02, z, upright=False)
-
-
-NOUNS = {"cabinet": ("cabinet", "cupboard", "storage cabinet")}
-MAIN = "body"
-_MANY = (2, 3, 4, 5, 6, 7, 8, 9, 10)
-TOPICS = (
-    Topic(
-        ("What shape is the cabinet?", "Is the cabinet tall or wide?", "What are its proportions?"),
-        ("It is a {form} cabinet.", "The cabinet is {form}."),
-    ),
-    Topic(
-        ("How many doors does it have?", "What is on its front?", "Does it have doors?"),
-        ("It has {doors} {doors_look} doors.", "There are {doors} {doors_look} doors on the front."),
-        {"doors": _MANY},
-        phrase="{doors} {doors_look} doors",
-    ),
-    Topic(
-        ("How many doors does it have?", "Does it have doors?"),
-        ("It has one {door_look} door.", "There is a single {door_look} door on the front."),
-        {"doors": 1},
-        phrase="one {door_look} door",
-    ),
-    Topic(
-        ("How many drawers does it have?", "How many drawers can be counted?", "What is on its front?"),
-        ("It has {drawers} {drawers_look} drawers.", "There are {drawers} drawers on the front."),
-        {"drawers": _MANY},
-        phrase="{drawers} {drawers_look} drawers",
-    ),
-    Topic(
-        ("How many drawers does it have?",),
-        ("It has one {drawer_look} drawer.", "There is a single drawer."),
-        {"drawers": 1},
-        phrase="one {drawer_look} drawer",
-    ),
-    Topic(
-        ("Does it have drawers?", "Can you see any drawers?"),
-        ("It has no drawers.", "There are no drawers, only doors."),
-        {"layout": "doors"},
-        reply="No",
-    ),
-    Topic(
-        ("Does it have doors?", "Can you see any doors?"),
-        ("It has no doors.", "There are no doors, only drawers."),
-        {"layout": "drawers"},
-        reply="No",
-    ),
-    Topic(
-        ("Is any part of it open?", "Does it have open shelves?"),
-        ("The upper half is open.", "The upper half has no doors and shows its inside."),
-        {"layout": "shelves and doors"},
-        reply="Yes",
-        phrase="an open upper half",
-    ),
-    Topic(
-        ("What does it stand on?", "Does it have legs?"),
-        ("It stands on four {legs_look} legs.", "Four short {legs_look} legs carry it."),
-        {"foot": "legs"},
-        phrase="four {legs_look} legs",
-    ),
-    Topic(
-        ("Does it have legs?", "What does it stand on?"),
-        ("It has no legs.", "There are no legs below it."),
-        {"foot": ("plinth", "none")},
-    ),
-    Topic(
-        ("What are the handles like?", "How is it opened?"),
-        ("It is opened by round knobs.", "The fronts have round knobs."),
-        {"handles": "knobs"},
-        phrase="round knobs",
-    ),
-    Topic(
-        ("What are the handles like?", "How is it opened?"),
-        ("It is opened by straight bar handles.", "The fronts have straight bar handles."),
-        {"handles": "bar handles"},
-        phrase="bar handles",
-    ),
-)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import METAL, VIVID, Material, distinct, plain
 from .shapes import Shape, box, cylinder, lathe, loft, prism, rod
 
@@ -167,82 +167,3 @@ def _details(
         bar = plain(dice, distinct(("blue", "orange", "red"), *paint.colours))
         draft.add("light bar", box((width * 0.62, 0.05, 0.04), (0, roof_y, roof_z + 0.02)), bar)
     draft.say(extra=extra)
-
-
-NOUNS = {
-    "sedan": ("sedan", "car", "four-wheeled passenger car"),
-    "hatchback": ("hatchback", "car", "compact car"),
-    "sports car": ("sports car", "car", "low sports car"),
-    "van": ("van", "car", "delivery van"),
-    "pickup truck": ("pickup truck", "pickup", "pickup truck"),
-}
-MAIN = "body"
-_KIND = ("What kind of car is this?", "Which type of vehicle is shown?", "What is the shape of the car?")
-TOPICS = (
-    Topic(
-        _KIND,
-        ("It is a sedan with a separate boot.", "It is a sedan: bonnet, cabin and boot form three steps."),
-        {"kind": "sedan"},
-    ),
-    Topic(
-        _KIND,
-        ("It is a hatchback whose cabin reaches to the tail.", "It is a hatchback with a steep rear."),
-        {"kind": "hatchback"},
-    ),
-    Topic(_KIND, ("It is a low sports car with a long bonnet.", "It is a flat sports car."), {"kind": "sports car"}),
-    Topic(_KIND, ("It is a tall van with a short bonnet.", "It is a boxy van."), {"kind": "van"}),
-    Topic(
-        _KIND,
-        (
-            "It is a pickup truck with an open bed behind the cabin.",
-            "It is a pickup: a cabin in front of an open load bed.",
-        ),
-        {"kind": "pickup truck"},
-        phrase="an open load bed",
-    ),
-    Topic(
-        ("What colour is the roof?", "Does the roof have the colour of the body?"),
-        ("The roof is {roof_look}, unlike the {body_look} body.", "The body is {body_look} and the roof {roof_look}."),
-        {"two_tone": True},
-        phrase="a {roof_look} roof",
-    ),
-    Topic(
-        ("How many wheels does the car have?", "What do the wheels look like?"),
-        ("It has four black wheels with {rims_look} rims.", "Four wheels carry it, black with {rims_look} rims."),
-        phrase="{rims_look} rims",
-    ),
-    Topic(
-        ("Is there anything at the rear?", "Does it have a spoiler?"),
-        ("It has a {spoiler_look} spoiler at the rear.", "A {spoiler_look} spoiler stands on its tail."),
-        {"extra": "spoiler"},
-        reply="Yes",
-        phrase="a {spoiler_look} spoiler",
-    ),
-    Topic(
-        ("Is there anything on the roof?", "What is on top of the car?"),
-        ("A {roof_rack_look} rack is mounted on the roof.", "There is a {roof_rack_look} roof rack."),
-        {"extra": "roof rack"},
-        phrase="a {roof_rack_look} roof rack",
-    ),
-    Topic(
-        ("Is there anything on the roof?", "What is on top of the car?"),
-        ("A {roof_sign_look} sign stands on the roof, as on a taxi.", "There is a {roof_sign_look} sign on the roof."),
-        {"extra": "roof sign"},
-        phrase="a {roof_sign_look} sign on the roof",
-    ),
-    Topic(
-        ("Is there anything on the roof?", "What is on top of the car?"),
-        (
-            "A {light_bar_look} light bar is mounted on the roof.",
-            "There is a {light_bar_look} light bar across the roof.",
-        ),
-        {"extra": "light bar"},
-        phrase="a {light_bar_look} light bar on the roof",
-    ),
-    Topic(
-        ("Is there anything on the roof?", "Does the car have a roof rack?"),
-        ("The roof is bare.", "There is nothing on the roof."),
-        {"extra": ("none", "spoiler")},
-        reply="No",
-    ),
-)

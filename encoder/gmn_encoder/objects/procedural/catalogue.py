@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 from ..mesh import Mesh
 from . import airplane, bench, cabinet, car, chair, display, lamp, phone, rifle, sofa, speaker, table, watercraft
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
+from .topics import class_texts
 
 CLASS_IDS = {
     "airplane": "02691156", "bench": "02828884", "cabinet": "02933112", "car": "02958343", "chair": "03001627",
@@ -23,9 +23,10 @@ CLASS_NAMES = tuple(CLASS_IDS)
 SEEDS_PER_SET = 10_000_000
 """How many objects of one class `generate_dataset` draws before two seeds could meet."""
 
-_MODULES: dict[str, ModuleType] = {
-    "airplane": airplane, "bench": bench, "cabinet": cabinet, "car": car, "chair": chair, "display": display, "lamp": lamp,
-    "speaker": speaker, "rifle": rifle, "sofa": sofa, "table": table, "phone": phone, "watercraft": watercraft,
+_BUILDERS: dict[str, Callable[[Draft, Dice], None]] = {
+    "airplane": airplane.build, "bench": bench.build, "cabinet": cabinet.build, "car": car.build, "chair": chair.build,
+    "display": display.build, "lamp": lamp.build, "speaker": speaker.build, "rifle": rifle.build, "sofa": sofa.build,
+    "table": table.build, "phone": phone.build, "watercraft": watercraft.build,
 }  # fmt: skip
 
 
@@ -64,13 +65,12 @@ def generate(class_name: str, seed: int) -> ProceduralObject:
 
     Raises `ValueError` for an unknown class or a seed that is not a non-negative integer.
     """
-    if class_name not in _MODULES:
+    if class_name not in _BUILDERS:
         raise ValueError(f"unknown class {class_name!r}; expected one of {', '.join(CLASS_NAMES)}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
     draft = Draft()
-    build: Callable[[Draft, Dice], None] = _MODULES[class_name].build
-    build(draft, Dice(CLASS_NAMES.index(class_name), seed))
+    _BUILDERS[class_name](draft, Dice(CLASS_NAMES.index(class_name), seed))
     named = {label: material for label, material in draft.surfaces.items() if not label.startswith("_")}
     return ProceduralObject(
         class_name=class_name,
@@ -100,22 +100,12 @@ def generate_dataset(n: int, seed: int = 0) -> Iterator[ProceduralObject]:
     )
 
 
-def topics(class_name: str) -> tuple[Topic, ...]:
-    """The topics of texts about objects of a class."""
-    return _MODULES[class_name].TOPICS
-
-
 def nouns(subject: ProceduralObject) -> tuple[str, ...]:
     """What the object may be called, the most specific word first."""
-    return _MODULES[subject.class_name].NOUNS[subject.parameters["kind"]]
-
-
-def main_surface(class_name: str) -> str:
-    """The label of the surface whose look stands for the whole object ("a red car"), or ""."""
-    return _MODULES[class_name].MAIN
+    return class_texts(subject.class_name).nouns[subject.parameters["kind"]]
 
 
 def class_nouns(class_name: str) -> tuple[str, ...]:
     """Every word that texts call objects of a class by, its name among them."""
-    kinds = _MODULES[class_name].NOUNS.values()
+    kinds = class_texts(class_name).nouns.values()
     return tuple(dict.fromkeys([class_name, *(noun for words in kinds for noun in words)]))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import ANY, METAL, VIVID, Material, distinct, fabric, plain, wood
-from .shapes import box, cylinder, ellipsoid, rod, rounded_box
+from .shapes import CORNERS, box, cylinder, ellipsoid, rod, rounded_box
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -45,11 +45,10 @@ def _support(draft: Draft, dice: Dice, frame: Material, kind: str, width: float,
         square, taper = dice.chance(0.5), dice.uniform(0.6, 1)
         reach = 0.3 if draft.parameters["seat_shape"] == "round" else 0.4
         x, y = width * reach, depth * reach
-        for sx in (-1, 1):
-            for sy in (-1, 1):
-                foot, top = (sx * (x + splay), sy * (y + splay), 0.0), (sx * x, sy * y, height)
-                sides = 4 if square else 10
-                draft.add("legs", rod(foot, top, thick * taper, top=thick, sides=sides), frame)
+        for sx, sy in CORNERS:
+            foot, top = (sx * (x + splay), sy * (y + splay), 0.0), (sx * x, sy * y, height)
+            sides = 4 if square else 10
+            draft.add("legs", rod(foot, top, thick * taper, top=thick, sides=sides), frame)
         if dice.chance(0.35):
             for sx in (-1, 1):
                 low = height * 0.4
@@ -107,77 +106,3 @@ def _back(
             rail = box((inner + 0.03, 0.026, min(0.075, tall / count * 0.55)), (0, y, height + z))
             draft.add("_slats", rail.turned(0, -lean, about=hinge), frame)
     draft.say(slats=count)
-
-
-NOUNS = {"chair": ("chair", "chair", "seat for one person")}
-MAIN = ""
-_BACK = ("What does the backrest look like?", "Describe the back of the chair.", "How is the backrest made?")
-_STAND = ("What does the chair stand on?", "How many legs does the chair have?", "What is below the seat?")
-TOPICS = (
-    Topic(
-        ("What shape is the seat?", "Is the seat round or square?"),
-        ("The seat is {seat_shape} and {seat_is}.", "It has a {seat_shape} seat."),
-        phrase="a {seat_shape} {seat_look} seat",
-    ),
-    Topic(
-        _STAND,
-        ("It stands on four {legs_look} legs.", "The seat rests on four {legs_look} legs."),
-        {"support": "four legs"},
-        phrase="four {legs_look} legs",
-    ),
-    Topic(
-        _STAND,
-        (
-            "A single {column_look} column on a round base carries it.",
-            "It stands on one column with a round {base_look} base.",
-        ),
-        {"support": "column"},
-        phrase="a {column_look} column on a round base",
-    ),
-    Topic(
-        _STAND,
-        (
-            "It stands on a {base_look} star of five arms with castors.",
-            "Below is a central column on five arms, each with a castor.",
-        ),
-        {"support": "star"},
-        phrase="a five-armed base with castors",
-    ),
-    Topic(
-        _BACK,
-        ("The backrest is one solid {backrest_look} panel.", "It has a solid {backrest_look} backrest."),
-        {"back": "solid"},
-        phrase="a solid {backrest_look} backrest",
-    ),
-    Topic(
-        _BACK,
-        ("The backrest has {slats} vertical slats.", "Its {backrest_look} backrest is made of {slats} upright slats."),
-        {"back": "vertical slats"},
-        phrase="a backrest of {slats} vertical slats",
-    ),
-    Topic(
-        _BACK,
-        (
-            "The backrest has {slats} horizontal slats.",
-            "Its {backrest_look} backrest looks like a ladder with {slats} slats.",
-        ),
-        {"back": "horizontal slats"},
-        phrase="a backrest of {slats} horizontal slats",
-    ),
-    Topic(
-        ("Does the chair have armrests?", "Is there a place to rest the arms?"),
-        ("It has two {armrests_look} armrests.", "There is an armrest on each side of the seat."),
-        {"arms": True},
-        reply="Yes",
-        phrase="two armrests",
-    ),
-    Topic(
-        ("Does the chair have armrests?", "Is there a place to rest the arms?"),
-        ("It has no armrests.", "There are no armrests."),
-        {"arms": False},
-        reply="No",
-        phrase="no armrests",
-    ),
-    Topic(("Is the back high or low?",), ("The backrest is high.", "It has a high back."), {"high_back": True}),
-    Topic(("Is the back high or low?",), ("The backrest is low.", "It has a low back."), {"low_back": True}),
-)

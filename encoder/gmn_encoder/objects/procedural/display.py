@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import COLOURS, METAL, NEUTRAL, VIVID, Material, distinct, picture, plain, wood
 from .shapes import box, cylinder, panel, rod, rounded_box
 
@@ -133,102 +133,3 @@ def _stand(
     elif kind == "antenna":
         for x in (-1, 1):
             draft.add("antenna", rod((0, 0.12, top - 0.02), (x * 0.26, 0.12, top + 0.28), 0.012, sides=8), paint)
-
-
-NOUNS = {
-    "flat screen": ("display", "monitor", "flat screen"),
-    "tube television": ("tube television", "old television set", "television with a deep case"),
-}
-MAIN = ""
-_SHOWS = ("What does the screen show?", "Is the screen on?", "What can be seen on the screen?")
-_STANDS = ("What does it stand on?", "How is the display held up?", "What is below the screen?")
-TOPICS = (
-    Topic(
-        ("What shape is the display?", "What are its proportions?", "Is the display wide or upright?"),
-        ("The display is {form}.", "Its shape is {form}."),
-    ),
-    Topic(
-        ("Is it a flat screen or a tube?", "Is it a modern display?"),
-        ("It is a flat screen with a {frame_look} frame.", "It is a thin flat panel in a {frame_look} frame."),
-        {"kind": "flat screen"},
-        phrase="a {frame_look} frame",
-    ),
-    Topic(
-        ("Is it a flat screen or a tube?", "Is it a modern display?"),
-        (
-            "It is an old television with a deep {frame_look} case.",
-            "It is a tube set with a deep case and {knobs} knobs.",
-        ),
-        {"kind": "tube television"},
-        phrase="a deep {frame_look} case",
-    ),
-    Topic(
-        _SHOWS,
-        ("The screen is dark.", "The screen is off and {screen_look}."),
-        {"content": "off"},
-        phrase="a dark screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("It shows a landscape: {ground} hills under a {sky} sky.", "A landscape with a {sky} sky and a {sun} sun."),
-        {"content": "landscape"},
-        phrase="a landscape on its screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("The screen is half {first}, half {second}.", "It shows two halves, {first} and {second}."),
-        {"content": "halves"},
-        phrase="a {first} and {second} screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("It shows {bars} colour bars.", "The screen shows {bars} upright bars of different colours."),
-        {"content": "bars"},
-        phrase="{bars} colour bars on its screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("It shows a {pane} window on a {ground} background.", "A {pane} window stands on a {ground} background."),
-        {"content": "windows", "panes": 1},
-        phrase="a {pane} window on a {ground} screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("It shows two {pane} windows on a {ground} background.", "Two {pane} windows stand on a {ground} background."),
-        {"content": "windows", "panes": 2},
-        phrase="two {pane} windows on a {ground} screen",
-    ),
-    Topic(
-        _STANDS,
-        ("It stands on a neck with a round {stand_look} base.", "A {stand_look} neck rises from a round base."),
-        {"stand": "round base"},
-        phrase="a round {stand_look} base",
-    ),
-    Topic(
-        _STANDS,
-        (
-            "It stands on a neck with a rectangular {stand_look} base.",
-            "A {stand_look} neck rises from a rectangular base.",
-        ),
-        {"stand": "rectangular base"},
-        phrase="a rectangular {stand_look} base",
-    ),
-    Topic(
-        _STANDS,
-        ("It stands on two {feet_look} feet shaped like a V upside down.", "Two spread {feet_look} feet carry it."),
-        {"stand": "two feet"},
-        phrase="two spread {feet_look} feet",
-    ),
-    Topic(
-        _STANDS,
-        ("It stands on four {legs_look} legs.", "Four slanted {legs_look} legs carry it."),
-        {"stand": "four legs"},
-        phrase="four {legs_look} legs",
-    ),
-    Topic(
-        ("Does it have an antenna?", "What is on top of it?"),
-        ("Two rods of a {antenna_look} antenna form a V on top.", "It has a V-shaped {antenna_look} antenna."),
-        {"stand": "antenna"},
-        phrase="a V-shaped antenna",
-    ),
-)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,34 +9,6 @@ import numpy as np
 from ..mesh import Mesh
 from .materials import Material
 from .shapes import Shape
-
-
-@dataclass(frozen=True)
-class Topic:
-    """Something to ask and to say about an object, true wherever `when` holds.
-
-    Texts are templates: `{key}` is a parameter (numbers become words), `{label_look}` the look of a surface, `{noun}` what the
-    object is called. "a" becomes "an" where it must.
-
-    Attributes:
-        questions: ways to ask.
-        facts: ways to say it, as full sentences.
-        when: parameter names and the values (a tuple: any of them) they must have.
-        reply: "Yes" or "No", put before the fact in an answer.
-        phrase: a noun phrase for short descriptions ("four legs"); none for things that are not worth it.
-    """
-
-    questions: tuple[str, ...]
-    facts: tuple[str, ...]
-    when: Mapping[str, Any] = field(default_factory=dict)
-    reply: str = ""
-    phrase: str = ""
-
-    def holds(self, parameters: Mapping[str, Any]) -> bool:
-        return all(
-            parameters.get(key) in value if isinstance(value, tuple) else parameters.get(key) == value
-            for key, value in self.when.items()
-        )
 
 
 class Draft:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import ANY, METAL, NEUTRAL, VIVID, Material, distinct, fabric, plain, wood
 from .shapes import Shape, box, cylinder, ellipsoid, lathe, rod
 
@@ -100,92 +100,3 @@ def _desk_lamp(draft: Draft, dice: Dice, paint: Material) -> None:
     draft.add("_joint", ellipsoid((0.03, 0.03, 0.03), elbow, sides=12, rows=8), paint)
     head = lathe([(0.02, 0.12), (0.055, 0.1), (0.065, 0.05), (0.13, -0.09)][::-1], sides=24)
     draft.add("head", head.turned(0, -dice.uniform(20, 50)).moved(*tip), paint)
-
-
-NOUNS = {
-    "table lamp": ("table lamp", "lamp", "small standing lamp"),
-    "floor lamp": ("floor lamp", "tall lamp", "standing lamp"),
-    "desk lamp": ("desk lamp", "jointed lamp", "lamp with a bent arm"),
-    "hanging lamp": ("hanging lamp", "ceiling lamp", "pendant lamp"),
-}
-MAIN = ""
-_BASE = ("What does the base look like?", "What does the lamp stand on?", "Describe the foot of the lamp.")
-TOPICS = (
-    Topic(
-        ("What does the lampshade look like?", "What shape is the lampshade?", "Describe the shade."),
-        ("The lampshade is {shade_shape} and {lampshade_is}.", "It has a {shade_shape} {lampshade_look} shade."),
-        {"kind": ("table lamp", "floor lamp", "hanging lamp")},
-        phrase="a {shade_shape} {lampshade_look} shade",
-    ),
-    Topic(
-        _BASE,
-        ("It stands on a round {base_look} base.", "The foot is a round {base_look} disc."),
-        {"base": "round"},
-        phrase="a round {base_look} base",
-    ),
-    Topic(
-        _BASE,
-        ("It stands on a square {base_look} base.", "The foot is a square {base_look} plate."),
-        {"base": "square"},
-        phrase="a square {base_look} base",
-    ),
-    Topic(
-        _BASE,
-        ("Its base is a {base_look} vase.", "The base is shaped like a vase and {base_is}."),
-        {"base": "vase-shaped"},
-        phrase="a {base_look} base shaped like a vase",
-    ),
-    Topic(
-        _BASE,
-        ("It stands on three spread {legs_look} legs.", "Three {legs_look} legs form a tripod."),
-        {"base": "three-legged"},
-        phrase="three {legs_look} legs",
-    ),
-    Topic(
-        ("What kind of lamp is this?", "Where would one put this lamp?"),
-        ("It is a tall floor lamp with a thin stem.", "It is a floor lamp: the shade sits on a long thin stem."),
-        {"kind": "floor lamp"},
-    ),
-    Topic(
-        ("What kind of lamp is this?", "Where would one put this lamp?"),
-        ("It is a short lamp for a table.", "It is a table lamp, short with a large shade."),
-        {"kind": "table lamp"},
-    ),
-    Topic(
-        ("What kind of lamp is this?", "How is the lamp held?"),
-        ("It hangs from a {cord_look} cord.", "It is a hanging lamp on a {cord_look} cord."),
-        {"kind": "hanging lamp"},
-        phrase="a {cord_look} cord",
-    ),
-    Topic(
-        ("What kind of lamp is this?", "How is the lamp held?"),
-        (
-            "It is a desk lamp with a {arm_look} arm of two pieces.",
-            "A bent {arm_look} arm with a joint holds its head.",
-        ),
-        {"kind": "desk lamp"},
-        phrase="a bent {arm_look} arm",
-    ),
-    Topic(
-        ("What does the head of the lamp look like?", "Which way does the lamp point?"),
-        ("Its {head_look} head is tilted downwards.", "The {head_look} head opens towards the table."),
-        {"kind": "desk lamp"},
-        phrase="a {head_look} head",
-    ),
-    Topic(
-        ("Does the lamp have a joint?", "Can the arm be bent?"),
-        ("The arm has a joint in the middle.", "A joint connects the two pieces of the arm."),
-        {"kind": "desk lamp"},
-        reply="Yes",
-    ),
-    Topic(
-        ("Does the lamp stand or hang?",),
-        ("It stands.", "The lamp stands on its base."),
-        {"base": ("round", "square", "vase-shaped")},
-    ),
-    Topic(
-        ("Does the lamp stand or hang?",),
-        ("It hangs.", "It hangs from the ceiling plate on top."),
-        {"kind": "hanging lamp"},
-    ),
-)

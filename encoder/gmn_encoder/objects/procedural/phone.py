@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import COLOURS, NEUTRAL, VIVID, Material, distinct, picture, plain
 from .shapes import Shape, box, cylinder, panel, rod, rounded_box
 
@@ -155,109 +155,3 @@ def _folding_phone(draft: Draft, dice: Dice, case: Material) -> None:
     draft.add("screen", screen.turned(0, upper), plain(dice, name))
     _keys(draft, dice, inner, (0, -depth / 2 - 0.008, -half * 0.5), (width * 0.76, half * 0.72), tilt=-lower)
     draft.say(keys=12)
-
-
-NOUNS = {
-    "smartphone": ("smartphone", "mobile phone", "touch phone"),
-    "key phone": ("mobile phone with keys", "old mobile phone", "key phone"),
-    "folding phone": ("folding phone", "flip phone", "open flip phone"),
-}
-MAIN = ""
-_SHOWS = ("What does the screen show?", "What is on the screen?", "Is the screen on?")
-TOPICS = (
-    Topic(
-        ("What kind of phone is this?", "Does it have keys?"),
-        (
-            "It is a smartphone: a flat {case_look} slab with a large screen.",
-            "It is a flat touch phone with a {case_look} case.",
-        ),
-        {"kind": "smartphone"},
-        phrase="a {case_look} case",
-    ),
-    Topic(
-        ("What kind of phone is this?", "Does it have keys?", "How many keys are there?"),
-        (
-            "It is a phone with twelve {keys_look} keys below a small screen.",
-            "Twelve {keys_look} keys stand in four rows of three.",
-        ),
-        {"kind": "key phone"},
-        phrase="twelve {keys_look} keys",
-    ),
-    Topic(
-        ("What kind of phone is this?", "Is it open or closed?"),
-        (
-            "It is an open folding phone with a hinge in the middle.",
-            "It is a flip phone, opened, with keys in the lower half.",
-        ),
-        {"kind": "folding phone"},
-        phrase="a {case_look} case folded open",
-    ),
-    Topic(
-        ("How many keys does it have?", "What is in the lower half?"),
-        ("There are twelve {keys_look} keys in the lower half.", "The lower half has {keys_look} keys in four rows."),
-        {"kind": "folding phone"},
-        phrase="twelve {keys_look} keys",
-    ),
-    Topic(
-        _SHOWS,
-        (
-            "It shows {icon_rows} rows of app icons on a {ground} background.",
-            "Icons stand in a grid on a {ground} background.",
-        ),
-        {"content": "icons"},
-        phrase="app icons on a {ground} screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("The screen is all {ground}.", "It shows plain {ground}."),
-        {"content": "plain"},
-        phrase="a {ground} screen",
-    ),
-    Topic(
-        _SHOWS,
-        ("The screen is off: all {screen_look}.", "It shows nothing, the screen is {screen_look}."),
-        {"content": "off"},
-        phrase="a {screen_look} screen",
-    ),
-    Topic(
-        ("What colour is the screen?", "What does the screen look like?"),
-        ("It has a small {screen_look} screen.", "The screen is small and {screen_look}."),
-        {"kind": "key phone"},
-        phrase="a small {screen_look} screen",
-    ),
-    Topic(
-        ("Is there a button below the screen?", "Does it have a home button?"),
-        ("A round {home_button_look} button sits below the screen.", "There is a round home button."),
-        {"home_button": True},
-        reply="Yes",
-        phrase="a round home button",
-    ),
-    Topic(
-        ("Is there a button below the screen?", "Does it have a home button?"),
-        ("There is no button below the screen.", "The screen reaches down to the edge, without a button."),
-        {"home_button": False},
-        reply="No",
-    ),
-    Topic(
-        ("How many camera lenses are on the back?", "What is on the back?"),
-        ("There are {lenses} camera lenses on the back.", "The back has {lenses} {camera_lenses_look} camera lenses."),
-        {"lenses": (2, 3)},
-        phrase="{lenses} camera lenses on the back",
-    ),
-    Topic(
-        ("How many camera lenses are on the back?", "What is on the back?"),
-        ("There is one camera lens on the back.", "The back has a single {camera_lens_look} camera lens."),
-        {"lenses": 1},
-        phrase="one camera lens on the back",
-    ),
-    Topic(
-        ("Does it have an antenna?", "Is there anything on top?"),
-        ("A {antenna_look} antenna stands on top.", "It has a short {antenna_look} antenna."),
-        {"antenna": True},
-        reply="Yes",
-        phrase="a {antenna_look} antenna",
-    ),
-    Topic(
-        ("Does it have an antenna?",), ("There is no antenna.", "It has no antenna."), {"antenna": False}, reply="No"
-    ),
-)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import Material, distinct, plain, wood
 from .shapes import box, cylinder, lathe, prism, rod, tube
 
@@ -129,87 +129,3 @@ def _scope(draft: Draft, dice: Dice, material: Material) -> None:
     draft.add("scope", lathe(profile, sides=14).turned(0, 90).moved(0, 0.15, high), material)
     for y in (0.0, 0.09):
         draft.add("_mounts", box((0.018, 0.022, 0.06), (0, y, 0.05)), material)
-
-
-NOUNS = {
-    "hunting rifle": ("hunting rifle", "rifle", "long rifle"),
-    "military rifle": ("military rifle", "assault rifle", "rifle"),
-    "sniper rifle": ("sniper rifle", "precision rifle", "rifle with a scope"),
-}
-MAIN = ""
-TOPICS = (
-    Topic(
-        ("What does the stock look like?", "Describe the stock of the rifle.", "What is the stock like?"),
-        (
-            "A one-piece {stock_look} stock runs from below the barrel to the butt.",
-            "It has a long {stock_look} stock in one piece.",
-        ),
-        {"kind": "hunting rifle"},
-        phrase="a one-piece {stock_look} stock",
-    ),
-    Topic(
-        ("What does the stock look like?", "Describe the stock of the rifle."),
-        (
-            "It has a {stock_look} fore-end, pistol grip and solid butt.",
-            "The {stock_look} stock has a pistol grip and a solid butt.",
-        ),
-        {"butt": "solid"},
-        phrase="a {stock_look} stock with a pistol grip",
-    ),
-    Topic(
-        ("What does the stock look like?", "Describe the stock of the rifle."),
-        ("It has a pistol grip and an open skeleton butt.", "The {stock_look} butt is an open frame."),
-        {"butt": "skeleton"},
-        phrase="an open {stock_look} butt",
-    ),
-    Topic(
-        ("Does it have a scope?", "Is there a telescopic sight?"),
-        ("A {scope_look} scope is mounted on top.", "It carries a {scope_look} telescopic sight."),
-        {"scope": True},
-        reply="Yes",
-        phrase="a {scope_look} scope",
-    ),
-    Topic(
-        ("Does it have a scope?", "Is there a telescopic sight?"),
-        ("It has no scope.", "There is no scope on it."),
-        {"scope": False},
-        reply="No",
-        phrase="no scope",
-    ),
-    Topic(
-        ("Does it have a magazine?", "What is below the receiver?"),
-        ("A curved {magazine_look} magazine stands out below.", "It has a curved magazine."),
-        {"magazine": "curved"},
-        phrase="a curved magazine",
-    ),
-    Topic(
-        ("Does it have a magazine?", "What is below the receiver?"),
-        ("A straight {magazine_look} magazine stands out below.", "It has a straight box magazine."),
-        {"magazine": "straight"},
-        phrase="a straight magazine",
-    ),
-    Topic(
-        ("Is a magazine visible?", "Does a magazine stand out?"),
-        ("No magazine stands out below.", "There is no visible magazine."),
-        {"magazine": "none"},
-        reply="No",
-    ),
-    Topic(
-        ("Does it have a bipod?", "Are there legs near the muzzle?"),
-        ("A bipod of two legs holds its front.", "Two thin legs stand below the barrel."),
-        {"bipod": True},
-        reply="Yes",
-        phrase="a bipod",
-    ),
-    Topic(
-        ("Does it have a bipod?",),
-        ("It has no bipod.", "There is no bipod."),
-        {"bipod": False},
-        reply="No",
-    ),
-    Topic(
-        ("What does the barrel look like?", "What colour is the barrel?"),
-        ("The barrel is long, thin and {barrel_look}.", "It has a thin {barrel_look} barrel."),
-        phrase="a thin {barrel_look} barrel",
-    ),
-)

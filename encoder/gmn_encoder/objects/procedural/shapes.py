@@ -17,6 +17,7 @@ from ..mesh import cross, face_normals, smooth_normals
 
 Point = tuple[float, float, float]
 Axis = int  # 0 x, 1 y, 2 z
+CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))  # signs of x and y: where four legs stand
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, distinct, fabric, plain, wood
-from .shapes import Shape, cylinder, rod, rounded_box
+from .shapes import CORNERS, Shape, cylinder, rod, rounded_box
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -80,68 +80,6 @@ def _pillows(
 
 def _feet(draft: Draft, dice: Dice, width: float, depth: float, foot: float) -> None:
     material = wood(dice) if dice.chance(0.5) else plain(dice, METAL)
-    for x in (-1, 1):
-        for y in (-1, 1):
-            top = (x * (width / 2 - 0.04), y * (depth / 2 - 0.04), foot + 0.01)
-            draft.add("_feet", rod(top, (top[0], top[1], 0), 0.022, top=0.018, sides=8), material)
-
-
-NOUNS = {"sofa": ("sofa", "couch", "upholstered sofa")}
-MAIN = ""
-TOPICS = (
-    Topic(
-        ("How many people can sit on it?", "How many seat cushions are there?", "How many seats does the sofa have?"),
-        ("It has {seats} seats.", "There are {seats} {seat_cushions_look} seat cushions side by side."),
-        phrase="{seats} {seat_cushions_look} seats",
-    ),
-    Topic(
-        ("Does it have armrests?", "What do the armrests look like?"),
-        ("It has a boxy {armrests_look} armrest at each end.", "Two boxy {armrests_look} armrests close its ends."),
-        {"arms": "boxy"},
-        reply="Yes",
-        phrase="boxy armrests",
-    ),
-    Topic(
-        ("Does it have armrests?", "What do the armrests look like?"),
-        ("It has two {armrests_look} armrests with rounded tops.", "The armrests are rounded and {armrests_is}."),
-        {"arms": "rounded"},
-        reply="Yes",
-        phrase="rounded armrests",
-    ),
-    Topic(
-        ("Does it have armrests?", "Are there armrests?"),
-        ("It has no armrests.", "There are no armrests: both ends are open."),
-        {"arms": "none"},
-        reply="No",
-        phrase="no armrests",
-    ),
-    Topic(
-        ("Are there pillows on it?", "How many pillows lie on the sofa?", "Is anything lying on the seats?"),
-        ("There are {pillows} {pillows_look} pillows on it.", "{pillows} {pillows_look} pillows lean on its back."),
-        {"pillows": (2, 3)},
-        phrase="{pillows} {pillows_look} pillows",
-    ),
-    Topic(
-        ("Are there pillows on it?", "How many pillows lie on the sofa?"),
-        ("There is one {pillow_look} pillow on it.", "A single {pillow_look} pillow leans on its back."),
-        {"pillows": 1},
-        phrase="a {pillow_look} pillow",
-    ),
-    Topic(
-        ("Are there pillows on it?", "Is anything lying on the seats?"),
-        ("There are no pillows on it.", "Nothing lies on the seats."),
-        {"pillows": 0},
-        reply="No",
-    ),
-    Topic(
-        ("Is the sofa straight?", "What shape is the sofa?"),
-        ("It is L-shaped: one seat is longer than the others.", "One end is drawn out into a chaise."),
-        {"chaise": True},
-        phrase="a chaise at one end",
-    ),
-    Topic(
-        ("Is the sofa straight?", "What shape is the sofa?"),
-        ("It is straight, with all seats equally deep.", "The sofa is straight."),
-        {"chaise": False},
-    ),
-)
+    for x, y in CORNERS:
+        top = (x * (width / 2 - 0.04), y * (depth / 2 - 0.04), foot + 0.01)
+        draft.add("_feet", rod(top, (top[0], top[1], 0), 0.022, top=0.018, sides=8), material)

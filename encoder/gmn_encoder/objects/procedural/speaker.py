@@ -5,9 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import ANY, DEEP, METAL, NEUTRAL, VIVID, Material, distinct, dotted, plain, wood
-from .shapes import Shape, box, cylinder, lathe, rod, rounded_box
+from .shapes import CORNERS, Shape, box, cylinder, lathe, rod, rounded_box
+
+# Kind: least and greatest width, depth, height and number of drivers.
+_SIZES = {
+    "floor speaker": ((0.22, 0.3), (0.26, 0.34), (0.85, 1.0), (2, 4)),
+    "shelf speaker": ((0.42, 0.52), (0.34, 0.44), (0.66, 0.8), (1, 2)),
+}
 
 
 def build(draft: Draft, dice: Dice) -> None:
@@ -16,20 +22,9 @@ def build(draft: Draft, dice: Dice) -> None:
     if kind == "portable speaker":
         _portable(draft, dice)
         return
-    if kind == "floor speaker":
-        width, depth, height, drivers = (
-            dice.uniform(0.22, 0.3),
-            dice.uniform(0.26, 0.34),
-            dice.uniform(0.85, 1.0),
-            dice.integer(2, 4),
-        )
-    else:
-        width, depth, height, drivers = (
-            dice.uniform(0.42, 0.52),
-            dice.uniform(0.34, 0.44),
-            dice.uniform(0.66, 0.8),
-            dice.integer(1, 2),
-        )
+    *spans, span = _SIZES[kind]
+    width, depth, height = (dice.uniform(low, high) for low, high in spans)
+    drivers = dice.integer(*span)
     case = wood(dice) if dice.chance(0.45) else plain(dice, (*NEUTRAL, *DEEP, *VIVID))
     foot = dice.weighted({"none": 0.4, "four feet": 0.35, "stand": 0.25 if kind == "shelf speaker" else 0.0})
     lift = _foot(draft, dice, foot, width, depth)
@@ -85,10 +80,9 @@ def _foot(draft: Draft, dice: Dice, kind: str, width: float, depth: float) -> fl
         return 0.0
     paint = plain(dice, METAL)
     if kind == "four feet":
-        for x in (-1, 1):
-            for y in (-1, 1):
-                place = (x * width * 0.38, y * depth * 0.38, 0)
-                draft.add("feet", cylinder(0.026, 0.07, top=0.034, sides=12).moved(*place), paint)
+        for x, y in CORNERS:
+            place = (x * width * 0.38, y * depth * 0.38, 0)
+            draft.add("feet", cylinder(0.026, 0.07, top=0.034, sides=12).moved(*place), paint)
         return 0.065
     draft.add("stand", rod((0, 0, 0.02), (0, 0, 0.38), 0.03), paint)
     draft.add("stand", box((width * 0.8, depth * 0.8, 0.025), (0, 0, 0.0125)), paint)
@@ -133,97 +127,3 @@ def _portable(draft: Draft, dice: Dice) -> None:
         dial = cylinder(radius * 0.45, 0.03, sides=18).moved(0, 0, length + 0.02)
         draft.add("_dial", laid(dial), ends)
     draft.say(lying=lying, handle=strap and lying)
-
-
-NOUNS = {
-    "floor speaker": ("floor speaker", "loudspeaker", "tall speaker"),
-    "shelf speaker": ("speaker", "loudspeaker", "box speaker"),
-    "portable speaker": ("portable speaker", "cylindrical speaker", "speaker"),
-}
-MAIN = ""
-TOPICS = (
-    Topic(
-        ("How many drivers does the speaker have?", "What is on its front?", "How many round cones can be seen?"),
-        (
-            "It has {drivers} round {drivers_look} drivers, one above the other.",
-            "There are {drivers} {drivers_look} drivers with {rims_look} rims.",
-        ),
-        {"drivers": (2, 3, 4)},
-        phrase="{drivers} round {drivers_look} drivers",
-    ),
-    Topic(
-        ("How many drivers does the speaker have?", "What is on its front?"),
-        ("It has one large {drivers_look} driver.", "There is a single round {drivers_look} driver on its front."),
-        {"drivers": 1},
-        phrase="one large {drivers_look} driver",
-    ),
-    Topic(
-        ("Is there a tweeter?", "Is there a smaller driver at the top?"),
-        ("A small {tweeter_look} tweeter sits at the top.", "There is a small {tweeter_look} dome above."),
-        {"tweeter": True},
-        reply="Yes",
-        phrase="a small tweeter",
-    ),
-    Topic(
-        ("Is there a tweeter?", "Is there a smaller driver at the top?"),
-        ("There is no tweeter.", "It has no smaller driver."),
-        {"tweeter": False},
-        reply="No",
-    ),
-    Topic(
-        ("What does the case look like?", "Is the speaker tall?"),
-        ("It is a tall narrow {case_look} box.", "The case is a slim {case_look} column."),
-        {"kind": "floor speaker"},
-        phrase="a slim {case_look} case",
-    ),
-    Topic(
-        ("What does the case look like?", "What shape is the speaker?"),
-        ("The case is a {case_look} box.", "It is a compact {case_look} box."),
-        {"kind": "shelf speaker"},
-        phrase="a {case_look} case",
-    ),
-    Topic(
-        ("What shape is the speaker?", "Does it stand or lie?"),
-        ("It is a cylinder that lies on its side.", "It is cylindrical and lies on its side."),
-        {"kind": "portable speaker", "lying": True},
-        phrase="a {grille_look} grille",
-    ),
-    Topic(
-        ("What shape is the speaker?", "Does it stand or lie?"),
-        ("It is an upright cylinder.", "It is cylindrical and stands upright."),
-        {"kind": "portable speaker", "lying": False},
-        phrase="a {grille_look} grille",
-    ),
-    Topic(
-        ("What are its ends like?", "What colour are the ends?"),
-        ("Both ends have {end_rings_look} rings.", "A {end_rings_look} ring closes each end."),
-        {"kind": "portable speaker"},
-        phrase="{end_rings_look} rings at both ends",
-    ),
-    Topic(
-        ("Can it be carried?", "Does it have a handle?"),
-        ("It has a handle on top.", "A handle runs along its top."),
-        {"handle": True},
-        reply="Yes",
-        phrase="a handle",
-    ),
-    Topic(("Does it have a handle?",), ("It has no handle.", "There is no handle."), {"handle": False}, reply="No"),
-    Topic(
-        ("What does it stand on?", "Does it have feet?"),
-        ("It stands on four small {feet_look} feet.", "Four {feet_look} feet carry it."),
-        {"foot": "four feet"},
-        phrase="four small feet",
-    ),
-    Topic(
-        ("What does it stand on?", "Is it on a stand?"),
-        ("It is mounted on a {stand_look} stand.", "A {stand_look} stand with a flat base carries it."),
-        {"foot": "stand"},
-        phrase="a {stand_look} stand",
-    ),
-    Topic(
-        ("What does the front look like?", "What colour is the front?"),
-        ("The front board is {front_look}.", "Its front is {front_is}, the case {case_is}."),
-        {"board": True},
-        phrase="a {front_look} front",
-    ),
-)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .dice import Dice
-from .draft import Draft, Topic
+from .draft import Draft
 from .materials import DEEP, METAL, NEUTRAL, VIVID, Material, distinct, plain, striped, wood
 from .shapes import Shape, box, cylinder, loft, prism, rod
 
@@ -53,16 +53,6 @@ def _hull(
     return loft(sections, caps=not open_inside, crease=35)
 
 
-def _paint(dice: Dice) -> tuple[Material, Material]:
-    hull = plain(dice, (*VIVID, *DEEP, "white", "white", "brown"))
-    deck = (
-        wood(dice, distinct(("beige", "brown"), *hull.colours) or ("beige",), period=0.2)
-        if dice.chance(0.6)
-        else plain(dice, distinct(NEUTRAL, *hull.colours))
-    )
-    return hull, deck
-
-
 def _deck(length: float, width: float, height: float, *, fullness: float) -> Shape:
     hull = _hull(length * 0.985, width * 0.95, height, fullness=fullness)
     keep = hull.vertices.copy()
@@ -70,11 +60,24 @@ def _deck(length: float, width: float, height: float, *, fullness: float) -> Sha
     return Shape(keep, hull.faces, hull.normals, hull.uv)
 
 
+def _decked_hull(
+    draft: Draft, dice: Dice, length: float, width: float, height: float, *, fullness: float, keel: float = 0.35
+) -> tuple[Material, Material]:
+    """Add a hull and its deck, and return their materials."""
+    hull = plain(dice, (*VIVID, *DEEP, "white", "white", "brown"))
+    deck = (
+        wood(dice, distinct(("beige", "brown"), *hull.colours) or ("beige",), period=0.2)
+        if dice.chance(0.6)
+        else plain(dice, distinct(NEUTRAL, *hull.colours))
+    )
+    draft.add("hull", _hull(length, width, height, fullness=fullness, keel=keel), hull)
+    draft.add("deck", _deck(length, width, height, fullness=fullness), deck)
+    return hull, deck
+
+
 def _sailing(draft: Draft, dice: Dice) -> None:
     length, width, height = dice.uniform(0.75, 0.9), dice.uniform(0.22, 0.3), dice.uniform(0.1, 0.14)
-    hull, deck = _paint(dice)
-    draft.add("hull", _hull(length, width, height, fullness=0.3), hull)
-    draft.add("deck", _deck(length, width, height, fullness=0.3), deck)
+    _, deck = _decked_hull(draft, dice, length, width, height, fullness=0.3)
     masts = 2 if dice.chance(0.25) else 1
     sail = (
         striped(dice, ("white", "beige"), VIVID, period=0.28)
@@ -117,9 +120,7 @@ def _sailing(draft: Draft, dice: Dice) -> None:
 
 def _motor(draft: Draft, dice: Dice) -> None:
     length, width, height = dice.uniform(0.9, 1.05), dice.uniform(0.28, 0.36), dice.uniform(0.13, 0.18)
-    hull, deck = _paint(dice)
-    draft.add("hull", _hull(length, width, height, fullness=0.45), hull)
-    draft.add("deck", _deck(length, width, height, fullness=0.45), deck)
+    hull, _ = _decked_hull(draft, dice, length, width, height, fullness=0.45)
     house = plain(dice, distinct(("white", "light grey", "beige", "dark grey"), *hull.colours) or ("white",))
     glass = plain(dice, distinct(("black", "light blue", "dark blue"), *house.colours))
     decks = dice.integer(1, 3)
@@ -147,9 +148,7 @@ def _motor(draft: Draft, dice: Dice) -> None:
 
 def _cargo(draft: Draft, dice: Dice) -> None:
     length, width, height = dice.uniform(1.0, 1.1), dice.uniform(0.2, 0.26), dice.uniform(0.11, 0.15)
-    hull, deck = _paint(dice)
-    draft.add("hull", _hull(length, width, height, fullness=0.9, keel=0.75), hull)
-    draft.add("deck", _deck(length, width, height, fullness=0.9), deck)
+    hull, deck = _decked_hull(draft, dice, length, width, height, fullness=0.9, keel=0.75)
     house = plain(dice, distinct(("white", "beige", "light grey", "yellow"), *hull.colours))
     tall = dice.uniform(0.18, 0.26)
     draft.add("bridge", box((width * 0.8, 0.12, tall), (0, length * 0.36, height + tall / 2)), house)
@@ -192,122 +191,3 @@ def _rowing(draft: Draft, dice: Dice) -> None:
         blade = box((0.17, 0.06, 0.016)).turned(1, 17).moved(width * 1.05 + 0.05, 0.146, height * 0.66)
         draft.pair("_blades", blade, paint)
     draft.say(seats=seats, oars=oars)
-
-
-NOUNS = {
-    "sailing boat": ("sailing boat", "sailboat", "boat with sails"),
-    "motor boat": ("motor boat", "yacht", "boat with a cabin"),
-    "cargo ship": ("cargo ship", "container ship", "freighter"),
-    "rowing boat": ("rowing boat", "small open boat", "rowboat"),
-}
-MAIN = ""
-_KIND = ("What kind of vessel is this?", "What type of boat is shown?", "What is this boat for?")
-TOPICS = (
-    Topic(
-        _KIND,
-        ("It is a sailing boat with a {hull_look} hull.", "It is a sailboat; its hull is {hull_look}."),
-        {"kind": "sailing boat"},
-        phrase="a {hull_look} hull",
-    ),
-    Topic(
-        _KIND,
-        ("It is a motor boat with a {cabin_look} cabin.", "It is a yacht with a {hull_look} hull and a cabin."),
-        {"kind": "motor boat"},
-        phrase="a {hull_look} hull",
-    ),
-    Topic(
-        _KIND,
-        ("It is a cargo ship that carries containers.", "It is a freighter with containers on its deck."),
-        {"kind": "cargo ship"},
-        phrase="a {hull_look} hull",
-    ),
-    Topic(
-        _KIND,
-        ("It is an open rowing boat.", "It is a small open boat for rowing."),
-        {"kind": "rowing boat"},
-        phrase="a {hull_look} hull",
-    ),
-    Topic(
-        ("How many sails does it have?", "What do the sails look like?"),
-        ("It has {sails} {sails_look} sails.", "There are {sails} triangular {sails_look} sails."),
-        {"sails": (2, 3)},
-        phrase="{sails} {sails_look} sails",
-    ),
-    Topic(
-        ("How many sails does it have?", "What does the sail look like?"),
-        ("It has one {sail_look} sail.", "There is a single triangular {sail_look} sail."),
-        {"sails": 1},
-        phrase="one {sail_look} sail",
-    ),
-    Topic(
-        ("How many masts are there?", "Does it have one or two masts?"),
-        ("It has a single {mast_look} mast.", "There is one {mast_look} mast."),
-        {"masts": 1},
-        phrase="a single mast",
-    ),
-    Topic(
-        ("How many masts are there?", "Does it have one or two masts?"),
-        ("It has two {masts_look} masts.", "There are two {masts_look} masts, the front one taller."),
-        {"masts": 2},
-        phrase="two masts",
-    ),
-    Topic(
-        ("How many decks does the cabin have?", "What is on the deck?"),
-        ("The {cabin_look} cabin has {decks} levels.", "A {cabin_look} cabin of {decks} levels stands on the deck."),
-        {"decks": (2, 3)},
-        phrase="a {cabin_look} cabin of {decks} levels",
-    ),
-    Topic(
-        ("How many decks does the cabin have?", "What is on the deck?"),
-        ("The {cabin_look} cabin has one level.", "A {cabin_look} cabin of one level stands on the deck."),
-        {"decks": 1},
-        phrase="a {cabin_look} cabin",
-    ),
-    Topic(
-        ("What is on the deck?", "What does the ship carry?", "How many rows of containers are there?"),
-        ("It carries {container_rows} rows of containers.", "Containers stand on the deck in {container_rows} rows."),
-        {"cargo": True},
-        phrase="{container_rows} rows of containers",
-    ),
-    Topic(
-        ("Where is the bridge?", "Where do the sailors steer?"),
-        ("A {bridge_look} bridge stands near the stern.", "The {bridge_look} bridge is at the rear."),
-        {"cargo": True},
-        phrase="a {bridge_look} bridge at the rear",
-    ),
-    Topic(
-        ("Does it have a funnel?", "Is there a funnel?"),
-        ("A {funnel_look} funnel stands on the cabin.", "It has a {funnel_look} funnel."),
-        {"funnel": True},
-        reply="Yes",
-        phrase="a {funnel_look} funnel",
-    ),
-    Topic(("Does it have a funnel?",), ("It has no funnel.", "There is no funnel."), {"funnel": False}, reply="No"),
-    Topic(
-        ("How many benches are in the boat?", "How many seats does it have?"),
-        ("It has {seats} {benches_look} benches.", "There are {seats} {benches_look} benches across the boat."),
-        {"seats": (2, 3)},
-        phrase="{seats} benches",
-    ),
-    Topic(
-        ("How many benches are in the boat?", "How many seats does it have?"),
-        ("It has one {bench_look} bench.", "There is a single {bench_look} bench."),
-        {"seats": 1},
-        phrase="one bench",
-    ),
-    Topic(
-        ("Are there oars?", "Does the boat have oars?"),
-        ("It has two {oars_look} oars.", "A {oars_look} oar stands out on each side."),
-        {"oars": True},
-        reply="Yes",
-        phrase="two {oars_look} oars",
-    ),
-    Topic(("Are there oars?",), ("There are no oars.", "No oars can be seen."), {"oars": False}, reply="No"),
-    Topic(
-        ("Is there a cabin?", "Is there anything on the deck?"),
-        ("A small {cabin_look} cabin stands behind the mast.", "There is a low {cabin_look} cabin on the deck."),
-        {"kind": "sailing boat", "cabin": True, "masts": 1},
-        reply="Yes",
-        phrase="a small {cabin_look} cabin",
-    ),
-)

@@ -1,0 +1,102 @@
+"""The Auto classes of transformers know the model as soon as `llana_gmn` is imported, and nothing heavy is imported for that.
+
+To register is to import the model's classes, and with them torch (`auto.py` does it). It is therefore put off until somebody
+asks `transformers` for a name behind which the model may stand: ``AutoConfig`` and the other ``Auto...``, or ``pipeline``.
+The module `transformers` finds its names on first use already (`__getattr__` of its class); until that moment its class is one
+that registers first. That class is set when `transformers` is imported (a finder on `sys.meta_path` waits for it), or at once
+where it was imported before; where it has already given away such a name, the model is registered at once.
+
+Who takes an Auto class from a module below (``transformers.models.auto.modeling_auto``), and asks for none at the top, imports
+`llana_gmn.auto`, or any public name of `llana_gmn`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = "llana_gmn"
+_LIBRARY = "transformers"
+
+
+def register_on_use() -> None:
+    """Register the model when an Auto class, or ``pipeline``, is first asked of `transformers`; now if that has happened."""
+    library = sys.modules.get(_LIBRARY)
+    if library is None:
+        sys.meta_path.insert(0, _Finder())
+    elif any(map(_shows_models, vars(library))):
+        importlib.import_module(f"{_PACKAGE}.auto")
+    else:
+        _watch(library)
+
+
+def _shows_models(name: str) -> bool:
+    return name.startswith("Auto") or name == "pipeline"
+
+
+def _watch(library: ModuleType) -> None:
+    """Give the module a class that registers before it hands out the first of those names, and then is the old one again."""
+    before: Any = type(library)
+
+    class Watched(before):
+        def __getattr__(self: Any, name: str) -> Any:
+            found = before.__getattr__(self, name)
+            if not _shows_models(name):
+                return found
+            if _is_being_imported():
+                self.__dict__.pop(name, None)  # or the next who asks for it would not come by here
+            else:
+                self.__class__ = before
+                importlib.import_module(f"{_PACKAGE}.auto")
+            return found
+
+    library.__class__ = Watched
+
+
+def _is_being_imported() -> bool:
+    """Whether a module of this package is in the middle of its import: it asks for Auto classes itself, and comes first."""
+    ours = [module for name, module in list(sys.modules.items()) if name.startswith(f"{_PACKAGE}.")]
+    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in ours)
+
+
+class _Finder(MetaPathFinder):
+    """Finds `transformers` as others do, and watches it once it is imported. To look for it is not to import it."""
+
+    def __init__(self) -> None:
+        self._asking = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _LIBRARY or self._asking:
+            return None
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking = False
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
+        self._loader, self._finder = loader, finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+        _watch(sys.modules[_LIBRARY])  # what it has put in its place, not `module`
