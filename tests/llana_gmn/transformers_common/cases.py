@@ -6,7 +6,6 @@ Not collected with the suite: `test_common.py` runs this file in a process of it
 
 from __future__ import annotations
 
-import copy
 import os
 import unittest
 from typing import Any
@@ -14,11 +13,16 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
+
 from gmn_encoder import GmnConfig
 from gmn_encoder.nerfs.families import MlpArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnModel, LlanaGmnProcessor
-from llana_gmn.nerf_inputs import pack_nerfs
+from llana_gmn.nerf_inputs import NERF_INPUTS, pack_nerfs
 from llana_gmn.processing import add_nerf_tokens
 from llana_gmn.tiny import tiny_tokenizer
 
@@ -26,6 +30,11 @@ from .library_tests import load
 from .reasons import SKIPPED
 
 BACKBONE = os.environ["BACKBONE"]
+
+# The tests ask these lists of the library's own classes which of ours take labels.
+MODEL_MAPPING_NAMES["llana_gmn"] = LlanaGmnModel.__name__
+MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES["llana_gmn"] = LlanaGmnForConditionalGeneration.__name__
+
 ModelTesterMixin = load("test_modeling_common").ModelTesterMixin
 GenerationTesterMixin = load("generation.test_utils").GenerationTesterMixin
 ConfigTester = load("test_configuration_common").ConfigTester
@@ -60,7 +69,7 @@ def text_config(kind: str) -> Any:
 class _Tester:
     """What the mixins ask of a model tester."""
 
-    batch_size, seq_length, is_training = 3, 9, True
+    batch_size, seq_length, is_training = 7, 9, True  # 7: a test fills smaller batches with anything
     encoder_seq_length = seq_length
     hidden_size, num_hidden_layers, num_attention_heads, vocab_size = HIDDEN, LAYERS, HEADS, VOCABULARY
     placeholder, placeholders = 3, 1
@@ -84,10 +93,13 @@ class _Tester:
 class NerfTester(_Tester):
     """Prompts with a NeRF each, which the encoder reads."""
 
+    use_encoder = True
+
     def get_config(self) -> LlanaGmnConfig:
         return LlanaGmnConfig(
             text_config=text_config(BACKBONE),
             encoder_config=GmnConfig(hidden_dim=16, embedding_dim=32),
+            use_encoder=self.use_encoder,
             projector_hidden_sizes=(32, 64),
             nerf_token_id=3,
             nerf_start_token_id=4,
@@ -121,42 +133,40 @@ class ImageTester(_Tester):
         return {"pixel_values": torch.rand(self.batch_size, 3, 8, 8)}
 
 
-class _Case(unittest.TestCase):
-    def setUp(self) -> None:
-        torch.manual_seed(0)
-        if reason := SKIPPED.get(self._testMethodName) if BACKBONE != "llava" else None:
-            self.skipTest(reason)
+def start(test: unittest.TestCase) -> _Tester:
+    """The model tester of a test that is not left out."""
+    torch.manual_seed(0)
+    if BACKBONE == "llava":
+        return ImageTester(test)
+    if reason := SKIPPED.get(test._testMethodName):
+        test.skipTest(reason)
+    return NerfTester(test)
 
 
-class ModelTest(_Case, ModelTesterMixin):
+class ModelTest(ModelTesterMixin, unittest.TestCase):
     _is_composite = True
     all_model_classes = (
         (LlavaModel, LlavaForConditionalGeneration)
         if BACKBONE == "llava"
         else (LlanaGmnModel, LlanaGmnForConditionalGeneration)
     )
+    additional_model_inputs = ("pixel_values",) if BACKBONE == "llava" else NERF_INPUTS
 
     def setUp(self) -> None:
-        super().setUp()
-        self.model_tester = ImageTester(self) if BACKBONE == "llava" else NerfTester(self)
+        self.model_tester = start(self)
 
-    def _prepare_for_class(self, inputs_dict: Any, model_class: Any, return_labels: bool = False) -> Any:
-        # The library knows by the names of its own classes which of them takes labels.
-        inputs = copy.deepcopy(inputs_dict)
-        if return_labels and model_class.can_generate():
-            inputs["labels"] = torch.zeros_like(inputs["input_ids"])
-        return inputs
+    def test_init_weights_can_init_buffers(self) -> None:
+        # Of the rest of the model: the weights of a frozen encoder are buffers, and random.
+        if BACKBONE != "llava":
+            self.model_tester.use_encoder = False
+        super().test_init_weights_can_init_buffers()
 
 
-
-class ConfigTest(_Case):
-    model_tester: Any = None
-
+class ConfigTest(unittest.TestCase):
     def setUp(self) -> None:
-        super().setUp()
-        self.model_tester = ImageTester(self) if BACKBONE == "llava" else NerfTester(self)
+        self.model_tester = start(self)
         config = self.model_tester.get_config()
-        common = [name for name in ("nerf_token_id", "tokens_per_nerf", "embedding_dim") if BACKBONE != "llava"]
+        common = [] if BACKBONE == "llava" else ["nerf_token_id", "tokens_per_nerf", "embedding_dim"]
         self.tester = ConfigTester(self, config_class=type(config), has_text_modality=False, common_properties=common)
 
 
@@ -171,9 +181,11 @@ for _name in dir(ConfigTester):
 
 if BACKBONE != "llava":
 
-    class ProcessorTest(_Case, ProcessorTesterMixin):
+    class ProcessorTest(ProcessorTesterMixin, unittest.TestCase):
         processor_class = LlanaGmnProcessor
-        nerf_token = "<nerf>"
+
+        def setUp(self) -> None:
+            start(self)
 
         @classmethod
         def _setup_tokenizer(cls) -> Any:
