@@ -25,8 +25,8 @@ class NerfGenerationMixin(GenerationMixin):
         """`GenerationMixin.generate` with the processor's outputs as keyword arguments. The encoder runs once."""
         nerfs = {name: value for name in NERF_INPUTS if (value := kwargs.pop(name, None)) is not None}
         input_ids = inputs if inputs is not None else kwargs.get("input_ids")
+        generation_config = kwargs.get("generation_config") or (args[0] if args else None) or self.generation_config
         if nerfs:
-            generation_config = kwargs.get("generation_config") or (args[0] if args else None) or self.generation_config
             if kwargs.get("prefill_chunk_size") or generation_config.prefill_chunk_size:
                 raise ValueError("prompts with NeRFs cannot be read in chunks; leave prefill_chunk_size unset")
             places = self.model.placeholders(input_ids, kwargs.get("inputs_embeds"))
@@ -34,8 +34,14 @@ class NerfGenerationMixin(GenerationMixin):
             kwargs |= {"nerf_embeddings": embeddings, "nerf_architectures": embedded_rows(kinds)}
         elif input_ids is not None and not any(kwargs.get(key) is not None for key in _MAY_HOLD_NERFS):
             self.model.check_no_placeholder(input_ids)
+        kwargs["suppress_tokens"] = self._suppressed(generation_config, kwargs.get("suppress_tokens"))
         library: Any = super()
         return library.generate(inputs, *args, **kwargs)
+
+    def _suppressed(self: Any, generation_config: Any, wanted: list[int] | None) -> list[int]:
+        """What is never generated: the caller's tokens, and the placeholder, which has no NeRF then."""
+        own = wanted if wanted is not None else generation_config.suppress_tokens
+        return sorted({*(own or ()), self.config.nerf_token_id})
 
     def prepare_inputs_for_generation(
         self: Any,
@@ -65,23 +71,30 @@ class NerfGenerationMixin(GenerationMixin):
         reads_prompt = is_first_iteration or empty or not kwargs.get("use_cache", True)
         if nerf_embeddings is None or nerf_architectures is None or not reads_prompt:
             return model_inputs
-        present = nerf_architectures[..., 0] != NOTHING
-        features = self.model.project(nerf_embeddings[present])
         read_ids, read_embeds = model_inputs.get("input_ids"), model_inputs.get("inputs_embeds")
         # Token numbers show the places, where they are those of the embeddings.
         has_ids = read_embeds is None or input_ids.shape[1] == read_embeds.shape[1]
         places = self.model.placeholders(input_ids if has_ids else None, read_embeds).to(self.device)
+        present = (nerf_architectures[..., 0] != NOTHING).to(self.device)
+        tokens = present.sum(dim=1, keepdim=True) * self.config.tokens_per_nerf
+        length = (read_ids if read_embeds is None else read_embeds).shape[1]
+        if (
+            read_embeds is None
+            and length == input_ids.shape[1]
+            and torch.equal(places.sum(dim=1, keepdim=True), tokens)
+        ):
+            nerfs = {"nerf_embeddings": nerf_embeddings, "nerf_architectures": nerf_architectures}
+            return {**model_inputs, **nerfs}
         # The prompt's own placeholders: not one that the backbone happens to have written since.
-        tokens = present.sum(dim=1, keepdim=True).to(self.device) * self.config.tokens_per_nerf
         places &= places.cumsum(dim=1) <= tokens
         # What a cache already holds is neither read nor filled again.
-        length = (read_ids if read_embeds is None else read_embeds).shape[1]
         read = places.clone()
         read[:, : read.shape[1] - length] = False
+        features = self.model.project(nerf_embeddings.to(self.device)[present]).flatten(0, 1)
         model_inputs["inputs_embeds"] = self.model.insert(
             self.get_input_embeddings()(read_ids) if read_embeds is None else read_embeds,
             read[:, read.shape[1] - length :],
-            features.flatten(0, 1)[read[places]],
+            features[read[places]],
         )
         model_inputs["input_ids"] = None
         return model_inputs

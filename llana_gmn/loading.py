@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import torch
 
 from gmn_encoder.files import StrPath, read_json
 
+from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .names import BACKBONE, current_name
 
-UNQUANTISED = ("nerf_encoder", "projector", "lm_head")
+UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -34,23 +33,10 @@ def adapter_base(adapter: StrPath, model: StrPath | None = None) -> str:
 
 
 def load_adapter(model: LlanaGmnForConditionalGeneration, adapter: StrPath) -> Any:
-    """An adapter of PEFT around its base model, a `PeftModel`; one from before the body stood apart from the head too."""
-    from peft import PeftConfig, PeftModel
+    """An adapter of PEFT around its base model, a `PeftModel`."""
+    from peft import PeftModel
 
-    config: Any = PeftConfig.from_pretrained(str(adapter))
-    targets = getattr(config, "target_modules", None)
-    if isinstance(targets, str) and targets.startswith("language_model\\."):
-        config.target_modules = re.escape(BACKBONE) + targets.removeprefix("language_model\\.")
-    elif isinstance(targets, set | list):
-        config.target_modules = {_module_name(name) for name in targets}
-    rows = getattr(config, "trainable_token_indices", None)
-    if isinstance(rows, dict):
-        config.trainable_token_indices = {_module_name(name): indices for name, indices in rows.items()}
-    return PeftModel.from_pretrained(model, str(adapter), config=config)
-
-
-def _module_name(name: str) -> str:
-    return current_name(f"{name}.").removesuffix(".")
+    return PeftModel.from_pretrained(model, str(adapter), config=adapter_config(adapter))
 
 
 def quantization_config(bits: int) -> Any:

@@ -34,6 +34,7 @@ from gmn_encoder.encoders.base import NerfEncoder, encoder_class
 from gmn_encoder.encoders.frozen import frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
+from .adapters import adapter_config
 from .backbone import put_together, take_apart, tied_weights
 from .configuration import LlanaGmnConfig
 from .generation import NerfGenerationMixin
@@ -58,8 +59,9 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     _checkpoint_conversion_mapping = EARLIER_NAMES  # which PEFT reads, for adapters
     _no_split_modules = ["NerfProjector"]  # noqa: RUF012 (the base class's type; the encoder brings its own)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    _keep_in_fp32_modules = ["nerf_encoder"]  # noqa: RUF012 (quantisers leave these alone too)
-    _keep_in_fp32_modules_strict = ["nerf_encoder"]  # noqa: RUF012
+    # Quantisers leave these alone too; they compare names from the start, which are others in the whole model.
+    _keep_in_fp32_modules = ["nerf_encoder", "model.nerf_encoder"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = _keep_in_fp32_modules
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -84,6 +86,14 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
         ]
         return loaded
 
+    def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """`PeftAdapterMixin.load_adapter`, of adapters saved before the body stood apart from the head too."""
+        if peft_model_id is not None and len(args) < 2 and kwargs.get("peft_config") is None:
+            options = getattr(kwargs.get("load_config"), "download_kwargs", None) or {}
+            options = {**options, **(kwargs.get("adapter_kwargs") or {})}
+            kwargs["peft_config"] = adapter_config(peft_model_id, **options)
+        return super().load_adapter(peft_model_id, *args, **kwargs)
+
     @property
     def dtype(self) -> torch.dtype:
         """The backbone's: the encoder stays in float32."""
@@ -92,7 +102,8 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     @property
     def device(self) -> torch.device:
         """Where prompts go. Asked for at every token: a walk through the encoder in search of a parameter would cost more."""
-        return self.get_decoder().device
+        device = self.get_decoder().device
+        return execution_device(self.get_decoder()) or device if device.type == "meta" else device
 
 
 class LlanaGmnModel(LlanaGmnPreTrainedModel):
@@ -138,12 +149,16 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
         """Embeddings ``(len(nerfs), D)`` float32, to be passed in place of the NeRFs.
 
-        Raises `ValueError` where the model was built without an encoder.
+        Raises `ValueError` where the model was built without an encoder, or its weights are offloaded.
         """
         if self.nerf_encoder is None:
             raise ValueError(
                 "this model has no encoder (use_encoder is false); pass precomputed embeddings, "
                 "or convert it again with --encoder"
+            )
+        if self.nerf_encoder.device.type == "meta":
+            raise ValueError(
+                "the encoder has no weights in memory; do not offload buffers (offload_buffers=False), its weights are such"
             )
         return self.nerf_encoder.encode(nerfs, batch_size=batch_size, dtype=getattr(torch, self.config.encoder_dtype))
 
@@ -441,6 +456,16 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             write_model_card(self.config, save_directory)
+
+
+def execution_device(module: nn.Module) -> torch.device | None:
+    """Where accelerate runs a module whose weights it holds elsewhere; None for one that it has no hook on."""
+    hooks = [getattr(each, "_hf_hook", None) for each in module.modules()]
+    for hook in [inner for hook in hooks for inner in getattr(hook, "hooks", (hook,))]:
+        device = getattr(hook, "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return None
 
 
 _NO_ARCHITECTURES = "nerf_weights came without nerf_architectures; pass all the processor returned"

@@ -181,6 +181,6 @@ def test_quantisation_leaves_encoder_and_projector_out():
     for bits in (4, 8):
         config = quantization_config(bits)
         assert (config.load_in_4bit, config.load_in_8bit) == (bits == 4, bits == 8)
-        assert {"nerf_encoder", "projector"} <= set(config.llm_int8_skip_modules)
+        assert {"model.nerf_encoder", "model.projector", "lm_head"} <= set(config.llm_int8_skip_modules)
     with pytest.raises(ValueError, match="4 or 8 bits, got 3"):
         quantization_config(3)

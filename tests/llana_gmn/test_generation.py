@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from peft import PromptTuningConfig, get_peft_model
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, TextIteratorStreamer, pipeline
 
 from llana_gmn import LlanaGmnForConditionalGeneration
+from llana_gmn.tiny import tiny_model
 
 PROMPTS = [
     ("<nerf>\nWhat is this object?", [0]),
@@ -241,3 +245,63 @@ def test_pipeline(model, processor, nerfs, tmp_path):
     )
     ids = new_tokens(model, inputs, max_new_tokens=8)
     assert result["generated_text"].strip() == processor.decode(ids[0], skip_special_tokens=True).strip()
+
+
+def test_a_model_of_ours_assists_another(model, processor, nerfs):
+    inputs = inputs_of(processor, nerfs, PROMPTS[:1])
+    expected = new_tokens(model, inputs)
+    assert torch.equal(new_tokens(model, inputs, assistant_model=copy.deepcopy(model)), expected)
+    other = tiny_model(seed=1)[0]  # proposes other tokens, which are refused
+    assert torch.equal(new_tokens(model, inputs, assistant_model=other), expected)
+
+
+def test_embeddings_of_prompts(model, processor, nerfs):
+    inputs = inputs_of(processor, nerfs)
+    expected = new_tokens(model, inputs)
+    embeds = model.get_input_embeddings()(inputs["input_ids"]).detach()
+    logits = model(**inputs).logits
+    ids = inputs.pop("input_ids")
+    for given in ({"inputs_embeds": embeds}, {"inputs_embeds": embeds, "input_ids": ids}):
+        generated = model.generate(**inputs, **given, **GREEDY)
+        assert torch.equal(generated[:, -expected.shape[1] :], expected)
+    torch.testing.assert_close(model(**inputs, inputs_embeds=embeds).logits, logits)
+    # The NeRFs may stand in them already.
+    features = model.get_nerf_features(
+        **{key: value for key, value in inputs.items() if key.startswith("nerf")}
+    ).pooler_output
+    mask = model.model.get_placeholder_mask(ids, None, features)
+    whole = embeds.masked_scatter(mask, features)
+    rest = {"attention_mask": inputs["attention_mask"]}
+    for given in ({"inputs_embeds": whole}, {"inputs_embeds": whole, "input_ids": ids}):
+        generated = model.generate(**rest, **given, **GREEDY)
+        assert torch.equal(generated[:, -expected.shape[1] :], expected)
+    with pytest.raises(ValueError, match="tokens: 5, features: 4"):
+        model.model.get_placeholder_mask(ids, None, features[:4])
+
+
+def test_prompt_tuning(tiny, nerfs):
+    model, processor = copy.deepcopy(tiny[0]), tiny[1]
+    inputs = inputs_of(processor, nerfs)
+    tuned = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    loss = tuned(**inputs, labels=inputs["input_ids"]).loss
+    loss.backward()
+    assert tuned.prompt_encoder["default"].embedding.weight.grad.abs().sum() > 0
+    generated = tuned.generate(**inputs, **GREEDY)
+    assert generated.shape[0] == len(PROMPTS)
+    first = tuned(**inputs).logits[:, -1].argmax(dim=-1)
+    assert torch.equal(generated[:, inputs["input_ids"].shape[1]], first)
+
+
+def test_the_placeholder_is_never_generated(tiny, nerfs):
+    model, processor = copy.deepcopy(tiny[0]), tiny[1]
+    inputs = inputs_of(processor, nerfs)
+    with torch.no_grad():  # the head favours the placeholder, then token 7
+        head = torch.nn.Linear(32, model.lm_head.out_features)
+        head.weight.zero_()
+        head.bias[processor.nerf_token_id], head.bias[7], head.bias[8] = 3.0, 2.0, 1.0
+    model.set_output_embeddings(head)
+    assert (new_tokens(model, inputs) == 7).all()
+    assert (new_tokens(model, inputs, suppress_tokens=[7]) == 8).all()
+    model.generation_config.suppress_tokens = [7]
+    assert (new_tokens(model, inputs) == 8).all()
+    assert model.generation_config.suppress_tokens == [7]

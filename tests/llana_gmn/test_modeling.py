@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from accelerate import disk_offload
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
@@ -16,10 +20,14 @@ from transformers import (
     Qwen2Config,
 )
 from transformers.quantizers.base import HfQuantizer
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
+from llana_gmn.loading import load_adapter, load_model, quantization_config
 from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
+from llana_gmn.training.recipe import TrainingRecipe
+from llana_gmn.training.stages import prepare
 
 
 def batch(processor, nerfs, **options):
@@ -135,9 +143,18 @@ def test_the_encoders_products_may_run_in_bfloat16(tiny, nerfs):
 
 
 def test_quantisers_leave_the_encoder_alone(model):
-    skipped = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
-    assert "nerf_encoder" in skipped
-    assert any(name.endswith("lm_head") for name in skipped)
+    for whole in (model, model.model):
+        skipped = HfQuantizer.get_modules_to_not_convert(whole, None, whole._keep_in_fp32_modules)
+        linear = [name for name, module in whole.named_modules() if "Linear" in type(module).__name__]
+        converted = {name for name in linear if should_convert_module(name, skipped)}
+        assert any("language_model" in name for name in converted)
+        assert not any("nerf_encoder" in name or "lm_head" in name for name in converted)
+        assert whole._keep_in_fp32_modules == whole._keep_in_fp32_modules_strict
+    skipped = quantization_config(4).llm_int8_skip_modules
+    converted = [name for name, _ in model.named_modules() if should_convert_module(name, skipped)]
+    assert not any(
+        "nerf_encoder" in name or "projector" in name or "lm_head" in name for name in converted if "." in name
+    )
 
 
 def test_text_only_batches_train_and_keep_the_projector_in_the_graph(tiny):
@@ -303,3 +320,110 @@ def test_the_model_card_is_written_once(model, tmp_path):
     (tmp_path / "talker" / "README.md").write_text("mine")
     model.save_pretrained(tmp_path / "talker")
     assert (tmp_path / "talker" / "README.md").read_text() == "mine"
+
+
+def saved_before(weights):
+    """The same weights under the names of models whose body did not stand apart from the head."""
+    names = {
+        "lm_head.": "language_model.lm_head.",
+        "model.language_model.": "language_model.model.",
+        "model.projector.": "projector.",
+        "model.nerf_encoder.": "nerf_encoder.",
+    }
+    new = {}
+    for key, tensor in weights.items():
+        prefix = "base_model.model." if key.startswith("base_model.model.") else ""
+        start = next(start for start in names if key.startswith(prefix + start))
+        new[prefix + names[start] + key.removeprefix(prefix + start)] = tensor.clone()
+    return new
+
+
+@pytest.mark.parametrize("auto", [AutoModelForCausalLM, AutoModel])
+def test_models_saved_before_load_and_are_saved_with_the_names_of_today(model, tmp_path, auto):
+    model.save_pretrained(tmp_path / "before")
+    file = tmp_path / "before" / "model.safetensors"
+    save_file(saved_before(load_file(file)), file, metadata={"format": "pt"})
+    assert "language_model.model.embed_tokens.weight" in load_file(file)
+    loaded = auto.from_pretrained(tmp_path / "before")
+    expected = model.state_dict() if auto is AutoModelForCausalLM else model.model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+    loaded.save_pretrained(tmp_path / "after")
+    assert load_file(tmp_path / "after" / "model.safetensors").keys() == loaded.state_dict().keys()
+
+
+@pytest.mark.parametrize("trainable", ["lora", "projector"])
+def test_adapters_saved_before_load(tiny, tiny_folder, tmp_path, trainable):
+    def base():
+        return LlanaGmnForConditionalGeneration.from_pretrained(tiny_folder)
+
+    recipe = TrainingRecipe(model=str(tiny_folder), data="d", output="o", trainable=trainable)
+    adapted = prepare(base(), recipe).eval()
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    adapted.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file(saved_before(load_file(file)), file)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config["target_modules"] = config["target_modules"].removeprefix("model\\.")
+    config["trainable_token_indices"] = {
+        "language_model.model.embed_tokens": next(iter(config["trainable_token_indices"].values()))
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    ids = torch.tensor([[1, 300, tiny[1].tokenizer.convert_tokens_to_ids("<point_start>"), 20]])
+    expected = adapted(input_ids=ids).logits
+    for loaded in (
+        load_adapter(base(), tmp_path),
+        LlanaGmnForConditionalGeneration.from_pretrained(tmp_path),
+        load_model(tmp_path)[0],
+    ):
+        torch.testing.assert_close(loaded.eval()(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
+
+
+def test_all_linear_layers_are_not_the_encoders(tiny, nerfs):
+    model, processor = copy.deepcopy(tiny[0]), tiny[1]
+    embeddings = model.encode(nerfs)
+    adapted = get_peft_model(model, LoraConfig(target_modules="all-linear"))
+    inputs = batch(processor, nerfs)
+    adapted(**inputs, labels=inputs["input_ids"]).loss.backward()
+    learning = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert learning and not any("nerf_encoder" in name for name in learning)
+    assert all(parameter.grad is not None for parameter in learning.values())
+    torch.testing.assert_close(model.encode(nerfs), embeddings)
+
+
+@pytest.mark.parametrize(
+    "device_map",
+    [
+        {"": "disk"},
+        {"model.nerf_encoder": "cpu", "model.projector": "cpu", "model.language_model": "disk", "lm_head": "cpu"},
+    ],
+    ids=["all", "backbone"],
+)
+def test_offloaded_to_disk(tiny, nerfs, tmp_path, tiny_folder, device_map):
+    model, processor = tiny
+    inputs = batch(processor, nerfs)
+    offloaded = LlanaGmnForConditionalGeneration.from_pretrained(
+        tiny_folder, device_map=device_map, offload_folder=tmp_path
+    )
+    assert offloaded.device == torch.device("cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
+    expected = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert torch.equal(offloaded.generate(**inputs, max_new_tokens=4, do_sample=False), expected)
+
+
+def test_offloaded_by_accelerate(tiny, nerfs, tmp_path):
+    model, processor = tiny
+    inputs = batch(processor, nerfs)
+    buffers = disk_offload(
+        copy.deepcopy(model), tmp_path / "b", execution_device=torch.device("cpu"), offload_buffers=True
+    )
+    with pytest.raises(ValueError, match="no weights in memory; do not offload buffers"):
+        buffers(**inputs)
+    offloaded = disk_offload(copy.deepcopy(model), tmp_path / "a", execution_device=torch.device("cpu"))
+    assert offloaded.device == torch.device("cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)

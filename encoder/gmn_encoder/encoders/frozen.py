@@ -13,6 +13,13 @@ from ..nerfs.record import Nerf
 from .base import NerfEncoder
 
 
+class FrozenLinear(nn.Module):
+    """`nn.Linear`, but none: PEFT's "all-linear" and quantisers take what is one for a layer of the language model."""
+
+    forward = nn.Linear.forward
+    extra_repr = nn.Linear.extra_repr
+
+
 class FrozenEncoder(nn.Module):
     """The mixin of `frozen`: float32, evaluation mode, no gradients.
 
@@ -28,6 +35,8 @@ class FrozenEncoder(nn.Module):
         super().__init__(config)
         super().train(False)
         for module in self.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = FrozenLinear
             for name, parameter in list(module._parameters.items()):
                 if parameter is None:
                     continue
