@@ -56,9 +56,9 @@ def fetch(version: str, folder: Path) -> Path:
     return tests
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a folder is the `tests` of a checkout, with what the source distribution leaves out."""
-    return (folder / "generation" / "test_utils.py").exists()
+def is_complete() -> bool:
+    """Whether they are those of a checkout, with what the source distribution leaves out."""
+    return (Path(os.environ[FOLDER]) / "generation" / "test_utils.py").exists()
 
 
 def load(module: str) -> types.ModuleType:
