@@ -46,11 +46,8 @@ class CausalForward:
             body: what runs in the body's place.
             **inputs: arguments of `forward`. One that is None, and that the backbone does not know, is left out.
         """
-        stand_in = _StandIn(owner)
-        stand_in.__dict__.update(self.values)
-        stand_in.__dict__["config"] = owner.config.get_text_config()
-        stand_in.__dict__[self.body] = _Body(body, owner.get_decoder())
-        stand_in.__dict__[self.head] = owner.get_output_embeddings()
+        parts = {self.body: _Body(body, owner.get_decoder()), self.head: owner.get_output_embeddings()}
+        stand_in = _StandIn(owner, {**self.values, **parts, "config": owner.config.get_text_config()})
         return self.cls.forward(
             stand_in, **{key: value for key, value in inputs.items() if value is not None or key in self.arguments}
         )
@@ -59,11 +56,12 @@ class CausalForward:
 class _StandIn:
     """What the causal model's `forward` finds as `self`."""
 
-    def __init__(self, owner: PreTrainedModel) -> None:
-        self._owner = owner
+    def __init__(self, owner: PreTrainedModel, values: dict[str, Any]) -> None:
+        self._owner, self._values = owner, values
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_owner"], name)
+        values = self.__dict__["_values"]
+        return values[name] if name in values else getattr(self.__dict__["_owner"], name)
 
 
 class _Body:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationMixin
 
-from .nerf_inputs import NERF_INPUTS, NOTHING, embedded_rows
+from .nerf_inputs import NERF_INPUTS, NOTHING, embedded_rows, insert
 
 _MAY_HOLD_NERFS = ("past_key_values", "inputs_embeds")
 
@@ -87,14 +87,9 @@ class NerfGenerationMixin(GenerationMixin):
             return {**model_inputs, **nerfs}
         # The prompt's own placeholders: not one that the backbone happens to have written since.
         places &= places.cumsum(dim=1) <= tokens
+        features = self.model.project(nerf_embeddings).flatten(1, 2)
+        embeds = self.get_input_embeddings()(read_ids) if read_embeds is None else read_embeds
         # What a cache already holds is neither read nor filled again.
-        read = places.clone()
-        read[:, : read.shape[1] - length] = False
-        features = self.model.project(nerf_embeddings.to(self.device)[present]).flatten(0, 1)
-        model_inputs["inputs_embeds"] = self.model.insert(
-            self.get_input_embeddings()(read_ids) if read_embeds is None else read_embeds,
-            read[:, read.shape[1] - length :],
-            features[read[places]],
-        )
+        model_inputs["inputs_embeds"] = insert(embeds, places, features, first=places.shape[1] - length)
         model_inputs["input_ids"] = None
         return model_inputs

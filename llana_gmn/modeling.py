@@ -45,6 +45,7 @@ from .nerf_inputs import (
     align_embeddings,
     check_batch,
     check_counts,
+    insert,
     unpack_nerfs,
 )
 from .projector import NerfProjector
@@ -189,15 +190,16 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         else:
             check_batch(places, nerf_weights, nerf_architectures, nerf_embeddings)
             kinds = nerf_architectures[..., 0]
-            embeddings = self._embeddings(nerf_weights, nerf_architectures, nerf_embeddings)
+            embeddings = nerf_embeddings
+            if nerf_weights is not None or embeddings is None:
+                embeddings = self.embed(nerf_weights, nerf_architectures, nerf_embeddings)
         self._check_size(embeddings)
         check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
         return embeddings, kinds
 
-    def _embeddings(
-        self, nerf_weights: Tensor | None, nerf_architectures: Tensor, nerf_embeddings: Tensor | None
-    ) -> Tensor:
-        """Embeddings ``(B, K, D)``: those that came as such, and of the NeRFs."""
+    @torch.compiler.disable
+    def embed(self, nerf_weights: Tensor | None, nerf_architectures: Tensor, nerf_embeddings: Tensor | None) -> Tensor:
+        """Embeddings ``(B, K, D)`` of `nerf_architectures` ``(B, K, C)``: those that came as such, and of the NeRFs."""
         found = unpack_nerfs(nerf_weights, nerf_architectures)
         if nerf_embeddings is None:
             shape = (*nerf_architectures.shape[:2], self.config.embedding_dim)
@@ -240,7 +242,7 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
             `last_hidden_state`, the encoder's embeddings ``(N, D)``, and `pooler_output`, token embeddings ``(N, T, H)``.
         """
         if nerf_architectures is not None:
-            embeddings = self._embeddings(nerf_weights, nerf_architectures, nerf_embeddings)
+            embeddings = self.embed(nerf_weights, nerf_architectures, nerf_embeddings)
             embeddings = embeddings[nerf_architectures[..., 0] != NOTHING]
         elif nerf_embeddings is not None:
             embeddings = nerf_embeddings.flatten(0, -2)
@@ -279,11 +281,6 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
                 "pass all that the processor returned (model(**inputs), model.generate(**inputs))"
             )
 
-    def insert(self, embeds: Tensor, places: Tensor, features: Tensor) -> Tensor:
-        """Features ``(..., H)`` in the places ``(B, L)`` of embeddings ``(B, L, H)``, in order."""
-        features = features.to(embeds.device, embeds.dtype)
-        return embeds.masked_scatter(places.unsqueeze(-1).to(embeds.device), features)
-
     @can_return_tuple
     def forward(  # type: ignore[misc] # transformers names position_ids twice too
         self,
@@ -316,12 +313,13 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         }
         if any(value is not None for value in nerfs.values()):
             places = self.placeholders(input_ids, inputs_embeds)
-            embeddings, kinds = self.encode_nerfs(places, **nerfs)
-            features = self.project(embeddings[kinds != NOTHING])
+            embeddings, _ = self.encode_nerfs(places, **nerfs)
+            features = self.project(embeddings).flatten(1, 2)
             embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-            inputs_embeds = self.insert(embeds, places, features)
-        elif input_ids is not None and input_ids.shape[1] > 1 and not torch.compiler.is_compiling():
-            self.check_no_placeholder(input_ids)
+            inputs_embeds = insert(embeds, places, features)
+        elif input_ids is not None and input_ids.shape[1] > 1:
+            if not torch.compiler.is_compiling():
+                self.check_no_placeholder(input_ids)
             if self.training and torch.is_grad_enabled():
                 inputs_embeds = self._text_only_embeddings(input_ids)
         inputs = {
@@ -439,6 +437,11 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         Raises:
             ValueError: placeholders and NeRFs that do not agree, with both counts.
         """
+        if nerf_weights is not None and nerf_architectures is not None:
+            # Here, and not in the body, because `torch.compile` breaks its graph: at best in the outermost call.
+            check_batch(input_ids if inputs_embeds is None else inputs_embeds, nerf_weights, nerf_architectures)
+            nerf_embeddings = self.model.embed(nerf_weights, nerf_architectures, nerf_embeddings)
+            nerf_weights = None
         body = functools.partial(
             self.model,
             nerf_weights=nerf_weights,
@@ -470,8 +473,8 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
 def execution_device(module: nn.Module) -> torch.device | None:
     """Where accelerate runs a module whose weights it holds elsewhere; None for one that it has no hook on."""
     hooks = [getattr(each, "_hf_hook", None) for each in module.modules()]
-    for hook in [inner for hook in hooks for inner in getattr(hook, "hooks", (hook,))]:
-        device = getattr(hook, "execution_device", None)
+    for each in [inner for hook in hooks for inner in getattr(hook, "hooks", (hook,))]:
+        device = getattr(each, "execution_device", None)
         if device is not None:
             return torch.device(device)
     return None

@@ -175,6 +175,9 @@ def check_batch(input_ids: Tensor, *others: Tensor | None) -> None:
 def check_counts(nerfs: Tensor, placeholders: Tensor, tokens_per_nerf: int) -> None:
     """Raise `ValueError` for a prompt whose placeholders ``(B,)`` are not those of its NeRFs ``(B,)``, with both counts."""
     wanted = nerfs.to(placeholders.device) * tokens_per_nerf
+    if torch.compiler.is_compiling():
+        torch._assert_async((wanted == placeholders).all(), "the prompts' placeholders are not those of their NeRFs")
+        return
     if bool((wanted != placeholders).any()):
         prompt = int((wanted != placeholders).nonzero()[0])
         raise ValueError(
@@ -182,6 +185,25 @@ def check_counts(nerfs: Tensor, placeholders: Tensor, tokens_per_nerf: int) -> N
             f"{int(placeholders[prompt])} placeholder tokens; let the processor expand one <nerf> for each NeRF, "
             "and do not truncate its output"
         )
+
+
+def insert(embeds: Tensor, places: Tensor, features: Tensor, *, first: int = 0) -> Tensor:
+    """Embeddings of prompts with the features of their NeRFs in their places, in order.
+
+    No shape depends on how many places there are, so `torch.compile` and `torch.export` go through.
+
+    Args:
+        embeds: embeddings ``(B, L - first, H)``.
+        places: where the prompts have placeholders ``(B, L)``.
+        features: token embeddings ``(B, F, H)`` of each prompt's NeRFs, its first placeholder's first.
+        first: number of leading tokens of the prompts that are not in `embeds`.
+    """
+    if not features.shape[1]:
+        return embeds
+    features, places = features.to(embeds.device, embeds.dtype), places.to(embeds.device)
+    which = (places.cumsum(dim=1) - 1).clamp(0, features.shape[1] - 1)[:, first:]
+    chosen = features.gather(1, which.unsqueeze(-1).expand(-1, -1, features.shape[2]))
+    return torch.where(places[:, first:].unsqueeze(-1), chosen, embeds)
 
 
 def _bits(tensor: Tensor) -> Tensor:
