@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WORDNET := $(VENV)/.wordnet
 
 .PHONY: demo test test-settings lint types install clean
 
-install: $(INSTALLED)
+install: $(WORDNET)
 
 # torch stands first in the same line as the rest, so that its pin decides which build is taken.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -14,10 +15,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,convert,eval,serve]'
 	touch $@
 
-demo: $(INSTALLED)
+# WordNet, for METEOR: from Debian's packages where we are root, else a sentence says how to get it. Tried once.
+$(WORDNET): $(INSTALLED)
+	$(BIN)/python -m llana_eval.captioning.wordnet --optional
+	touch $@
+
+demo: $(WORDNET)
 	$(BIN)/llana-gmn demo
 
-test: lint types
+test: $(WORDNET) lint types
 	$(BIN)/python -m pytest
 
 # As machines with other threads, instructions, processors and memory run the tests (tests/README.md): takes an hour.

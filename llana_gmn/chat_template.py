@@ -25,15 +25,17 @@ def _template(system: str) -> str:
     return _TEMPLATE.replace("SYSTEM_PROMPT", system.replace("'", "\\'"))
 
 
-# Content is a string or a list of parts, so that the template serves a tokenizer's `apply_chat_template` too.
+# Content is a string or a list of parts, so that the template serves a tokenizer's `apply_chat_template` too. The processor says
+# what to write for a NeRF; without it stand LLaNA's tokens, and a model that then gets no NeRF says so.
 _TEMPLATE = (
+    "{%- set nerf = nerf_placeholder | default('<point_start><point_patch><point_end>') -%}"
     "{%- macro written(message) -%}"
     "{%- if not message['content'] -%}"
     "{%- elif message['content'] is string -%}{{- message['content'] -}}"
     "{%- else -%}{%- for part in message['content'] -%}"
     "{%- if part is string -%}{{- part -}}"
     "{%- elif part['type'] == 'text' -%}{{- part['text'] -}}"
-    "{%- elif part['type'] == 'nerf' -%}{{- '<nerf>\\n' -}}"
+    "{%- elif part['type'] == 'nerf' -%}{{- nerf + '\\n' -}}"
     "{%- else -%}{{- raise_exception('a message has content of type ' + part['type'] + '; expected text or nerf') -}}"
     "{%- endif -%}{%- endfor -%}{%- endif -%}"
     "{%- endmacro -%}"

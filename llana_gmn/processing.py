@@ -234,7 +234,7 @@ class LlanaGmnProcessor(ProcessorMixin):
         template: Any = functools.partial(
             render_jinja_template,
             chat_template=self._template(chat_template),
-            **{**self.tokenizer.special_tokens_map, **kwargs},
+            **{"nerf_placeholder": PLACEHOLDERS[0], **self.tokenizer.special_tokens_map, **kwargs},
         )
         conversations = for_template([messages for messages, _ in found], lambda asked: template(asked)[0])
         prompts, spans = template(

@@ -2,9 +2,10 @@
 
 To register is to import the model's classes, and with them torch (`auto.py` does it). It is therefore put off until somebody
 asks `transformers` for a name behind which the model may stand: ``AutoConfig`` and the other ``Auto...``, or ``pipeline``.
-The module `transformers` finds its names on first use already (`__getattr__` of its class); until that moment its class is one
-that registers first. That class is set when `transformers` is imported (a finder on `sys.meta_path` waits for it), or at once
-where it was imported before; where it has already given away such a name, the model is registered at once.
+The module `transformers` finds its names on first use already, by `__getattr__` of its class; until that moment the method is
+one that registers first. (The class's, not the module's: `transformers` makes that module anew while it imports its processors.)
+The method is set when `transformers` is imported, for which a finder on `sys.meta_path` waits, or at once where that has
+happened before; where its Auto classes have been imported too, the model is registered at once.
 
 Who takes an Auto class from a module below (``transformers.models.auto.modeling_auto``), and asks for none at the top, imports
 `llana_gmn.auto`, or any public name of `llana_gmn`.
@@ -26,37 +27,31 @@ _LIBRARY = "transformers"
 
 
 def register_on_use() -> None:
-    """Register the model when an Auto class, or ``pipeline``, is first asked of `transformers`; now if that has happened."""
-    library = sys.modules.get(_LIBRARY)
-    if library is None:
+    """Register the model when an Auto class, or ``pipeline``, is first asked of `transformers`; now if they may be in use."""
+    if _LIBRARY not in sys.modules:
         sys.meta_path.insert(0, _Finder())
-    elif any(map(_shows_models, vars(library))):
+    elif f"{_LIBRARY}.models.auto.configuration_auto" in sys.modules:
         importlib.import_module(f"{_PACKAGE}.auto")
     else:
-        _watch(library)
+        _watch(type(sys.modules[_LIBRARY]))
 
 
-def _shows_models(name: str) -> bool:
-    return name.startswith("Auto") or name == "pipeline"
+def _watch(lazy_module: Any) -> None:
+    """Let the class of the module `transformers` register before it hands out the first of those names, then be as before."""
+    find = lazy_module.__getattr__
 
-
-def _watch(library: ModuleType) -> None:
-    """Give the module a class that registers before it hands out the first of those names, and then is the old one again."""
-    before: Any = type(library)
-
-    class Watched(before):
-        def __getattr__(self: Any, name: str) -> Any:
-            found = before.__getattr__(self, name)
-            if not _shows_models(name):
-                return found
-            if _is_being_imported():
-                self.__dict__.pop(name, None)  # or the next who asks for it would not come by here
-            else:
-                self.__class__ = before
-                importlib.import_module(f"{_PACKAGE}.auto")
+    def find_and_register(self: ModuleType, name: str) -> Any:
+        found = find(self, name)
+        if self.__name__ != _LIBRARY or not (name.startswith("Auto") or name == "pipeline"):
             return found
+        if _is_being_imported():
+            self.__dict__.pop(name, None)  # or the next who asks for it would not come by here
+        else:
+            lazy_module.__getattr__ = find
+            importlib.import_module(f"{_PACKAGE}.auto")
+        return found
 
-    library.__class__ = Watched
+    lazy_module.__getattr__ = find_and_register
 
 
 def _is_being_imported() -> bool:
@@ -99,4 +94,4 @@ class _Loader(Loader):
         self._loader.exec_module(module)
         if self._finder in sys.meta_path:
             sys.meta_path.remove(self._finder)
-        _watch(sys.modules[_LIBRARY])  # what it has put in its place, not `module`
+        _watch(type(sys.modules[_LIBRARY]))  # of what it has put in its place, not of `module`

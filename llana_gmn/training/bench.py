@@ -190,12 +190,12 @@ def _steps(
 def _dialogues(objects: int) -> list[Dialogue]:
     """All conversations about some procedural objects."""
     found = []
-    for thing in generate_dataset(objects):
-        for entry in conversations(thing):
+    for made in generate_dataset(objects):
+        for entry in conversations(made):
             said = [message["value"] for message in entry["conversations"]]
             said[0] = said[0].removeprefix("<point>\n")
             turns = tuple(zip(said[::2], said[1::2], strict=True))
-            found.append(Dialogue((thing.object_id,), turns, entry["conversation_type"]))
+            found.append(Dialogue((made.object_id,), turns, entry["conversation_type"]))
     return found
 
 

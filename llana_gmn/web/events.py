@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gmn_encoder.extras import require
 from gmn_encoder.nerfs.architectures import FAMILIES
 
-from .gallery import Exhibit
+from .gallery import GalleryEntry
 from .state import Service, Session
 
 if TYPE_CHECKING:
@@ -62,15 +62,15 @@ class Events:
         """The visitor's; a new visitor begins with the first NeRF of the gallery."""
         if session is None:
             session = self._service.session()
-            if session.exhibits:
-                session.choose(session.exhibits[0].key)
+            if session.entries:
+                session.choose(session.entries[0].key)
         return session
 
     @in_sentences
     def arrive(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
         """-> session, gallery, first, second"""
         session = self.session(session)
-        choices = [(exhibit.title, exhibit.key) for exhibit in session.exhibits]
+        choices = [(entry.title, entry.key) for entry in session.entries]
         first, second = (choices[min(number, len(choices) - 1)][1] if choices else None for number in (0, 1))
         yield (
             session,
@@ -99,16 +99,16 @@ class Events:
     def show(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
         """-> session, picture, facts, neighbours; the turning picture follows the still one as soon as it is rendered"""
         session = self.session(session)
-        if (exhibit := session.chosen) is None:
+        if (entry := session.chosen) is None:
             yield session, None, "", []
             return
-        facts = describe(exhibit)
+        facts = describe(entry)
         near = [
             (str(session.still(other)), f"{other.caption} · {cosine:.3f}") for other, cosine in session.neighbours()
         ]
-        if not session.is_turning(exhibit):
-            yield session, str(session.still(exhibit)), facts, near
-        yield session, str(session.turntable(exhibit)), facts, near
+        if not session.is_turning(entry):
+            yield session, str(session.still(entry)), facts, near
+        yield session, str(session.turntable(entry)), facts, near
 
     @in_sentences
     def ask(self, session: Session | None, question: str, messages: Messages) -> Iterator[tuple[Any, ...]]:
@@ -143,14 +143,14 @@ class Events:
             progress((done, total), desc=f"Fitting a NeRF to the mesh, {stage.partition(': ')[2]}")
 
         progress(0, desc="Reading the file")
-        exhibit = session.upload(Path(path), family=family, progress=step)
-        choices = [(each.title, each.key) for each in session.exhibits]
+        entry = session.upload(Path(path), family=family, progress=step)
+        choices = [(each.title, each.key) for each in session.entries]
         yield (
             session,
             ALL_FAMILIES,
             gr.update(value=self._tiles(session, ALL_FAMILIES), selected_index=0),
             [],
-            gr.update(choices=choices, value=exhibit.key),
+            gr.update(choices=choices, value=entry.key),
             gr.update(choices=choices, value=first),
         )
 
@@ -161,10 +161,10 @@ class Events:
         if key is None:
             yield session, None
             return
-        exhibit = session.find(key)
-        if not session.is_turning(exhibit):
-            yield session, str(session.still(exhibit))
-        yield session, str(session.turntable(exhibit))
+        entry = session.find(key)
+        if not session.is_turning(entry):
+            yield session, str(session.still(entry))
+        yield session, str(session.turntable(entry))
 
     @in_sentences
     def compare(
@@ -175,18 +175,18 @@ class Events:
         for answers in session.compare(first, second, question, both=both):
             yield session, *answers
 
-    def _shown(self, session: Session, family: str) -> list[Exhibit]:
-        return [exhibit for exhibit in session.exhibits if family in (ALL_FAMILIES, exhibit.family)]
+    def _shown(self, session: Session, family: str) -> list[GalleryEntry]:
+        return [entry for entry in session.entries if family in (ALL_FAMILIES, entry.family)]
 
     def _tiles(self, session: Session, family: str) -> list[tuple[str, str]]:
-        return [(str(session.still(exhibit)), exhibit.caption) for exhibit in self._shown(session, family)]
+        return [(str(session.still(entry)), entry.caption) for entry in self._shown(session, family)]
 
 
-def describe(exhibit: Exhibit) -> str:
+def describe(entry: GalleryEntry) -> str:
     """A line about a NeRF, Markdown."""
-    nerf = exhibit.nerf
+    nerf = entry.nerf
     return (
-        f"**{markdown_text(exhibit.name)}** · {exhibit.family_name} NeRF, {nerf.num_parameters:,} weights, "
+        f"**{markdown_text(entry.name)}** · {entry.family_name} NeRF, {nerf.num_parameters:,} weights, "
         "read by the model without rendering"
     )
 

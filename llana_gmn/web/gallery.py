@@ -30,7 +30,7 @@ _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class Exhibit:
+class GalleryEntry:
     """A NeRF that can be looked at and talked about.
 
     Attributes:
@@ -66,7 +66,7 @@ class Exhibit:
 
 
 class Gallery:
-    """Exhibits, their pictures, and which of them are alike.
+    """NeRFs to look at and talk about, their pictures, and which of them are alike.
 
     Args:
         model: the model whose encoder embeds.
@@ -76,7 +76,7 @@ class Gallery:
     def __init__(self, model: LlanaGmnForConditionalGeneration, folder: Path) -> None:
         self._model = model
         self.pictures = Pictures(folder)
-        self.exhibits: list[Exhibit] = []
+        self.entries: list[GalleryEntry] = []
 
     def fill(
         self,
@@ -99,37 +99,37 @@ class Gallery:
         chosen = choose(find_nerfs(nerfs), limit)
         for number, path in enumerate(chosen, 1):
             try:
-                exhibit = self.exhibit(load_nerf(path), path)
-                self.pictures.still(exhibit.key, exhibit.nerf)
-                self.exhibits.append(exhibit)
+                entry = self.entry(load_nerf(path), path)
+                self.pictures.still(entry.key, entry.nerf)
+                self.entries.append(entry)
             except (ValueError, OSError) as error:
                 if on_error is None:
                     raise
                 on_error(error)
             progress("preparing the gallery", number, len(chosen))
-        if not self.exhibits:
+        if not self.entries:
             raise ValueError(f"{nerfs}: none of its {len(chosen)} NeRFs can be read")
 
-    def exhibit(self, nerf: Nerf, path: Path, *, name: str = "") -> Exhibit:
+    def entry(self, nerf: Nerf, path: Path, *, name: str = "") -> GalleryEntry:
         """A NeRF that is not part of the gallery, named after its file or as `name` says."""
         class_id, nerf_id = released_ids(path)
         standing_alone = path.suffix == ".safetensors"
         key = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:20]
         embedding = self._model.encode([nerf])[0].float().cpu()
         class_name = "" if name else _CLASS_NAMES.get(class_id, "")
-        return Exhibit(key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding)
+        return GalleryEntry(key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding)
 
     def neighbours(
-        self, exhibit: Exhibit, count: int = 8, *, among: Iterable[Exhibit] = ()
-    ) -> list[tuple[Exhibit, float]]:
+        self, entry: GalleryEntry, count: int = 8, *, among: Iterable[GalleryEntry] = ()
+    ) -> list[tuple[GalleryEntry, float]]:
         """The most alike by the cosine of embeddings, nearest first, over all families; itself is left out.
 
         `among` are looked at besides the gallery's own.
         """
-        others = [other for other in (*among, *self.exhibits) if other.key != exhibit.key]
+        others = [other for other in (*among, *self.entries) if other.key != entry.key]
         if not others:
             return []
-        cosines, places = nearest(exhibit.embedding[None], torch.stack([other.embedding for other in others]), count)
+        cosines, places = nearest(entry.embedding[None], torch.stack([other.embedding for other in others]), count)
         return [(others[i], cosine) for cosine, i in zip(cosines[0].tolist(), places[0].tolist(), strict=True)]
 
 

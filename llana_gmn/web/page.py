@@ -176,7 +176,7 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
 
 
 def _comparing(events: Events, session: Any, service: Service) -> tuple[Any, Any]:
-    choices = [(exhibit.title, exhibit.key) for exhibit in service.gallery.exhibits]
+    choices = [(entry.title, entry.key) for entry in service.gallery.entries]
     chosen, answers = [], []
     with gr.Row():
         for label in ("First", "Second"):

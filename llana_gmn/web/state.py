@@ -24,7 +24,7 @@ from gmn_encoder.progress import Progress, no_progress
 from ..chat import ChatSession
 from ..modeling import LlanaGmnForConditionalGeneration
 from ..processing import LlanaGmnProcessor
-from .gallery import Exhibit, Gallery
+from .gallery import Gallery, GalleryEntry
 from .uploads import MESH_EXTENSIONS, read_nerf, receive
 
 MAX_UPLOADS = 8
@@ -92,14 +92,14 @@ class Service:
     def new_folder(self) -> Path:
         return self.folder / "uploads" / f"{next(self._numbers):06d}"
 
-    def answer(self, exhibits: list[Exhibit], question: str) -> Iterator[str]:
+    def answer(self, entries: list[GalleryEntry], question: str) -> Iterator[str]:
         """The answer to one question about NeRFs, growing."""
-        yield from self.continue_chat(self.new_chat(exhibits), question)
+        yield from self.continue_chat(self.new_chat(entries), question)
 
-    def new_chat(self, exhibits: list[Exhibit]) -> ChatSession:
+    def new_chat(self, entries: list[GalleryEntry]) -> ChatSession:
         chat = ChatSession(self.model, self.processor, **self.options.generation)
-        for exhibit in exhibits:
-            chat.add_nerf(exhibit.embedding.numpy())
+        for entry in entries:
+            chat.add_nerf(entry.embedding.numpy())
         return chat
 
     def continue_chat(self, chat: ChatSession, question: str) -> Iterator[str]:
@@ -132,24 +132,24 @@ class Session:
     def __init__(self, service: Service, folder: Path) -> None:
         self._service, self._folder = service, folder
         self._chat: ChatSession | None = None
-        self.chosen: Exhibit | None = None
-        self.uploads: list[Exhibit] = []
+        self.chosen: GalleryEntry | None = None
+        self.uploads: list[GalleryEntry] = []
         self._folders: dict[str, Path] = {}
         self._numbers = itertools.count(1)
 
     @property
-    def exhibits(self) -> list[Exhibit]:
+    def entries(self) -> list[GalleryEntry]:
         """All that this visitor can choose from: own uploads, then the gallery."""
-        return [*self.uploads, *self._service.gallery.exhibits]
+        return [*self.uploads, *self._service.gallery.entries]
 
-    def find(self, key: str | None) -> Exhibit:
+    def find(self, key: str | None) -> GalleryEntry:
         """Raises `ValueError` for a key that is not this visitor's to see."""
-        for exhibit in self.exhibits:
-            if exhibit.key == key:
-                return exhibit
+        for entry in self.entries:
+            if entry.key == key:
+                return entry
         raise ValueError("no such NeRF in the gallery; choose one of those shown")
 
-    def choose(self, key: str | None) -> Exhibit:
+    def choose(self, key: str | None) -> GalleryEntry:
         """Talk about another NeRF from here on; a new conversation."""
         self.chosen = self.find(key)
         self.restart()
@@ -159,14 +159,14 @@ class Session:
         """Forget what was said."""
         self._chat = None
 
-    def still(self, exhibit: Exhibit) -> Path:
-        return self._service.gallery.pictures.still(exhibit.key, exhibit.nerf)
+    def still(self, entry: GalleryEntry) -> Path:
+        return self._service.gallery.pictures.still(entry.key, entry.nerf)
 
-    def turntable(self, exhibit: Exhibit, *, progress: Progress = no_progress) -> Path:
-        return self._service.gallery.pictures.turntable(exhibit.key, exhibit.nerf, progress=progress)
+    def turntable(self, entry: GalleryEntry, *, progress: Progress = no_progress) -> Path:
+        return self._service.gallery.pictures.turntable(entry.key, entry.nerf, progress=progress)
 
-    def is_turning(self, exhibit: Exhibit) -> bool:
-        return self._service.gallery.pictures.is_turning(exhibit.key)
+    def is_turning(self, entry: GalleryEntry) -> bool:
+        return self._service.gallery.pictures.is_turning(entry.key)
 
     def ask(self, question: str) -> Iterator[str]:
         """The answer about the chosen NeRF, growing; earlier questions and answers are part of the conversation.
@@ -186,21 +186,21 @@ class Session:
         self, first: str | None, second: str | None, question: str, *, both: bool = True
     ) -> Iterator[list[str]]:
         """One question answered about each of two NeRFs and, with `both`, about the two together: growing ``[a, b, ab]``."""
-        exhibits = [self.find(first), self.find(second)]
-        asked = [[exhibits[0]], [exhibits[1]], *([exhibits] if both else [])]
+        entries = [self.find(first), self.find(second)]
+        asked = [[entries[0]], [entries[1]], *([entries] if both else [])]
         answers = ["", "", ""]
         for place, shown in enumerate(asked):
             for answer in self._service.answer(shown, question):
                 answers[place] = answer
                 yield list(answers)
 
-    def neighbours(self, count: int = 8) -> list[tuple[Exhibit, float]]:
+    def neighbours(self, count: int = 8) -> list[tuple[GalleryEntry, float]]:
         """The NeRFs most like the chosen one, of any family, with their cosines."""
         if self.chosen is None:
             raise ValueError("no NeRF is chosen; pick one in the gallery, or upload one")
         return self._service.gallery.neighbours(self.chosen, count, among=self.uploads)
 
-    def upload(self, path: Path, *, family: str = DEFAULT_FAMILY, progress: Progress = no_progress) -> Exhibit:
+    def upload(self, path: Path, *, family: str = DEFAULT_FAMILY, progress: Progress = no_progress) -> GalleryEntry:
         """Read a visitor's file, fit it first if it is a mesh, and choose it.
 
         Args:
@@ -227,19 +227,19 @@ class Session:
                     )[family]
             else:
                 source = received
-            exhibit = self._service.gallery.exhibit(
+            entry = self._service.gallery.entry(
                 read_nerf(source, max_bytes=options.max_upload), source, name=Path(shown).stem
             )
-            self.still(exhibit)
+            self.still(entry)
         except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise ValueError(said_of(error, received, shown)) from error
-        self._folders[exhibit.key] = folder
-        self.uploads.insert(0, exhibit)
+        self._folders[entry.key] = folder
+        self.uploads.insert(0, entry)
         for oldest in self.uploads[MAX_UPLOADS:]:
             shutil.rmtree(self._folders.pop(oldest.key), ignore_errors=True)
         del self.uploads[MAX_UPLOADS:]
-        return self.choose(exhibit.key)
+        return self.choose(entry.key)
 
     def close(self) -> None:
         """Remove the visitor's files."""

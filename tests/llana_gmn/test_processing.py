@@ -173,7 +173,8 @@ def test_a_template_without_a_place_for_nerfs_is_refused(processor, nerfs, templ
 
 
 @pytest.mark.parametrize("template", [VICUNA_TEMPLATE, PLAIN_TEMPLATE], ids=["vicuna", "plain"])
-def test_the_tokenizer_writes_our_templates_as_the_processor_does(processor, nerfs, template, tmp_path):
+def test_the_tokenizer_writes_our_templates_as_the_processor_does(tiny, nerfs, template, tmp_path):
+    model, processor = tiny
     LlanaGmnProcessor(processor.tokenizer, chat_template=template, embedding_dim=32).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     parts = [
@@ -189,10 +190,16 @@ def test_the_tokenizer_writes_our_templates_as_the_processor_does(processor, ner
         {"role": "user", "content": ""},
     ]
     written = "Be brief. USER: <nerf>\nWhat is it?! ASSISTANT: A chair.</s>USER:  ASSISTANT:"
-    options = {"add_generation_prompt": True, "tokenize": False, "chat_template": template}
-    for messages in (parts, strings):
-        assert tokenizer.apply_chat_template(messages, **{**options, "chat_template": None}) == written
-        assert processor.apply_chat_template(messages, **options) == written
+    tokens = written.replace("<nerf>", processor.nerf_text)
+    for messages, of_tokenizer in ((parts, tokens), (strings, written)):
+        said = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        assert said == of_tokenizer
+        assert processor.apply_chat_template(messages, add_generation_prompt=True, chat_template=template) == written
+    ids = tokenizer.apply_chat_template(parts, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    asked = {"add_generation_prompt": True, "tokenize": True, "chat_template": template, "add_special_tokens": False}
+    assert processor.apply_chat_template(parts, **asked) == ids["input_ids"].tolist()
+    with pytest.raises(ValueError, match="hold 1 NeRF placeholders, but 0 NeRFs were passed"):
+        model.generate(**ids)  # what tools that know no processor would ask in silence
     if template == PLAIN_TEMPLATE:  # the model that ships has it
         assert (default_model_path() / "chat_template.jinja").read_text() == template
     with pytest.raises(Exception, match="content of type image; expected text or nerf"):

@@ -87,8 +87,8 @@ def pairs_of(kind: str, count: int) -> list[Pair]:
     """Answers about one object, against those about the next of its class."""
     classes = len(CLASS_NAMES)
     answers: list[list[str]] = []
-    for thing in generate_dataset(count // (3 if kind == "single_round" else 1) + classes + 1):
-        entries = [entry for entry in conversations(thing) if entry["conversation_type"] == kind]
+    for made in generate_dataset(count // (3 if kind == "single_round" else 1) + classes + 1):
+        entries = [entry for entry in conversations(made) if entry["conversation_type"] == kind]
         answers.append([entry["conversations"][1]["value"] for entry in entries])
     pairs = [
         pair for here, there in zip(answers[classes:], answers, strict=False) for pair in zip(here, there, strict=True)

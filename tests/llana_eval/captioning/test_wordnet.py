@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from llana_eval.captioning import wordnet
@@ -92,3 +97,76 @@ def test_a_folder_that_is_no_wordnet_is_named(no_wordnet):
     broken.mkdir(parents=True)
     with pytest.raises(ValueError, match=r"is no WordNet .*; delete it and run"):
         wordnet.load_wordnet()
+
+
+def fake(path, script):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def debian(no_wordnet, monkeypatch):
+    """A Debian of which we are root. Its packages are there after `apt-get update` and an install."""
+    tiny_system(no_wordnet / "packages")
+    script = f"""
+cd {no_wordnet}
+echo "$*" >> log
+case "$*" in
+  *update*) touch lists ;;
+  *install*) [ -e lists ] || {{ echo "E: Unable to locate package" >&2; exit 100; }}
+             mkdir -p system; cp packages/* system/ ;;
+esac"""
+    apt = fake(no_wordnet / "apt-get", script)
+    monkeypatch.setattr(wordnet.shutil, "which", lambda name: str(apt) if name == "apt-get" else None)
+    monkeypatch.setattr(wordnet.os, "geteuid", lambda: 0)
+    return no_wordnet
+
+
+def test_root_on_debian_installs_the_package_and_asks_for_lists_only_where_they_are_missing(debian, capsys):
+    assert wordnet.main(["--optional"]) == 0
+    assert "nltk_data/corpora/wordnet" in capsys.readouterr().out
+    assert [line.split()[7] for line in (debian / "log").read_text().splitlines()] == ["install", "update", "install"]
+    assert wordnet.load_wordnet().synsets("couch")
+    assert wordnet.main(["--optional"]) == 0  # found: nothing is run again
+    assert len((debian / "log").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("reason", ["no root", "no network", "no answer", "no apt-get"])
+def test_an_install_that_may_fail_says_the_command_and_never_fails(debian, monkeypatch, capsys, reason):
+    def no_server(*args, **kwargs):
+        raise AssertionError("nltk's server was asked")
+
+    monkeypatch.setattr("nltk.download", no_server)
+    if reason == "no root":
+        monkeypatch.setattr(wordnet.os, "geteuid", lambda: 1000)
+    elif reason == "no network":
+        fake(debian / "apt-get", "echo 'E: Failed to fetch' >&2; exit 100")
+    elif reason == "no answer":
+        fake(debian / "apt-get", "exec sleep 60")
+        monkeypatch.setattr(wordnet, "_APT_SECONDS", 0.2)
+    else:
+        monkeypatch.setattr(wordnet.shutil, "which", lambda name: None)
+    assert wordnet.main(["--optional"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    command = f"Run: {'sudo ' if reason == 'no root' else ''}{wordnet.sys.executable} -m llana_eval.captioning.wordnet"
+    assert line.endswith(command)
+    assert "METEOR needs WordNet" in line
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("target", ["install", "demo", "test"])
+def test_make_puts_wordnet_in_place_once(target, tmp_path):
+    log = tmp_path / "log"
+    for name in ("python", "llana-gmn", "ruff", "mypy"):
+        fake(tmp_path / "bin" / name, f'echo "{name} $*" >> {log}')
+    (tmp_path / ".installed").touch()
+    os.utime(tmp_path / ".installed", (2**32, 2**32))  # newer than what it is made from
+    makefile = Path(__file__).parents[3]
+    for times in (1, 2):
+        subprocess.run(["make", "--directory", makefile, target, f"VENV={tmp_path}"], check=True, capture_output=True)
+        done = log.read_text().splitlines()
+        assert done.count("python -m llana_eval.captioning.wordnet --optional") == 1
+        assert done[0] == "python -m llana_eval.captioning.wordnet --optional"
+        os.utime(tmp_path / ".wordnet", (2**32 + times, 2**32 + times))

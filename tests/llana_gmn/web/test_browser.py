@@ -65,7 +65,7 @@ def text_in(selector, text):
 def test_choose_ask_and_upload(page, service, session, sent):
     tiles = wait(page, lambda driver: len(found := all_of("#gallery img")(driver)) == 6 and found)
     page.execute_script("arguments[0].closest('button').click()", tiles[3])
-    chosen = service.gallery.exhibits[3]
+    chosen = service.gallery.entries[3]
     wait(page, text_in("#facts", chosen.name))
     wait(page, lambda driver: any(".gif" in image.get_attribute("src") for image in all_of(".turning img")(driver)))
     question = wait(page, all_of("#question textarea"))[0]

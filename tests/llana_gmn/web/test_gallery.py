@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from llana_gmn.web.gallery import Exhibit, Gallery, choose
+from llana_gmn.web.gallery import Gallery, GalleryEntry, choose
 
 
 def test_choice_is_even_over_classes_and_keeps_families_together():
@@ -27,15 +27,15 @@ def test_choice_is_even_over_classes_and_keeps_families_together():
         choose(paths, 0)
 
 
-def test_exhibits_have_names_pictures_and_the_models_embeddings(service):
-    exhibits = service.gallery.exhibits
-    assert sorted(exhibit.title for exhibit in exhibits) == sorted(
+def test_entries_have_names_pictures_and_the_models_embeddings(service):
+    entries = service.gallery.entries
+    assert sorted(entry.title for entry in entries) == sorted(
         f"{name}-1 · {family}" for name in ("car", "chair") for family in ("MLP", "tri-plane", "hash")
     )
-    assert {exhibit.caption for exhibit in exhibits} >= {"chair · hash", "car · tri-plane"}
-    for exhibit in exhibits:
-        assert torch.allclose(exhibit.embedding, service.model.encode([exhibit.nerf])[0], atol=1e-5)
-    still = service.gallery.pictures.still(exhibits[0].key, exhibits[0].nerf)
+    assert {entry.caption for entry in entries} >= {"chair · hash", "car · tri-plane"}
+    for entry in entries:
+        assert torch.allclose(entry.embedding, service.model.encode([entry.nerf])[0], atol=1e-5)
+    still = service.gallery.pictures.still(entries[0].key, entries[0].nerf)
     picture = Image.open(still).convert("RGB")
     assert picture.getpixel((0, 0)) == (255, 255, 255)
     assert min(picture.convert("L").tobytes()) < 250  # something stands in it
@@ -43,14 +43,14 @@ def test_exhibits_have_names_pictures_and_the_models_embeddings(service):
 
 def test_neighbours_are_the_nearest_by_cosine_without_itself(service):
     gallery = Gallery(service.model, service.folder / "other")
-    nerf = service.gallery.exhibits[0].nerf
+    nerf = service.gallery.entries[0].nerf
     at = {"a": (1.0, 0.0), "b": (0.0, 2.0), "c": (5.0, 5.0), "d": (-1.0, 0.0)}
-    gallery.exhibits = [Exhibit(key, key, "", nerf, torch.tensor(place)) for key, place in at.items()]
-    found = gallery.neighbours(gallery.exhibits[0], 2)
+    gallery.entries = [GalleryEntry(key, key, "", nerf, torch.tensor(place)) for key, place in at.items()]
+    found = gallery.neighbours(gallery.entries[0], 2)
     # cos 45 degrees = 0.70711, then a right angle
     assert [(other.key, round(cosine, 5)) for other, cosine in found] == [("c", 0.70711), ("b", 0.0)]
-    own = Exhibit("mine", "mine", "", nerf, torch.tensor((2.0, 0.1)))
-    assert gallery.neighbours(gallery.exhibits[0], 1, among=[own])[0][0] is own
+    own = GalleryEntry("mine", "mine", "", nerf, torch.tensor((2.0, 0.1)))
+    assert gallery.neighbours(gallery.entries[0], 1, among=[own])[0][0] is own
 
 
 def test_broken_nerfs_are_named_and_left_out(service, gallery_path, tmp_path):

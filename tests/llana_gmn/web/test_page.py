@@ -45,7 +45,7 @@ def test_answers_are_streamed(client, service, session):
     job = client.submit("What is it?", [], api_name="/ask")
     final = job.result(timeout=60)
     answers = [update[-1][-1]["content"] for update in job.outputs()]
-    session.choose(service.gallery.exhibits[0].key)  # what a visitor begins with
+    session.choose(service.gallery.entries[0].key)  # what a visitor begins with
     expected = list(session.ask("What is it?"))
     texts = [answer if isinstance(answer, str) else answer[0]["text"] for answer in answers]
     assert len(texts) > 1 and texts[-1] == expected[-1]
@@ -54,7 +54,7 @@ def test_answers_are_streamed(client, service, session):
 
 
 def test_comparison_and_pictures(client, service):
-    keys = [exhibit.key for exhibit in service.gallery.exhibits[:2]]
+    keys = [entry.key for entry in service.gallery.entries[:2]]
     answers = client.predict(*keys, "What is it?", True, api_name="/compare")
     assert len(answers) == 3 and all(answers)
     picture, facts, near = client.predict(api_name="/show")

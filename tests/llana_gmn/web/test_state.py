@@ -50,19 +50,19 @@ def last(answers):
 
 def test_conversations_are_a_visitors_own(service, tiny):
     first, second = service.session(), service.session()
-    exhibits = service.gallery.exhibits
-    first.choose(exhibits[0].key)
-    second.choose(exhibits[1].key)
+    entries = service.gallery.entries
+    first.choose(entries[0].key)
+    second.choose(entries[1].key)
     said = [last(first.ask("What is it?")), last(second.ask("What is it?")), last(first.ask("Sure?"))]
     chat = ChatSession(*tiny, max_new_tokens=6)
-    chat.add_nerf(exhibits[0].nerf)
+    chat.add_nerf(entries[0].nerf)
     assert [chat.ask("What is it?"), chat.ask("Sure?")] == [said[0], said[2]]
     first.restart()
     assert last(first.ask("What is it?")) == said[0]
 
 
 def test_answers_grow(service, session):
-    session.choose(service.gallery.exhibits[0].key)
+    session.choose(service.gallery.entries[0].key)
     pieces = list(session.ask("What is it?"))
     assert len(pieces) > 1
     assert all(longer.startswith(shorter) for shorter, longer in itertools.pairwise(pieces))
@@ -71,7 +71,7 @@ def test_answers_grow(service, session):
 def test_one_answer_at_a_time_and_one_left_early_frees_the_model(service):
     first, second = service.session(), service.session()
     for session in (first, second):
-        session.choose(service.gallery.exhibits[0].key)
+        session.choose(service.gallery.entries[0].key)
     unfinished = first.ask("What is it?")
     next(unfinished)
     done = threading.Event()
@@ -88,7 +88,7 @@ def test_questions_that_cannot_be_answered(service, session):
         last(session.ask("What is it?"))
     with pytest.raises(ValueError, match="no such NeRF"):
         session.choose("../../etc/passwd")
-    session.choose(service.gallery.exhibits[0].key)
+    session.choose(service.gallery.entries[0].key)
     with pytest.raises(ValueError, match="the question is empty"):
         last(session.ask("  "))
     with pytest.raises(ValueError, match="has 2001 characters; expected at most 2000"):
@@ -97,7 +97,7 @@ def test_questions_that_cannot_be_answered(service, session):
 
 
 def test_comparison_asks_about_each_and_both(service, session, tiny):
-    a, b = service.gallery.exhibits[0], service.gallery.exhibits[4]
+    a, b = service.gallery.entries[0], service.gallery.entries[4]
     together = ChatSession(*tiny, max_new_tokens=6)
     together.add_nerf(a.nerf)
     together.add_nerf(b.nerf)
@@ -110,13 +110,13 @@ def test_comparison_asks_about_each_and_both(service, session, tiny):
 
 def test_an_uploaded_nerf_is_chosen_and_only_its_visitors(service, session, sent):
     path = sent("my chair.safetensors", Nerf.random("HASH-nano", seed=7))
-    exhibit = session.upload(path)
-    assert session.chosen is exhibit and exhibit.name == "my chair" and not path.exists()
+    entry = session.upload(path)
+    assert session.chosen is entry and entry.name == "my chair" and not path.exists()
     assert last(session.ask("What is it?"))
-    assert exhibit.key not in [other.key for other, _ in session.neighbours()]
+    assert entry.key not in [other.key for other, _ in session.neighbours()]
     with pytest.raises(ValueError, match="no such NeRF"):
-        service.session().choose(exhibit.key)
-    folder = next(parent for parent in exhibit.nerf.source.parents if parent.parent.name == "uploads")
+        service.session().choose(entry.key)
+    folder = next(parent for parent in entry.nerf.source.parents if parent.parent.name == "uploads")
     assert folder.is_dir()
     session.close()
     assert not folder.exists()
@@ -136,12 +136,12 @@ def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
     quick = {**presets._BY_PRESET["nano"], "iterations": 20, "views": 6, "size": 32}
     monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
     steps = []
-    exhibit = session.upload(sent("thing.ply", CUBE), family="triplane", progress=lambda *step: steps.append(step))
-    assert exhibit.family == "triplane" and exhibit.name == "thing"
+    entry = session.upload(sent("thing.ply", CUBE), family="triplane", progress=lambda *step: steps.append(step))
+    assert entry.family == "triplane" and entry.name == "thing"
     assert steps[-1][1:] == (20, 20) and steps[-1][0].endswith("dB")
     assert last(session.ask("What is it?"))
-    gif = Image.open(session.turntable(exhibit))
-    assert gif.n_frames > 8 and session.is_turning(exhibit)
+    gif = Image.open(session.turntable(entry))
+    assert gif.n_frames > 8 and session.is_turning(entry)
 
 
 def test_refused_uploads_say_why_run_nothing_and_leave_nothing(service, session, sent, tmp_path):
