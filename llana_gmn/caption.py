@@ -24,8 +24,8 @@ from .processing import LlanaGmnProcessor, NerfLike
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
-KEPT_EMBEDDINGS = 16384
-"""Files whose embeddings are kept between windows: 64 MiB at the released encoder's 1024 numbers."""
+KEPT_BYTES = 64 << 20
+"""Of embeddings of files that are kept between windows: 16384 of the released encoder's."""
 
 OnError = Callable[[int, Exception], None]
 _Read = dict[Hashable, Sequence[Nerf | Tensor] | Exception]
@@ -174,14 +174,19 @@ class _Embeddings:
         encoded = iter(self._model.encode(records, batch_size=self._batch_size).cpu() if records else ())
         shown = {key: [next(encoded) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
         self._kept |= {key: embeddings for key, embeddings in shown.items() if isinstance(key, str)}
-        while len(self._kept) > KEPT_EMBEDDINGS:
-            del self._kept[next(iter(self._kept))]
+        total = sum(map(_bytes_of, self._kept.values()))
+        while total > KEPT_BYTES:
+            total -= _bytes_of(self._kept.pop(next(iter(self._kept))))
         failed = {key: content for key, content in found.items() if isinstance(content, Exception)}
         return [shown.get(key) or failed[key] for key in map(self._key, places)]
 
     def _key(self, place: int) -> Hashable:
         nerf = self._nerfs[place]
         return os.fspath(nerf) if isinstance(nerf, str | os.PathLike) else place
+
+
+def _bytes_of(embeddings: Sequence[Tensor]) -> int:
+    return sum(each.nbytes for each in embeddings)
 
 
 def _answer_turn(

@@ -23,6 +23,7 @@ import pytest
 
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
 from llana_gmn.defaults import default_model_path, default_nerfs_path
+from tests.llana_eval.conftest import saying_model
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -177,6 +178,7 @@ def readers_files(tmp_path, monkeypatch):
     encoder_of_the_model(tmp_path / "encoder" / "best")
     for family in ("mlp", "triplane", "hash"):
         assert main(["embed", f"data/{family}", "--encoder", "encoder/best", "--out", f"{family}.safetensors"]) == 0
+    saying_model(tmp_path / "judge", "75#right")
     for name in ("results.json", "other.json"):
         Path(name).write_text(
             '[{"object_id": "a", "question": "?", "ground_truth": "A red chair.", "model_output": "A chair."},'

@@ -52,13 +52,31 @@ class Evaluate(Command):
         parser.add_argument(
             "--gallery", type=int, default=24, metavar="N", help="records in the gallery (0: no gallery)"
         )
+        parser.add_argument(
+            "--baseline",
+            choices=("vlm",),
+            help="vlm: --model is an image-text-to-text model of transformers, shown a rendered view of each NeRF",
+        )
+        parser.add_argument(
+            "--view-size", type=int, default=224, metavar="PIXELS", help="of --baseline's view (default: 224)"
+        )
+        parser.add_argument(
+            "--view-azimuth",
+            type=float,
+            default=90.0,
+            metavar="DEGREES",
+            help="side that --baseline's view is from: 90 +x, 180 -y, the front of procedural objects (default: 90)",
+        )
         add_record_arguments(parser, max_new_tokens=None)
         add_score_arguments(parser)
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from llana_eval.captioning.baselines import check_baseline
         from llana_eval.captioning.benchmark import asked_of, load_benchmark
         from llana_eval.captioning.tasks import load_task
 
+        if arguments.baseline and not arguments.model:
+            raise ValueError("--baseline vlm needs --model: the image-text-to-text model that is shown the views")
         arguments.model = model_path(arguments)
         task = load_task(arguments.task)
         if arguments.max_new_tokens is None:
@@ -78,6 +96,8 @@ class Evaluate(Command):
             for problem in benchmark.problems:
                 errors.add(problem)
             check_scoring(arguments)  # what it lacks shows now, not after hours of answering
+            if arguments.baseline:
+                check_baseline(arguments.model, [item.nerf for item in benchmark.items])
         stem = _stem(arguments, benchmark)
         file = open_records(
             f"{stem}.jsonl",
@@ -96,7 +116,12 @@ class Evaluate(Command):
 
 def _settings(arguments: argparse.Namespace, benchmark: Benchmark) -> dict[str, Any]:
     """Everything beside the model that decides what the answers are."""
+    from llana_eval.captioning.baselines import VIEW
+
+    view = {"view": VIEW, "view_azimuth": arguments.view_azimuth, "view_size": arguments.view_size}
+    shown = {"baseline": arguments.baseline, **view}
     return {
+        **(shown if arguments.baseline else {}),
         "task": benchmark.task.name,
         "asked": "every turn" if benchmark.task.dialogue and arguments.protocol == "full" else "the first turn",
         "texts": str(benchmark.texts),
@@ -108,7 +133,8 @@ def _stem(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
     """Common part of the names of a run's files: the published folder, the task, and what the NeRFs are."""
     parts = [part for part in Path(arguments.model).parts if part not in (Path(arguments.model).anchor, "..")]
     out = Path(arguments.out) if arguments.out else Path("evaluation_results", *parts[-2:])
-    return Path(out, f"{benchmark.task.name}_{benchmark.test.replace('/', '_')}")
+    baseline = f"_{arguments.baseline}" if arguments.baseline else ""
+    return Path(out, f"{benchmark.task.name}_{benchmark.test.replace('/', '_')}{baseline}")
 
 
 def _answer(
@@ -120,11 +146,21 @@ def _answer(
     items = [item for item in benchmark.items if item.name in missing]
     if not items:
         return
-    model, processor = load_answering(arguments, device=state.device)
+    model, processor = _load(arguments, state)
     options = {"on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
     found = answer(model, processor, items, **options)
     for item, answers in with_rate(found, "conversations", len(items), disable=not state.is_main_process):
         file.append(item.name, {"nerf": str(item.nerf), "answers": answers})
+
+
+def _load(arguments: argparse.Namespace, state: PartialState) -> tuple[Any, Any]:
+    """What answers: our model, or a baseline."""
+    from llana_eval.captioning.baselines import load_vlm
+
+    if not arguments.baseline:
+        return load_answering(arguments, device=state.device)
+    view = {"size": arguments.view_size, "azimuth": arguments.view_azimuth}
+    return load_vlm(arguments.model, device=state.device, dtype=arguments.dtype, bits=arguments.bits, **view)
 
 
 def _report(
@@ -146,7 +182,7 @@ def _report(
     results = Path(f"{stem}.json")
     write_bytes((json.dumps(records, indent=2, ensure_ascii=False) + "\n").encode(), results)
     with stage_progress() as step:
-        scores = scored_records(records, arguments, step)
+        scores = scored_records(records, arguments, step, results, errors)
     write_scores(scores, scores_path(results), extra={"run": {**file.settings, "batch_size": arguments.batch_size}})
     tables = captioning_tables(
         benchmark.task.title,

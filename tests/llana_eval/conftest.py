@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -123,6 +124,38 @@ class TinyWordNet:
 @pytest.fixture
 def tiny_wordnet():
     return TinyWordNet()
+
+
+def saying_model(path, text):
+    """The directory of a language model that says one thing, whatever it is asked: each token follows from the one before.
+
+    Its layers add nothing, embeddings tell tokens apart, and the output layer says which comes next; `text` must not need one
+    token twice.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    assert len(set(ids)) == len(ids)
+    size = len(tokenizer)
+    sizes = {"hidden_size": -(-size // 8) * 8, "num_hidden_layers": 1, "max_position_embeddings": 2048}
+    config = tiny_text_config(size, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(size, config.hidden_size))
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[ids[0]] = 1.0  # after any other token
+        for token, following in itertools.pairwise(ids):
+            model.lm_head.weight[:, token] = 0.0
+            model.lm_head.weight[following, token] = 2.0
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
 
 
 DIRECTORIES = ("mlp", "triplane", "hash")

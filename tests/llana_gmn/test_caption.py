@@ -223,6 +223,6 @@ def test_a_nerf_is_encoded_once_for_all_that_is_asked_about_it(model, processor,
     found = list(converse(model, processor, many, questions, **options))
     assert [nerf.source for nerf in encoded] == paths
     encoded.clear()
-    monkeypatch.setattr("llana_gmn.caption.KEPT_EMBEDDINGS", 0)
+    monkeypatch.setattr("llana_gmn.caption.KEPT_BYTES", 0)
     assert list(converse(model, processor, many, questions, **options)) == found
     assert len(encoded) == 6  # three in each of two windows

@@ -52,6 +52,26 @@ def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch, ca
     assert "nothing in it is dense enough" in capsys.readouterr().err
 
 
+def test_points_of_the_surface(nerf, tmp_path, capsys):
+    whole = Nerf.random({"family": "mlp", "hidden_layers": 1, "hidden_dim": 16}, seed=1)
+    weights = {key: tensor * 60 for key, tensor in whole.tensors.items()}
+    save_nerf(Nerf(whole.architecture, weights), nerf)
+    out, ply = tmp_path / "cloud.npy", tmp_path / "cloud.ply"
+    options = ["--count", "500", "--unit-sphere"]
+    assert main(["render", str(nerf), "--points", str(out), *options]) == 0
+    cloud = np.load(out)
+    assert cloud.shape == (500, 6) and np.linalg.norm(cloud[:, :3], axis=1).max() == pytest.approx(1, abs=1e-5)
+    assert main(["render", str(nerf), "--points", str(ply), "--out", str(tmp_path / "v.png"), "--size", "8"]) == 0
+    assert ply.read_bytes().startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 8192\n")
+    assert (tmp_path / "v.png").is_file()
+    write_occupancy(OccupancyGrid(torch.zeros(96, 96, 96, dtype=torch.bool)), nerf / "grid.pth")
+    capsys.readouterr()
+    assert main(["render", str(nerf), "--points", str(tmp_path / "none.ply")]) == 1
+    err = capsys.readouterr().err
+    assert "nothing in it is dense enough to be seen; expected an object" in err and err.count("\n") == 1
+    assert not (tmp_path / "none.ply").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -60,6 +80,9 @@ def test_without_a_grid_the_density_is_looked_at(nerf, tmp_path, monkeypatch, ca
         (["--out", "a.png", "--size", "0"], "--size is 0"),
         (["--out", "a.png", "--background", "blue"], "three numbers"),
         (["--out", "a.png", "--device", "quantum"], "--device is 'quantum'"),
+        (["--points", "a.obj"], "unknown kind '.obj' of a point cloud"),
+        (["--points", "a.ply", "--count", "0"], "--count is 0"),
+        ([], "nothing to write; name a picture with --out, or a point cloud with --points"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_done(nerf, capsys, monkeypatch, tmp_path, options, message):

@@ -32,13 +32,13 @@ def nerf_pictures(
 
     Args:
         nerf: the NeRF; a `grid.pth` beside its weights says where to look.
-        cameras: V of them.
+        cameras: V of them, on the NeRF's device.
         voxels: the resolution of the grid that is made where there is none.
         bake: whether to render interpolated values of `voxels` ** 3 places, which pays for many views.
         step: the length of a sample.
         progress: receives the rays done and all.
     """
-    grid = find_occupancy(nerf, resolution=voxels)
+    grid = find_occupancy(nerf, resolution=voxels).to(cameras.camera_to_world.device)
     field = bake_nerf(nerf, grid, resolution=voxels) if bake else nerf
     return to_images(render_views(field, cameras, grid, step=step, progress=progress), torch.ones(3))
 

@@ -125,7 +125,7 @@ def render_rays_front_to_back(
         light = torch.exp(-optical_depth)
         lit = (light >= threshold).index_select(0, samples.ray_index)
         slab = samples.select((slots >= first) & (slots < first + size) & lit)
-        rgb, density = _query(field, slab.positions(rays), _nerfs_of(slab, rays))
+        rgb, density = query_field(field, slab.positions(rays), _nerfs_of(slab, rays))
         weights, transmittance = render_weights(density, slab)
         before = light.index_select(0, slab.ray_index)
         weights = weights.mul_(before).masked_fill_(transmittance.mul_(before) < threshold, 0.0)
@@ -138,7 +138,8 @@ def render_rays_front_to_back(
     return rendering if background is None else rendering.over(background)
 
 
-def _query(field: Field, xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
+def query_field(field: Field, xyz: Tensor, nerf_index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A field's colours ``(S, 3)`` and densities ``(S,)`` at world coordinates ``(S, 3)``, in queries of a size that fits."""
     points = _GPU_POINTS if xyz.is_cuda else _CPU_POINTS
     indices = (None,) * -(-len(xyz) // points) if nerf_index is None else nerf_index.split(points)
     parts = [field(part, index) for part, index in zip(xyz.split(points), indices, strict=False)]

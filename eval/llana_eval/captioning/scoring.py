@@ -173,6 +173,10 @@ def compare_scores(
     Raises `ValueError` where one has a record that the other lacks (the first are named), or was scored with another protocol or
     model.
     """
+    judges = [scores["settings"].get("judge") for scores in (first, second)]
+    if judges[0] != judges[1] and None not in judges:
+        names = " and ".join(repr(each["judge"]) for each in judges)
+        raise ValueError(f"the results were judged by {names}, or with other settings; expected one judge for both")
     for key in ("protocol", "sbert_model", "simcse_model"):
         ours, theirs = first["settings"][key], second["settings"][key]
         if ours != theirs and (key == "protocol" or None not in (ours, theirs)):
@@ -186,8 +190,17 @@ def compare_scores(
                 f"{' and others' if len(missing) > _SHOWN else ''}; expected the same objects, questions and references in both"
             )
     metrics = [name for name in first["overall_scores"] if name in second["overall_scores"]]
-    table = [{name: [scores[key][name] for key in a] for name in metrics} for scores in (a, b)]
-    return paired_differences(table[0], table[1], bootstrap)
+    both = {name: tuple(key for key in a if name in a[key] and name in b[key]) for name in metrics}
+    differences: dict[str, Difference] = {}
+    for keys in dict.fromkeys(both.values()):  # one set of records, but for a judge that did not score all
+        tables = [
+            {name: [scores[key][name] for key in keys] for name in metrics if both[name] == keys} for scores in (a, b)
+        ]
+        if keys:
+            differences |= paired_differences(tables[0], tables[1], bootstrap)
+    if not differences:
+        raise ValueError("the two systems have no metric in common")
+    return differences
 
 
 def write_scores(scores: Mapping[str, Any], path: StrPath, *, extra: Mapping[str, Any] | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..bootstrap import Difference
 from ..tables import Cell, Column, Table, published_table
+from .judge import JUDGE_NAME
 
 LABELS = {
     "bleu-1": "BLEU-1",
@@ -20,10 +21,12 @@ LABELS = {
     "meteor": "METEOR",
     "sbert_similarity": "S-BERT",
     "simcse_similarity": "SimCSE",
+    JUDGE_NAME: "Judge",
 }
 EXTENDED = ("sbert_similarity", "simcse_similarity", "bleu-1", "rouge-l", "meteor")
 """The columns of the paper's Tables 19 to 24; Tables 8 to 13 have the first two."""
 
+_OURS = (JUDGE_NAME,)  # in no published table
 _WHO = ("Method", "Test dataset")
 
 
@@ -36,21 +39,25 @@ def captioning_tables(
         title: the task's title.
         numbers: numbers of the paper's tables.
         method, test: name of the model, and what it was tested on.
-        scores: name of a metric -> 0..100; columns without one are left open.
+        scores: name of a metric -> 0..100; columns without one are left open, the judge's is added where there is one.
         note: text added to every title (the protocol).
     """
     note = f"; {note}" if note else ""
     known: dict[str, Cell] = dict(zip(_WHO, (method, test), strict=True))
     known |= {LABELS[name]: float(score) for name, score in scores.items()}
-    tables = []
+    tables: list[Table] = []
+    columns: list[str | Column]
     for number in numbers:
         table = published_table(number)
-        names = [column.name if isinstance(column, Column) else column for column in table.columns]
+        more = [LABELS[name] for name in _OURS if name in scores]
+        columns = [*table.columns, *(Column(name, digits=1, best="max") for name in more)]
+        names = [column.name if isinstance(column, Column) else column for column in columns]
         heading = f"{table.title.partition(': ')[2]}, beside Table {number} of the paper{note}"
-        tables.append(replace(table, title=heading, rows=[*table.rows, [known.get(name) for name in names]]))
+        rows = [*([*row, *(None for _ in more)] for row in table.rows), [known.get(name) for name in names]]
+        tables.append(replace(table, title=heading, columns=columns, rows=rows))
     if not tables:
         names = [LABELS[name] for name in dict.fromkeys([*EXTENDED, *LABELS]) if name in scores]
-        columns: list[str | Column] = [*_WHO, *(Column(name, digits=1, best="max") for name in names)]
+        columns = [*_WHO, *(Column(name, digits=1, best="max") for name in names)]
         tables = [Table(f"{title}{note}", columns, [[known[name] for name in (*_WHO, *names)]])]
     return tables
 
@@ -58,10 +65,11 @@ def captioning_tables(
 def overall_table(scores: Mapping[str, Any], *, title: str) -> Table:
     """Means and their intervals, from what `score_captions` returned."""
     settings = scores["settings"]
-    rows = [
-        (LABELS[name], f"{value:.4f}", "[{:.2f}, {:.2f}]".format(*scores["confidence_intervals"][name]))
-        for name, value in scores["overall_scores"].items()
-    ]
+    judged = f" (of {settings['judged']} records)" if "judged" in settings else ""
+    rows = []
+    for name, value in scores["overall_scores"].items():
+        interval = "[{:.2f}, {:.2f}]".format(*scores["confidence_intervals"][name])
+        rows.append((LABELS[name] + (judged if name == JUDGE_NAME else ""), f"{value:.4f}", interval))
     heading = f"{title}: {settings['records']} records, protocol {settings['protocol']}"
     return Table(heading, ("Metric", "Mean", f"{settings['bootstrap']['confidence']:.0%} interval"), rows)
 
