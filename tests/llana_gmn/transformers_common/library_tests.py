@@ -1,8 +1,8 @@
 """The common tests of the installed transformers, as a package.
 
 Its source distribution carries the top level of `tests/`: `ModelTesterMixin`, `ConfigTester`, `ProcessorTesterMixin`. It leaves
-out the folders below, and with them `GenerationTesterMixin` (`tests/generation`) and `ExportTesterMixin` (`tests/exporters`), which
-stand in a checkout of transformers only: the variable `TRANSFORMERS_TESTS` names the `tests` of one.
+out the folders below, and with them `GenerationTesterMixin` (`tests/generation`) and `ExportTesterMixin` (`tests/exporters`).
+Those stand in a checkout of transformers only: the variable `TRANSFORMERS_TESTS` names the `tests` of one.
 """
 
 from __future__ import annotations
