@@ -108,6 +108,12 @@ class LlanaGmnConfig(PreTrainedConfig):
         """Size of a NeRF's embedding, which the projector reads."""
         return self.encoder_config.embedding_dim
 
+    @property
+    def token_dim(self) -> int:
+        """Size of an embedding of the backbone's tokens, which the projector writes: its hidden size, but for some OPTs."""
+        text = self.get_text_config()
+        return getattr(text, "word_embed_proj_dim", None) or text.hidden_size
+
     def to_dict(self) -> dict[str, Any]:
         """As `PreTrainedConfig.to_dict`, with the encoder's configuration as a dictionary."""
         return {**super().to_dict(), "encoder_config": self.encoder_config.to_dict()}

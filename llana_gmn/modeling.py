@@ -67,7 +67,6 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_compile_fullgraph = True
 
     def _init_weights(self, module: nn.Module) -> None:
         # The backbone initialises itself; encoder and projector start as torch layers do.
@@ -123,6 +122,14 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         if language_model is None:
             language_model, _, _ = take_apart(AutoModelForCausalLM.from_config(config.text_config))
         self.language_model = language_model
+        table: Any = language_model.get_input_embeddings()
+        width = table.weight.shape[-1]
+        if width not in (config.token_dim, 0):  # 0: taken apart by ZeRO-3
+            raise ValueError(
+                f"{type(language_model).__name__} has token embeddings of {width}, expected {config.token_dim}; "
+                "choose a backbone whose tokens have its hidden size"
+            )
+        self._can_compile_fullgraph = language_model._can_compile_fullgraph
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -190,8 +197,9 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         else:
             check_batch(places, nerf_weights, nerf_architectures, nerf_embeddings)
             kinds = nerf_architectures[..., 0]
-            embeddings = nerf_embeddings
-            if nerf_weights is not None or embeddings is None:
+            if nerf_weights is None and nerf_embeddings is not None:
+                embeddings = nerf_embeddings
+            else:
                 embeddings = self.embed(nerf_weights, nerf_architectures, nerf_embeddings)
         self._check_size(embeddings)
         check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
@@ -355,6 +363,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         self._tied_weights_keys = tied_weights(causal, self._backbone_forward, BACKBONE.rstrip("."))
         self.model = LlanaGmnModel(config, body)
         self.lm_head = head  # after the embeddings, whose name a tied weight has then
+        self._can_compile_fullgraph = body._can_compile_fullgraph
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -439,7 +448,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         """
         if nerf_weights is not None and nerf_architectures is not None:
             # Here, and not in the body, because `torch.compile` breaks its graph: at best in the outermost call.
-            check_batch(input_ids if inputs_embeds is None else inputs_embeds, nerf_weights, nerf_architectures)
+            prompts = input_ids if inputs_embeds is None else inputs_embeds
+            if prompts is not None:
+                check_batch(prompts, nerf_weights, nerf_architectures)
             nerf_embeddings = self.model.embed(nerf_weights, nerf_architectures, nerf_embeddings)
             nerf_weights = None
         body = functools.partial(

@@ -15,8 +15,7 @@ class NerfProjector(nn.Sequential):
     """Embeddings ``(..., D)`` to ``(..., T * H)``; layer numbers as in LLaNA's `vec_proj`."""
 
     def __init__(self, config: LlanaGmnConfig) -> None:
-        hidden = config.get_text_config().hidden_size
-        sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * hidden]
+        sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * config.token_dim]
         layers: list[nn.Module] = []
         for width, out in itertools.pairwise(sizes):
             layers += [nn.Linear(width, out), ACT2FN[config.projector_hidden_act]]

@@ -37,7 +37,7 @@ class FrozenEncoder(nn.Module):
         super().train(False)
         for module in self.modules():
             if type(module) is nn.Linear:
-                module.__class__ = FrozenLinear
+                object.__setattr__(module, "__class__", FrozenLinear)
             for name, parameter in list(module._parameters.items()):
                 if parameter is None:
                     continue
