@@ -31,7 +31,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from gmn_encoder.encoders.base import NerfEncoder, encoder_class
-from gmn_encoder.encoders.frozen import frozen, frozen_copy
+from gmn_encoder.encoders.frozen import FrozenLinear, frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
 from .adapters import adapter_config
@@ -61,9 +61,9 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     _checkpoint_conversion_mapping = EARLIER_NAMES  # which PEFT reads, for adapters
     _no_split_modules = ["NerfProjector"]  # noqa: RUF012 (the base class's type; the encoder brings its own)
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    # Quantisers leave these alone too; they compare names from the start, which are others in the whole model.
-    _keep_in_fp32_modules = ["nerf_encoder", "model.nerf_encoder"]  # noqa: RUF012
-    _keep_in_fp32_modules_strict = _keep_in_fp32_modules
+    _keep_in_fp32_modules_strict = ["nerf_encoder"]  # noqa: RUF012
+    # Quantisers read this list; they compare names from the start, which differ between the whole model and its body.
+    _keep_in_fp32_modules = [r"(?:model\.)?nerf_encoder"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -71,7 +71,7 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         # The backbone initialises itself; encoder and projector start as torch layers do.
-        if isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm):
+        if isinstance(module, nn.Linear | FrozenLinear | nn.Embedding | nn.LayerNorm):
             module.reset_parameters()
 
     @classmethod
@@ -355,14 +355,23 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
 class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMixin):
     """Text from prompts with NeRFs in them."""
 
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012 (the body's plan is its configuration's)
+
     def __init__(self, config: LlanaGmnConfig) -> None:
         super().__init__(config)
         causal = AutoModelForCausalLM.from_config(config.text_config)
-        body, self.lm_head, self._backbone_forward = take_apart(causal)
+        body, head, self._backbone_forward = take_apart(causal)
         self._tied_weights_keys = tied_weights(causal, self._backbone_forward, BACKBONE.rstrip("."))
         self.model = LlanaGmnModel(config, body)
+        self.lm_head = head  # after the embeddings, whose name a tied weight has then
         self._can_compile_fullgraph = body._can_compile_fullgraph
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self.lm_head:
+            self.language_model._init_weights(module)
+        else:
+            super()._init_weights(module)
 
     @property
     def nerf_encoder(self) -> Any:

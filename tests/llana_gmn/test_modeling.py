@@ -149,7 +149,6 @@ def test_quantisers_leave_the_encoder_alone(model):
         converted = {name for name in linear if should_convert_module(name, skipped)}
         assert any("language_model" in name for name in converted)
         assert not any("nerf_encoder" in name or "lm_head" in name for name in converted)
-        assert whole._keep_in_fp32_modules == whole._keep_in_fp32_modules_strict
     skipped = quantization_config(4).llm_int8_skip_modules
     converted = [name for name, _ in model.named_modules() if should_convert_module(name, skipped)]
     assert not any(
@@ -427,3 +426,24 @@ def test_offloaded_by_accelerate(tiny, nerfs, tmp_path):
     assert offloaded.device == torch.device("cpu")
     with torch.no_grad():
         torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_weights_missing_from_a_file_start_as_those_of_a_new_model(model, monkeypatch):
+    config = copy.deepcopy(model.config)
+    initialise = LlanaGmnForConditionalGeneration._initialize_weights
+
+    def seeded(*args, **kwargs):
+        torch.manual_seed(0)
+        initialise(*args, **kwargs)
+
+    monkeypatch.setattr("transformers.PreTrainedModel._initialize_weights", seeded)
+    new = LlanaGmnForConditionalGeneration(config).state_dict()
+    loaded = LlanaGmnForConditionalGeneration.from_pretrained(None, config=config, state_dict={}).state_dict()
+    assert [name for name, weights in new.items() if not torch.equal(weights, loaded[name])] == []
+
+
+def test_a_tied_weight_goes_by_the_name_of_the_embeddings():
+    model, _ = tiny_model(tiny_text_config(tie_word_embeddings=True))
+    names = dict(model.named_parameters())
+    assert "lm_head.weight" not in names
+    assert names["model.language_model.embed_tokens.weight"] is model.lm_head.weight

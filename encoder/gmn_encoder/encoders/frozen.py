@@ -18,6 +18,7 @@ class FrozenLinear(nn.Module):
 
     forward = nn.Linear.forward
     extra_repr = nn.Linear.extra_repr
+    reset_parameters = nn.Linear.reset_parameters
 
 
 class FrozenEncoder(nn.Module):
