@@ -8,14 +8,19 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.files import read_json
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .encoders import open_encoder
+from .llana_files import backbone_from_llana, is_llana
 from .processing import NERF_TOKENS, add_nerf_tokens
 from .projector import NerfProjector
 
@@ -38,7 +43,8 @@ def assemble(
     (torch's default, from the global generator).
 
     Args:
-        backbone: any causal language model, or where to load it from. A model given is taken over, not copied.
+        backbone: any causal language model, or where to load it from; of a LLaNA checkpoint its Llama, not its projector. A model
+            given is taken over, not copied.
         tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
         encoder: an encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
         dtype: dtype of a backbone that is loaded.
@@ -48,22 +54,30 @@ def assemble(
         the model in evaluation mode, in the backbone's dtype (the encoder in float32), and the processor.
     """
     if not isinstance(backbone, PreTrainedModel):
-        tokenizer = backbone if tokenizer is None else tokenizer
-        backbone = AutoModelForCausalLM.from_pretrained(backbone, dtype=dtype)
+        place, tokenizer = backbone, backbone if tokenizer is None else tokenizer
+        if _is_llana_directory(Path(place)):
+            backbone, own = backbone_from_llana(Path(place), dtype=dtype)
+            tokenizer = own if tokenizer is place else tokenizer
+        else:
+            backbone = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
     if tokenizer is None:
         raise ValueError("a backbone given as a model needs its tokenizer")
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     if isinstance(encoder, str | os.PathLike):
-        encoder = load_encoder(encoder)
+        encoder = open_encoder(encoder)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     known = set(tokenizer.get_vocab())
     patch, start, end = add_nerf_tokens(tokenizer)
-    new = [i for token, i in zip(NERF_TOKENS, (patch, start, end), strict=True) if token not in known]
+    table: Any = backbone.get_input_embeddings()
+    rows = len(table.weight)
+    ids = dict(zip(NERF_TOKENS, (patch, start, end), strict=True))
+    new = [i for token, i in ids.items() if token not in known or i >= rows]
     _grow_vocabulary(backbone, len(tokenizer), new)
     if patch in new:
-        _tell_apart(backbone, patch)
+        table = backbone.get_input_embeddings()
+        tell_apart(table.weight[patch])
     config = LlanaGmnConfig(
         text_config=backbone.config,
         encoder_config=encoder.config if encoder is not None else None,
@@ -91,6 +105,10 @@ def assemble(
     return model.eval(), processor
 
 
+def _is_llana_directory(place: Path) -> bool:
+    return (place / "config.json").is_file() and is_llana(read_json(place / "config.json"))
+
+
 @torch.no_grad()
 def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -> None:
     """Room for `size` tokens (padded vocabularies may have it already), and a first embedding for the `new` ones."""
@@ -104,8 +122,7 @@ def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -
 
 
 @torch.no_grad()
-def _tell_apart(backbone: PreTrainedModel, token: int) -> None:
-    """Prompts that come as embeddings show their placeholders by them (`LlanaGmnModel.placeholders`)."""
-    table: Any = backbone.get_input_embeddings()
-    row = table.weight[token]
+def tell_apart(row: Tensor) -> None:
+    """Change the placeholder's new embedding by a rounding: prompts that come as embeddings show their placeholders by it
+    (`LlanaGmnModel.placeholders`)."""
     row[row.abs().argmax()] *= 1 + 4 * torch.finfo(row.dtype).eps

@@ -107,7 +107,9 @@ class _Conversation:
 
     def messages(self) -> list[dict[str, Any]]:
         """Up to the first question without an answer."""
-        return conversation_messages(self.embeddings, self.questions[: len(self.answers) + 1], self.answers)
+        # Made from all questions: a placeholder in a later one decides where the NeRF stands in the first prompt too.
+        answers = [*self.answers, *[""] * (len(self.questions) - len(self.answers))]
+        return conversation_messages(self.embeddings, self.questions, answers)[: 2 * len(self.answers) + 1]
 
     def text(self) -> str:
         return "\n".join([*self.questions[: len(self.answers) + 1], *self.answers])

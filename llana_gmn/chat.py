@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import content_text, conversation_messages, conversation_parts
@@ -54,6 +55,11 @@ class ChatSession:
         if self._system is not None:
             self.messages.append({"role": "system", "content": self._system})
         self._shown: list[torch.Tensor] = []
+
+    @property
+    def encoder(self) -> NerfEncoder | None:
+        """The model's; None where it has none."""
+        return self._model.nerf_encoder
 
     def add_nerf(self, nerf: NerfLike) -> str:
         """Show a NeRF (a record, a path, or an embedding) before the next question; returns what it is called.

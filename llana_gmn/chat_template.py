@@ -5,14 +5,18 @@ Source: docs/released_format.md#prompt. The end of an answer is the tokenizer's 
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 PLACEHOLDERS = ("<nerf>", "<point>")
 """What a user writes for a NeRF: ours, and LLaNA's."""
+
+PLACEHOLDER = re.compile("|".join(map(re.escape, PLACEHOLDERS)))
 
 SYSTEM_PROMPT = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -71,7 +75,8 @@ def conversation_messages(
     """The messages of a conversation about NeRFs, as `LlanaGmnProcessor.apply_chat_template` takes them.
 
     Args:
-        nerfs: records, paths or embeddings ``(D,)``, shown before the first question; none for plain text.
+        nerfs: records, paths or embeddings ``(D,)``, shown before the first question, each with a newline; none for plain text.
+            Where the questions have a placeholder for each, or placeholders of one NeRF alone, they stand there and nowhere else.
         questions: the user's turns.
         answers: the assistant's turns, one for each question, or one less where the last is still to be answered.
 
@@ -82,15 +87,30 @@ def conversation_messages(
             f"{len(answers)} answers came with {len(questions)} questions; expected one each, or none to the last"
         )
     messages: list[dict[str, Any]] = []
+    places = sum(len(PLACEHOLDER.findall(question)) for question in questions)
+    in_place = len(nerfs) == 1 <= places or 0 < places == len(nerfs)
+    rest = itertools.cycle(nerfs)
     for turn, question in enumerate(questions):
-        shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 else []
-        messages.append({"role": "user", "content": [*shown, {"type": "text", "text": question}]})
+        shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 and not in_place else []
+        asked = _in_place(question, rest) if in_place else [{"type": "text", "text": question}]
+        messages.append({"role": "user", "content": [*shown, *asked]})
         messages += [{"role": "assistant", "content": answer} for answer in answers[turn : turn + 1]]
     return messages
 
 
+def _in_place(question: str, nerfs: Iterator[Any]) -> list[dict[str, Any]]:
+    """The parts of a question whose placeholders are NeRFs, with nothing added behind them."""
+    first, *others = PLACEHOLDER.split(question)
+    parts: list[dict[str, Any]] = [{"type": "text", "text": first}]
+    for text in others:
+        parts += [{"type": "nerf", "nerf": next(nerfs), "inline": True}, {"type": "text", "text": text}]
+    return parts
+
+
 def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
     """Messages whose content is parts, ``{"type": "text", "text": ...}`` or ``{"type": "nerf"}``, and the NeRFs in order.
+
+    A NeRF's placeholder will be followed by a newline; one that is ``inline`` becomes text, with nothing behind it.
 
     Raises `ValueError` for a part of another type, or one with no NeRF or several.
     """
@@ -111,11 +131,22 @@ def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[
                         "expected exactly one of them"
                     )
                 nerfs.append(given[0])
-                parts.append({"type": "nerf"})
+                parts.append({"type": "text", "text": PLACEHOLDERS[0]} if part.get("inline") else {"type": "nerf"})
             else:
                 raise ValueError(f"a message has content of type {kind!r}; expected 'text' or 'nerf'")
-        messages.append({**message, "content": parts})
+        messages.append({**message, "content": _joined(parts)})
     return messages, nerfs
+
+
+def _joined(parts: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Parts of which no two texts are neighbours: templates may put something between parts."""
+    joined: list[dict[str, str]] = []
+    for part in parts:
+        if joined and part["type"] == joined[-1]["type"] == "text":
+            joined[-1] = {"type": "text", "text": joined[-1]["text"] + part["text"]}
+        else:
+            joined.append(part)
+    return joined
 
 
 def content_text(parts: Sequence[Mapping[str, str]]) -> str:

@@ -38,6 +38,7 @@ from .adapters import adapter_config
 from .backbone import put_together, take_apart, tied_weights
 from .configuration import LlanaGmnConfig
 from .generation import NerfGenerationMixin
+from .hub import HUB_OPTIONS, push_model
 from .model_card import write_model_card
 from .names import BACKBONE, EARLIER_NAMES
 from .nerf_inputs import (
@@ -78,11 +79,11 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
         """`PreTrainedModel.from_pretrained`, of models saved before the body stood apart from the head too."""
         loaded: Any = super().from_pretrained(*args, key_mapping={**EARLIER_NAMES, **(key_mapping or {})}, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        # It would be saved under the names it had before.
+        # It would be saved under the names it had before, and under ZeRO-3 under names that it never had.
         model._weight_conversions = [
             each
             for each in getattr(model, "_weight_conversions", None) or []
-            if not set(each._original_source_patterns) & set(EARLIER_NAMES)
+            if each.was_used() and not set(each._original_source_patterns) & set(EARLIER_NAMES)
         ]
         return loaded
 
@@ -473,12 +474,24 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         )
 
     def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        *,
+        push_to_hub: bool = False,
+        **kwargs: Any,
     ) -> None:
         """`PreTrainedModel.save_pretrained`, and a model card where there is none yet."""
+        hub = {name: kwargs.pop(name) for name in HUB_OPTIONS if push_to_hub and name in kwargs}
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             write_model_card(self.config, save_directory)
+            if push_to_hub:
+                self.push_to_hub(hub.pop("repo_id", os.path.basename(os.path.abspath(save_directory))), **hub)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """Upload the model with a card of ours, where transformers would put an empty one: see `llana_gmn.hub.push_model`."""
+        return push_model(self, repo_id, **options)
 
 
 def execution_device(module: nn.Module) -> torch.device | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -36,6 +37,7 @@ from .chat_template import (
     is_batch,
 )
 from .configuration import LlanaGmnConfig
+from .hub import push_processor
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
@@ -110,6 +112,16 @@ class LlanaGmnProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return [*self.tokenizer.model_input_names, *NERF_INPUTS]
 
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As `ProcessorMixin.save_pretrained`; the sentencepiece model that a Llama's tokenizer was made from goes along."""
+        model = getattr(self.tokenizer, "vocab_file", None) or ""
+        if model.endswith(".model") and os.path.isfile(model):
+            os.makedirs(save_directory, exist_ok=True)
+            kept = os.path.join(save_directory, os.path.basename(model))
+            if not os.path.exists(kept):
+                shutil.copyfile(model, kept)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
     def __call__(
         self,
         nerfs: NerfLike | Sequence[Any] | None = None,
@@ -146,6 +158,8 @@ class LlanaGmnProcessor(ProcessorMixin):
         options = merged["text_kwargs"]
         asked = {name for name in _EXTRAS if options.pop(name, None) or merged.get(name)}
         return_tensors = options.pop("return_tensors", None)
+        if len(prompts) == 1 and options["padding"] is True and not options.get("pad_to_multiple_of"):
+            options["padding"] = False  # there is nothing to pad, and the tokenizer may have no token for it
         groups = self._group(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts])
         packed = pack_nerfs(groups, embedding_dim=self.embedding_dim)
         expanded, offsets = self._replace_placeholders(prompts, packed)
@@ -264,6 +278,10 @@ class LlanaGmnProcessor(ProcessorMixin):
         if inputs is not None:
             generated = generated[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Upload the processor. It brings no card: that of the repository is its model's. See `llana_gmn.hub.push_processor`."""
+        return push_processor(self, repo_id, **options)
 
     def _check_written(self, conversations: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[str]) -> None:
         """Raise `ValueError` where a template has no place for the NeRFs of a conversation."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from gmn_encoder.ahead import ahead
 from gmn_encoder.files import StrPath, file_digest
 
-from .loading import ADAPTER_CONFIG, adapter_base
+from .hub import ADAPTER_CONFIG, hub_file
+from .loading import adapter_base
 
 _DECISIVE = (
     *("*config.json", "chat_template*", "additional_chat_templates/*"),
@@ -34,13 +35,22 @@ def model_fingerprint(path: StrPath) -> str:
     """
     directory = Path(path)
     if not directory.is_dir():
-        from transformers.utils import cached_file
-
-        return hashlib.sha256(Path(str(cached_file(str(path), "config.json"))).parent.name.encode()).hexdigest()
+        return _hub_fingerprint(str(path))
     files = sorted({file for pattern in _DECISIVE for file in directory.glob(pattern) if file.is_file()})
     digest = hashlib.sha256()
     for file, content in zip(files, ahead(file_digest, files, workers=_WORKERS), strict=True):
         digest.update(f"{file.relative_to(directory)} {content}\n".encode())
     if (directory / ADAPTER_CONFIG).is_file():
         digest.update(model_fingerprint(adapter_base(path)).encode())
+    return digest.hexdigest()
+
+
+def _hub_fingerprint(name: str) -> str:
+    adapter = hub_file(name, ADAPTER_CONFIG)
+    file = adapter or hub_file(name, "config.json")
+    if file is None:
+        raise FileNotFoundError(f"{name}: is a repository without a model; expected config.json or {ADAPTER_CONFIG}")
+    digest = hashlib.sha256(file.parent.name.encode())  # the commit
+    if adapter is not None:
+        digest.update(model_fingerprint(adapter_base(name)).encode())
     return digest.hexdigest()

@@ -23,6 +23,7 @@ import pytest
 
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
 from llana_gmn.defaults import default_model_path, default_nerfs_path
+from tests.hub_stub import HubStub
 from tests.llana_eval.conftest import saying_model
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +64,7 @@ def python_cases() -> Iterator[object]:
 def test_python_blocks_run(page, group, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     released_files(tmp_path, "".join(block for _, block in group))
+    HubStub(monkeypatch)  # nothing leaves the machine
     names = {"__name__": "__main__"}
     for line, block in group:
         # Blank lines before it: errors name the line of the page.

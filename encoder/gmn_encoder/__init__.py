@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .encoders.gmn.config import GmnConfig
     from .encoders.gmn.encoder import GmnEncoder
     from .encoders.gmn.graph import build_parameter_graph, parameter_graph
+    from .encoders.nf2vec.config import Nf2vecConfig
+    from .encoders.nf2vec.encoder import Nf2vecEncoder
     from .nerfs.architectures import PAPER_ARCHITECTURES, NerfArchitecture, parse_architecture
     from .nerfs.families import HashArchitecture, MlpArchitecture, TriplaneArchitecture
     from .nerfs.files import find_nerfs, load_nerf, save_nerf
@@ -35,6 +37,8 @@ _MODULES = {
     "DecoderConfig": "encoders.decoder",
     "NerfDecoder": "encoders.decoder",
     "GmnEncoder": "encoders.gmn.encoder",
+    "Nf2vecConfig": "encoders.nf2vec.config",
+    "Nf2vecEncoder": "encoders.nf2vec.encoder",
     "build_parameter_graph": "encoders.gmn.graph",
     "parameter_graph": "encoders.gmn.graph",
     "Nerf": "nerfs.record",
@@ -58,6 +62,8 @@ __all__ = [
     "NerfBatch",
     "NerfDecoder",
     "NerfEncoder",
+    "Nf2vecConfig",
+    "Nf2vecEncoder",
     "SiglipLoss",
     "TriplaneArchitecture",
     "build_parameter_graph",

@@ -3,12 +3,74 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .base import Command, InputErrors, process_state, with_rate
 from .model_arguments import load_answering
 from .records import add_record_arguments, answer_options, answer_settings, open_records
+
+if TYPE_CHECKING:
+    from gmn_encoder.encoders.base import NerfEncoder
+
+    from ..processing import NerfLike
+
+
+@dataclass
+class CaptionInputs:
+    """What a command was given, by name.
+
+    Attributes:
+        nerfs: name -> path, or an embedding ``(D,)`` out of a file of many.
+        hashes: name -> SHA-256 of its content.
+        origins: file, or what stands for several -> fingerprint of the encoder of its embeddings, "" where it is not known.
+    """
+
+    nerfs: dict[str, NerfLike] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, given: Iterable[str]) -> CaptionInputs:
+        """The NeRFs below paths, and the embeddings in files. Raises `ValueError` for broken files of many embeddings."""
+        from gmn_encoder.embeddings.files import content_hashes, is_embedding_file
+        from gmn_encoder.nerfs.files import find_nerfs
+
+        from ..encoders import is_embedding_set
+
+        found, paths = cls(), []
+        for each in given:
+            if is_embedding_set(each):
+                found._add_set(each)
+            else:
+                paths += [str(path) for path in find_nerfs(each)]
+        found.nerfs |= {path: path for path in paths}
+        found.hashes |= dict(zip(paths, content_hashes(paths), strict=True))
+        if single := [path for path in paths if is_embedding_file(path)]:
+            found.origins[single[0] if len(single) == 1 else f"{single[0]} and {len(single) - 1} more"] = ""
+        return found
+
+    def _add_set(self, file: str) -> None:
+        from gmn_encoder.embeddings.files import read_embeddings
+
+        members = read_embeddings(file)
+        self.origins[file] = members.encoder
+        for row, values in enumerate(members.values.float()):
+            name = members.paths[row] or f"{file}#{row}"
+            self.nerfs[name] = values
+            self.hashes[name] = hashlib.sha256(values.numpy().tobytes()).hexdigest()
+
+    def check(self, encoder: NerfEncoder | None) -> None:
+        """Say on stderr where nobody can tell whose embeddings these are; raise `ValueError` where they are not a model's."""
+        from ..encoders import check_origin
+
+        for source, origin in self.origins.items():
+            if note := check_origin(origin, encoder, source):
+                print(note, file=sys.stderr)
 
 
 class Caption(Command):
@@ -17,7 +79,7 @@ class Caption(Command):
     example = "llana-gmn caption --model llana-gmn-7b data/nerf/shapenet/mlp --out captions.jsonl"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("nerfs", nargs="+", help="NeRFs, directories of NeRFs, or embeddings (.npy, .h5)")
+        parser.add_argument("nerfs", nargs="+", help="NeRFs, directories of NeRFs, or embeddings")
         parser.add_argument(
             "--out", required=True, help="the JSONL file; the same command continues what was interrupted"
         )
@@ -25,29 +87,24 @@ class Caption(Command):
         add_record_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from gmn_encoder.embeddings.files import content_hashes
-        from gmn_encoder.nerfs.files import find_nerfs
-
         from ..caption import caption_nerfs
 
         state, question = process_state(), arguments.question
-        nerfs = [str(nerf) for given in arguments.nerfs for nerf in find_nerfs(given)]
+        inputs = CaptionInputs.read(arguments.nerfs)
         file = open_records(
             arguments.out,
-            lambda: {
-                nerf: {"question": question, "sha256": content}
-                for nerf, content in zip(nerfs, content_hashes(nerfs), strict=True)
-            },
+            lambda: {name: {"question": question, "sha256": content} for name, content in inputs.hashes.items()},
             lambda: {"question": question, **answer_settings(arguments)},
             overwrite=arguments.overwrite,
             state=state,
             name_field="nerf",
         )
         model, processor = load_answering(arguments, device=state.device)
+        inputs.check(model.nerf_encoder)
         errors, missing = InputErrors(self.name, debug=arguments.debug), file.missing()
         options = {"question": question, "on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
         started, written = time.perf_counter(), 0
-        captions = caption_nerfs(model, processor, missing, **options)
+        captions = caption_nerfs(model, processor, [inputs.nerfs[name] for name in missing], **options)
         for place, caption in with_rate(captions, "captions", len(missing), disable=not state.is_main_process):
             file.append(missing[place], {"caption": caption})
             written += 1

@@ -9,7 +9,7 @@ from typing import Any
 from .base import Command, InputErrors
 from .model_arguments import add_answer_arguments, generation_options, load_answering
 
-_HELP = """/nerf PATH  show a NeRF (or an embedding: .npy, .h5) before the next question
+_HELP = """/nerf PATH  show a NeRF (or embeddings) before the next question
 /history    what was said so far
 /reset      start a new conversation
 /quit       leave (so do Ctrl-D and an empty end of input)"""
@@ -83,9 +83,25 @@ def _add(session: Any, path: str, errors: InputErrors) -> None:
     try:
         if not path:
             raise ValueError("/nerf needs a path")
-        print(f"[{session.add_nerf(path)}]", file=sys.stderr)
+        print(f"[{_show(session, path)}]", file=sys.stderr)
     except (ValueError, OSError) as error:
         errors.add(error)
+
+
+def _show(session: Any, path: str) -> str:
+    """Show a NeRF, or all embeddings of a file, that say whose they are."""
+    from gmn_encoder.embeddings.files import is_embedding_file, read_embeddings
+
+    from ..encoders import check_origin, is_embedding_set
+
+    members = read_embeddings(path) if is_embedding_set(path) else None
+    if members is None and not is_embedding_file(path):
+        return session.add_nerf(path)
+    note = check_origin("" if members is None else members.encoder, session.encoder, path)
+    name = session.add_nerf(path if members is None else members.values)
+    if note:
+        print(note, file=sys.stderr)
+    return name if members is None else f"{path}, {len(members)} embeddings"
 
 
 def _answer(session: Any, question: str, errors: InputErrors) -> None:

@@ -20,8 +20,11 @@ class Convert(Command):
         parser.add_argument(
             "--to", choices=("llana-gmn", "llana", "gmnerf"), default="llana-gmn", help="layout to write"
         )
-        parser.add_argument("--encoder", help="the GMN encoder of a LLaNA model: a directory or a gmnerf .pt file")
+        parser.add_argument(
+            "--encoder", help="the encoder of a LLaNA model: a directory, or a .pt file of gmnerf or nf2vec"
+        )
         parser.add_argument("--projector", help="LLaNA's vec_proj.bin, in place of the projector in SOURCE")
+        parser.add_argument("--tokenizer", help="the Llama's tokenizer.model, for --to llana where SOURCE has none")
         parser.add_argument(
             "--dtype", choices=("float32", "bfloat16", "float16"), help="dtype of the weights (default: as they are)"
         )
@@ -37,6 +40,7 @@ class Convert(Command):
             to=arguments.to,
             encoder=arguments.encoder,
             projector=arguments.projector,
+            tokenizer=arguments.tokenizer,
             dtype=getattr(torch, arguments.dtype) if arguments.dtype else None,
         )
         print(out)

@@ -38,7 +38,10 @@ class EmbedCommand(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_nerf_arguments(parser, nargs="*")
         parser.add_argument(
-            "--encoder", required=True, metavar="ENC", help="encoder directory, hub name or released .pt file"
+            "--encoder",
+            required=True,
+            metavar="ENC",
+            help="encoder or model: a directory or hub name, or a released .pt file",
         )
         parser.add_argument(
             "--out", required=True, metavar="FILE", help=".safetensors, .npz, or a directory for .h5 files"
@@ -61,13 +64,14 @@ class EmbedCommand(Command):
         import torch
 
         from gmn_encoder.embeddings.job import EmbeddingJob
-        from gmn_encoder.encoders.base import load_encoder
+
+        from ..encoders import open_encoder
 
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
         paths = listed_nerfs(arguments.nerfs, arguments.split, arguments.root)
         state = process_state()
-        encoder = load_encoder(arguments.encoder)
+        encoder = open_encoder(arguments.encoder)
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
             encoder = encoder.to(dtype)

@@ -21,7 +21,9 @@ def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="data set: <family>/<class>/<nerf>, with train.txt, val.txt, test.txt"
     )
-    parser.add_argument("--encoder", metavar="ENC", help="encoder directory, hub name or released .pt, for --data")
+    parser.add_argument(
+        "--encoder", metavar="ENC", help="encoder or model, directory or hub name, or released .pt, for --data"
+    )
     parser.add_argument(
         "--families", metavar="NAMES", help="directories of --data (default: those of mlp,triplane,hash)"
     )
@@ -55,8 +57,9 @@ def embed_families(
     They are those of `encoder`, or of ``--encoder``.
     """
     from gmn_encoder.embeddings.cache import EmbeddingCache
-    from gmn_encoder.encoders.base import load_encoder
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
+
+    from ..encoders import open_encoder
 
     if arguments.encoder is None and encoder is None:
         raise ValueError("--data needs an encoder to embed its NeRFs with; name one with --encoder")
@@ -67,7 +70,7 @@ def embed_families(
     families = given or [name for name in FAMILY_NAMES if (data / name).is_dir()]
     if not families:
         raise ValueError(f"{data}: holds none of {', '.join(FAMILY_NAMES)}; name its directories with --families")
-    encoder = encoder or load_encoder(arguments.encoder).to(process_state().device)
+    encoder = encoder or open_encoder(arguments.encoder).to(process_state().device)
     cache = EmbeddingCache(arguments.keep, encoder, batch_size=arguments.batch_size)
     found: list[dict[str, EmbeddingSet]] = []
     with stage_progress() as progress:

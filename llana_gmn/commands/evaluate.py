@@ -140,13 +140,20 @@ def _stem(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
 def _answer(
     file: RecordFile, benchmark: Benchmark, arguments: argparse.Namespace, state: PartialState, errors: InputErrors
 ) -> None:
+    from gmn_encoder.embeddings.files import is_embedding_file
     from llana_eval.captioning.benchmark import answer
+
+    from ..encoders import check_origin
 
     missing = set(file.missing())
     items = [item for item in benchmark.items if item.name in missing]
     if not items:
         return
     model, processor = _load(arguments, state)
+    if state.is_main_process and is_embedding_file(items[0].nerf):  # never so with a baseline
+        where = arguments.embeddings or items[0].nerf.parent
+        if note := check_origin("", model.nerf_encoder, where):
+            print(note, file=sys.stderr)
     options = {"on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
     found = answer(model, processor, items, **options)
     for item, answers in with_rate(found, "conversations", len(items), disable=not state.is_main_process):

@@ -1,9 +1,11 @@
-"""``llana-gmn inspect``: what a NeRF file holds."""
+"""``llana-gmn inspect``: what a NeRF file holds, or of which encoder a model or embeddings are."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
@@ -52,9 +54,107 @@ def format_description(values: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def describe_encoding(path: str) -> dict[str, Any] | None:
+    """Of a model, an adapter, an encoder's directory or embeddings, the encoder they have or are of, as JSON-ready values.
+
+    None for anything else. The encoder is None where there is none or nothing tells it; embeddings know its fingerprint alone.
+    Raises `ValueError` or `OSError` for what is broken.
+    """
+    from gmn_encoder.embeddings.files import is_embedding_file, read_embedding, read_embeddings
+    from gmn_encoder.encoders.files import CONFIG_NAME
+
+    from ..encoders import foreign_encoder, is_embedding_set, open_encoder
+    from ..hub import ADAPTER_CONFIG
+
+    place = Path(path)
+    if is_embedding_file(place) and place.is_file():
+        return {
+            "file": path,
+            "kind": "embeddings",
+            "count": 1,
+            "embedding_dim": len(read_embedding(place)),
+            "encoder": None,
+        }
+    if is_embedding_set(place) or (place.is_dir() and any(any(place.glob(f"*.{kind}")) for kind in ("h5", "npy"))):
+        found = read_embeddings(place)
+        encoder = {"fingerprint": found.encoder} if found.encoder else None
+        about = {"count": len(found), "embedding_dim": found.dim}
+        return {"file": path, "kind": "embeddings", **about, "encoder": encoder}
+    if not any((place / name).is_file() for name in (CONFIG_NAME, ADAPTER_CONFIG)):
+        return None
+    model = _model_of(place)
+    if model is not None and not model.use_encoder:
+        size = model.embedding_dim
+        return {"file": path, "kind": "model", "embedding_dim": size, "llana": model.llana is not None, "encoder": None}
+    found_encoder = open_encoder(place)
+    return {
+        "file": path,
+        "kind": "encoder" if model is None else "model",
+        "note": foreign_encoder(model) if model is not None else None,
+        "embedding_dim": found_encoder.embedding_dim,
+        "encoder": {"kind": found_encoder.config.model_type, "fingerprint": found_encoder.fingerprint()},
+    }
+
+
+def _model_of(place: Path) -> Any:
+    """The configuration of a model, or of an adapter's base; None for an encoder."""
+    from ..encoders import is_model
+    from ..hub import ADAPTER_CONFIG
+
+    if (place / ADAPTER_CONFIG).is_file() and not (place / "config.json").is_file():
+        from ..loading import adapter_base
+
+        place = Path(adapter_base(place))
+    elif not is_model(place):
+        return None
+    from ..configuration import LlanaGmnConfig
+
+    return LlanaGmnConfig.from_pretrained(place)
+
+
+def format_encoding(values: dict[str, Any]) -> str:
+    size, encoder = values["embedding_dim"], values["encoder"]
+    if encoder is not None:
+        known = " ".join(part for part in (encoder.get("kind"), encoder["fingerprint"][:12]) if part)
+    elif values["kind"] == "embeddings":
+        known = "unknown: the file does not say"
+    else:
+        known = f"none{' (LLaNA reads embeddings of nf2vec)' if values['llana'] else ''}"
+    count = f"{values['count']:,} of size {size:,}" if "count" in values else f"of size {size:,}"
+    lines = [
+        values["file"],
+        f"  kind          {values['kind']}",
+        f"  encoder       {known}",
+        f"  embeddings    {count}",
+    ]
+    if values.get("note"):
+        lines.append(f"  note          {values['note']}")
+    return "\n".join(lines)
+
+
+def strangers(described: Sequence[dict[str, Any]]) -> list[str]:
+    """One sentence for each of some embeddings, and each model or encoder beside them, that certainly do not belong together."""
+    sentences = []
+    for reader in (each for each in described if each.get("kind") in ("model", "encoder")):
+        for made in (each for each in described if each.get("kind") == "embeddings"):
+            pair = f"{made['file']} and {reader['file']}: do not belong together"
+            if made["embedding_dim"] != reader["embedding_dim"]:
+                sentences.append(
+                    f"{pair}: embeddings of size {made['embedding_dim']}, and {reader['embedding_dim']} expected"
+                )
+            elif made["encoder"] and reader["encoder"]:
+                one, other = (each["encoder"]["fingerprint"] for each in (made, reader))
+                if one != other:
+                    sentences.append(f"{pair}: made by encoder {one[:12]}, and {other[:12]} expected")
+    return sentences
+
+
 class InspectCommand(Command):
     name = "inspect"
-    help = "show family, architecture, sizes and value ranges of NeRF files, and what is wrong with broken ones"
+    help = (
+        "show family, architecture, sizes and value ranges of NeRF files, and what is wrong with broken ones; of which "
+        "encoder models and embeddings are, and whether those given belong together"
+    )
     example = "llana-gmn inspect nerfs/ --json"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -63,8 +163,28 @@ class InspectCommand(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         errors = InputErrors(self.name, debug=arguments.debug)
+        described: list[dict[str, Any]] = []
+        for given in arguments.nerfs:
+            try:
+                values = describe_encoding(given)
+            except (ValueError, OSError) as error:
+                errors.add(error)
+                continue
+            if values is not None:
+                described.append(values)
+                if not arguments.json:
+                    print(format_encoding(values))
+                continue
+            described += self._nerfs(given, arguments, errors)
+        if arguments.json:
+            print(json.dumps(described, indent=2))
+        for sentence in strangers(described):
+            errors.add(sentence)
+        return errors.status
+
+    def _nerfs(self, given: str, arguments: argparse.Namespace, errors: InputErrors) -> list[dict[str, Any]]:
         described = []
-        for path in (found for given in arguments.nerfs for found in find_nerfs(given)):
+        for path in find_nerfs(given):
             try:
                 values = describe(load_nerf(path, arguments.architecture))
             except (ValueError, OSError) as error:
@@ -73,6 +193,4 @@ class InspectCommand(Command):
             described.append(values)
             if not arguments.json:
                 print(format_description(values))
-        if arguments.json:
-            print(json.dumps(described, indent=2))
-        return errors.status
+        return described

@@ -26,6 +26,11 @@ class Train(Command):
         parser.add_argument("--stage", type=int, choices=(1, 2), help="what to train (default: as the recipe says)")
         parser.add_argument("--config", metavar="FILE", help="a recipe, such as those in scripts/recipes")
         parser.add_argument(
+            "--strict",
+            action="store_true",
+            help="leave out dialogues that are unusual or too long; without it they are used as LLaNA does",
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="show the plan (what learns, steps, tokens, memory) and stop"
         )
         parser.add_argument(
@@ -40,7 +45,9 @@ class Train(Command):
 
         # Of libraries about each other: names that they renamed.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch|transformers|peft|accelerate|deepspeed")
-        recipe = read_recipe(arguments.config, arguments.settings, stage=arguments.stage)
+        recipe = read_recipe(
+            arguments.config, arguments.settings, stage=arguments.stage, strict=arguments.strict or None
+        )
         with stage_progress() as progress:
             return _train(recipe, arguments, progress)
 

@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
-from gmn_encoder.encoders.base import load_encoder
-from gmn_encoder.encoders.gmn.config import GmnConfig
+from gmn_encoder.encoders.base import encoder_kinds, load_encoder
 from gmn_encoder.files import StrPath, atomic_directory, read_json
 
 from ..configuration import LlanaGmnConfig
+from ..llana_files import is_llana
 from .gmnerf import encoder_to_gmnerf
-from .llana import is_llana, model_from_llana, model_to_llana
+from .llana import model_from_llana, model_to_llana
 
 Layout = Literal["llana-gmn", "llana", "gmnerf"]
 
@@ -25,16 +25,19 @@ def convert(
     to: Layout = "llana-gmn",
     encoder: StrPath | None = None,
     projector: StrPath | None = None,
+    tokenizer: StrPath | None = None,
     dtype: torch.dtype | None = None,
 ) -> Path:
     """Convert a checkpoint; what `source` is, its files say.
 
     Args:
-        source: a LLaNA directory, a directory of ours, an encoder's directory, or a gmnerf checkpoint (`.pt`).
+        source: a LLaNA directory, a directory of ours, an encoder's directory, or a checkpoint of gmnerf or
+            nf2vec (`.pt`).
         out: a new directory; for ``to="gmnerf"`` a new `.pt` file.
         to: layout to write, ``"llana-gmn"`` (a model or an encoder in our layout), ``"llana"`` or ``"gmnerf"`` (an encoder).
-        encoder: the encoder of a LLaNA model, in any form `load_encoder` reads.
+        encoder: the encoder of a LLaNA model, in any form `open_encoder` reads.
         projector: the ``vec_proj.bin`` of LLaNA's first training stage, whose weights replace those of `source`.
+        tokenizer: the Llama's ``tokenizer.model``, for ``to="llana"`` where none stands in `source`.
         dtype: dtype of the weights written; None for as they are. The encoder stays in float32.
 
     Returns:
@@ -54,8 +57,8 @@ def convert(
     if to == "llana":
         if values.get("model_type") != LlanaGmnConfig.model_type:
             raise ValueError(f"{source}: is no model of ours; only such a one becomes a LLaNA checkpoint")
-        model_to_llana(source, out, dtype=dtype)
-    elif source.is_file() or values.get("model_type") == GmnConfig.model_type:
+        model_to_llana(source, out, dtype=dtype, tokenizer_model=tokenizer)
+    elif source.is_file() or values.get("model_type") in encoder_kinds():
         with atomic_directory(out) as directory:
             load_encoder(source).save_pretrained(directory)
     elif is_llana(values):
@@ -63,6 +66,6 @@ def convert(
     else:
         raise ValueError(
             f"{source}: has the model_type {values.get('model_type')!r}; expected a LLaNA checkpoint (llana or nerfllm), "
-            "a gmnerf encoder, or a model of ours with --to"
+            "an encoder, or a model of ours with --to"
         )
     return out

@@ -1,5 +1,5 @@
 """Checkpoints of gmnerf, which hold a GMN encoder (docs/released_format.md#encoder and #checkpoints): ours into one;
-`load_encoder` reads one."""
+`open_encoder` reads one."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ from pathlib import Path
 
 import torch
 
-from gmn_encoder.encoders.base import load_encoder
+from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.files import atomic_path, read_json
+from gmn_encoder.files import atomic_path
 
-from ..checkpoints import encoder_of, read_weights
-from ..configuration import LlanaGmnConfig
+from ..encoders import open_encoder
 
 
 def encoder_to_gmnerf(source: Path, out: Path) -> None:
-    """Write a gmnerf checkpoint file from an encoder, or from the encoder of a model of ours.
+    """Write a gmnerf checkpoint file from an encoder, or from the encoder of a model of ours or of a LLaNA directory.
 
     Raises `ValueError` for an encoder that gmnerf has no form for, or where `out` is there already.
     """
     if out.exists():
         raise ValueError(f"{out}: is there already; name a new file, or remove it first")
-    if source.is_dir() and read_json(source / "config.json").get("model_type") == LlanaGmnConfig.model_type:
-        config = LlanaGmnConfig.from_pretrained(source)
-        if not config.use_encoder:
-            raise ValueError(f"{source}: holds no encoder (use_encoder is false)")
-        encoder = encoder_of(read_weights(source), config.encoder_config)
-    else:
-        encoder = load_encoder(source)
-    if not isinstance(encoder, GmnEncoder):
-        raise ValueError(f"{source}: its encoder is a {encoder.config.model_type!r}; a gmnerf checkpoint holds a GMN")
-    if encoder.config.layout != "released":
-        raise ValueError(
-            f"{source}: its encoder was trained on {encoder.config.layout!r} graphs, which gmnerf does not have"
-        )
+    encoder = open_encoder(source)
+    if reason := _no_form(encoder):
+        raise ValueError(f"{source}: {reason}")
+    state = {key: tensor.float() for key, tensor in encoder.state_dict().items()}
     with atomic_path(out) as temporary:
-        torch.save({"encoder": encoder.state_dict()}, temporary)
+        torch.save({"encoder": state}, temporary)
+
+
+def _no_form(encoder: NerfEncoder) -> str | None:
+    """Why a checkpoint of gmnerf cannot hold an encoder; None where it can."""
+    config = encoder.config
+    if not isinstance(encoder, GmnEncoder) or not isinstance(config, GmnConfig):
+        return f"its encoder is a {config.model_type!r}; a gmnerf checkpoint holds a GMN"
+    if config.layout != "released":
+        return f"its encoder was trained on {config.layout!r} graphs, which gmnerf does not have"
+    if config.readout_dim is not None:
+        return f"its encoder has a head ({config.readout_dim} to {config.embedding_dim}), which gmnerf does not have"
+    if config.layer_norm_eps != GmnConfig.layer_norm_eps:
+        return f"its layer norms have the epsilon {config.layer_norm_eps}, gmnerf's are {GmnConfig.layer_norm_eps}"
+    return None

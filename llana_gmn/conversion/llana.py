@@ -7,7 +7,7 @@ back; without one the model takes precomputed embeddings, as LLaNA does.
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -15,38 +15,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
+from transformers import GenerationConfig
 
-from gmn_encoder.encoders.base import EncoderConfig, load_encoder
-from gmn_encoder.files import StrPath, atomic_directory, read_json, read_tensors, write_json
+from gmn_encoder.encoders.base import EncoderConfig
+from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_json
 
+from ..assembly import tell_apart
 from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..checkpoints import ShardWriter, encoder_of, read_weights
+from ..encoders import foreign_encoder, open_encoder
+from ..llama_tokenizer import MODEL_NAME, write_slow_tokenizer
+from ..llana_files import (
+    ENCODER_FOLDER,
+    FIELDS,
+    OWN_FIELDS,
+    PUBLISHED,
+    TOKEN_FIELDS,
+    llana_tokenizer,
+    nerf_tokens,
+    table_rows,
+    text_config,
+)
 from ..model_card import write_model_card
 from ..names import BACKBONE, ENCODER, PROJECTOR, current_name
-from ..processing import NERF_TOKENS
 
-ENCODER_FOLDER = "encoder"
+logger = logging.getLogger(__name__)
 
-MODEL_TYPES = ("llana", "nerfllm")
-"""`model_type` in LLaNA's code, and in the published LLaNA-7B."""
-
-_TOKEN_FIELDS = ("DEFAULT_POINT_PATCH_TOKEN", "DEFAULT_POINT_START_TOKEN", "DEFAULT_POINT_END_TOKEN")
-_PUBLISHED = {"model_type": "nerfllm", "architectures": ["NeRFLLMLlamaForCausalLM"]}
-_FIELDS: dict[str, Any] = {
-    "point_backbone": "nf2vec",
-    "point_backbone_ckpt": "",
-    "nf2vec_config_name": "nf2vec_2layer",
-    "mm_use_point_start_end": True,
-    "use_color": True,
-    **dict(zip(_TOKEN_FIELDS, NERF_TOKENS, strict=True)),
-}
+_TABLES = ("embed_tokens.weight", "lm_head.weight")
 _PROJECTOR = "model.vec_proj."
-
-
-def is_llana(values: dict[str, Any]) -> bool:
-    """Whether a ``config.json`` is LLaNA's."""
-    return values.get("model_type") in MODEL_TYPES or _TOKEN_FIELDS[0] in values
 
 
 def name_from_llana(key: str) -> str | None:
@@ -65,24 +61,14 @@ def name_to_llana(key: str) -> str:
     return "model." + key.removeprefix(BACKBONE) if key.startswith(BACKBONE) else key
 
 
-def nerf_tokens(values: dict[str, Any]) -> tuple[str, str, str]:
-    """Patch, start and end token of a LLaNA configuration."""
-    if not values.get("mm_use_point_start_end", True):
-        raise ValueError("mm_use_point_start_end is false; only LLaNA checkpoints with start and end tokens are read")
-    patch, start, end = (values.get(field, _FIELDS[field]) for field in _TOKEN_FIELDS)
-    return patch, start, end
-
-
 def config_from_llana(
     values: dict[str, Any], token_ids: tuple[int, int, int], *, encoder: EncoderConfig | None
 ) -> LlanaGmnConfig:
     """Our configuration of a LLaNA ``config.json``. What means nothing here is kept in `llana`, for the way back."""
-    values = dict(values)
-    kept = {key: values.pop(key) for key in list(values) if key in _FIELDS or key in ("model_type", "architectures")}
-    kept = {key: value for key, value in kept.items() if _FIELDS.get(key) != value or key not in _FIELDS}
+    kept = {key: value for key, value in values.items() if key in OWN_FIELDS and FIELDS.get(key) != value}
     patch, start, end = token_ids
     return LlanaGmnConfig(
-        text_config=LlamaConfig(**values),
+        text_config=text_config(values),
         encoder_config=encoder,
         use_encoder=encoder is not None,
         nerf_token_id=patch,
@@ -110,7 +96,7 @@ def config_to_llana(config: LlanaGmnConfig, tokens: tuple[str, str, str]) -> dic
     values["torch_dtype"] = str(config.dtype or values.get("dtype") or "float32").removeprefix("torch.")
     for key in ("dtype", "transformers_version"):
         values.pop(key, None)
-    return {**values, **_FIELDS, **dict(zip(_TOKEN_FIELDS, tokens, strict=True)), **_PUBLISHED, **(config.llana or {})}
+    return {**values, **FIELDS, **dict(zip(TOKEN_FIELDS, tokens, strict=True)), **PUBLISHED, **(config.llana or {})}
 
 
 def model_from_llana(
@@ -125,17 +111,21 @@ def model_from_llana(
     """Write a model of ours and its processor from a LLaNA directory with the configuration `values`; see `convert`."""
     if encoder is None and (source / ENCODER_FOLDER / "config.json").is_file():
         encoder = source / ENCODER_FOLDER
-    part = load_encoder(encoder) if encoder is not None else None
+    part = open_encoder(encoder) if encoder is not None else None
     tokens = nerf_tokens(values)
-    tokenizer = _tokenizer(source, tokens)
+    tokenizer = llana_tokenizer(source, tokens, table_rows(values))
     patch, start, end = tokenizer.convert_tokens_to_ids(list(tokens))
+    values = {**values, "vocab_size": max(table_rows(values), patch + 1, start + 1, end + 1)}
     config = config_from_llana(values, (patch, start, end), encoder=part.config if part is not None else None)
+    if note := foreign_encoder(config):
+        logger.warning("%s: %s", source, note)
     replacements = _replacements(projector) if projector is not None else {}
     weights = _renamed(source, replacements)
     expected = _expected_shapes(config)
     with atomic_directory(out) as directory:
         if part is not None:
             weights = chain(weights, ((ENCODER + key, tensor) for key, tensor in part.state_dict().items()))
+        weights = _grown(weights, expected, patch=patch, first_new=min(patch, start, end))
         config.dtype = _write_weights(weights, expected, directory, source=source, dtype=dtype)
         config.architectures = [LlanaGmnForConditionalGeneration.__name__]
         config.save_pretrained(directory)
@@ -151,14 +141,23 @@ def model_from_llana(
         write_model_card(config, directory)
 
 
-def model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> None:
+def model_to_llana(
+    source: Path, out: Path, *, dtype: torch.dtype | None, tokenizer_model: StrPath | None = None
+) -> None:
     """Write a LLaNA directory from one of ours; see `convert`."""
     config = LlanaGmnConfig.from_pretrained(source)
     processor = LlanaGmnProcessor.from_pretrained(source)
     tokens = (processor.nerf_token, processor.nerf_start_token, processor.nerf_end_token)
     values = config_to_llana(config, tokens)
+    model_file = Path(tokenizer_model) if tokenizer_model is not None else source / MODEL_NAME
+    if not model_file.is_file():
+        raise ValueError(
+            f"{model_file}: no such file; LLaNA's code reads the sentencepiece model of the Llama that was trained: "
+            "name it with --tokenizer"
+        )
     encoder: dict[str, Tensor] = {}
     with atomic_directory(out) as directory:
+        write_slow_tokenizer(processor.tokenizer, model_file, directory)
         writer = ShardWriter(directory)
         for key, tensor in read_weights(source):
             key = current_name(key)
@@ -170,34 +169,8 @@ def model_to_llana(source: Path, out: Path, *, dtype: torch.dtype | None) -> Non
         if dtype is not None:
             values["torch_dtype"] = str(dtype).removeprefix("torch.")
         write_json(values, directory / "config.json")
-        processor.tokenizer.chat_template = None  # LLaNA's code writes its prompts itself
-        processor.tokenizer.save_pretrained(directory)
         if encoder:
             encoder_of(encoder.items(), config.encoder_config).save_pretrained(directory / ENCODER_FOLDER)
-
-
-def _tokenizer(source: Path, tokens: tuple[str, str, str]) -> Any:
-    options: dict[str, Any] = {"padding_side": "left", "add_bos_token": True}
-    settings = source / "tokenizer_config.json"
-    if settings.is_file() and read_json(settings).get("legacy") is None:
-        # LLaNA was trained with the slow tokenizer, for which unset meant True: a space goes before any text, after a NeRF too.
-        options["legacy"] = True
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, config=LlamaConfig(), **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        hint = ""
-        if not (source / "tokenizer.json").is_file() and importlib.util.find_spec("sentencepiece") is None:
-            hint = "; it has no tokenizer.json, and tokenizer.model needs the extra: pip install 'llana-gmn[convert]'"
-        raise ValueError(f"{source}: its tokenizer cannot be read ({str(error).splitlines()[0]}){hint}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token
-    vocabulary = tokenizer.get_vocab()
-    if missing := [token for token in tokens if token not in vocabulary]:
-        raise ValueError(
-            f"{source}: its tokenizer has no token {missing[0]!r}; put LLaNA's added_tokens.json beside it, "
-            "or start from a plain Llama with llana_gmn.assemble"
-        )
-    return tokenizer
 
 
 def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -207,6 +180,19 @@ def _renamed(source: Path, replacements: dict[str, Tensor]) -> Iterator[tuple[st
         if name is not None:
             yield name, left.pop(name, tensor)
     yield from left.items()
+
+
+def _grown(
+    weights: Iterator[tuple[str, Tensor]], expected: Mapping[str, tuple[int, ...]], *, patch: int, first_new: int
+) -> Iterator[tuple[str, Tensor]]:
+    """Tables that end before the NeRF tokens get their rows, the mean of those before, as in LLaNA's training."""
+    for key, tensor in weights:
+        if key.endswith(_TABLES) and len(tensor) == first_new < expected.get(key, (0,))[0]:
+            mean = tensor.float().mean(dim=0).to(tensor.dtype)
+            tensor = torch.cat([tensor, mean.expand(expected[key][0] - first_new, -1)])
+            if key.endswith(_TABLES[0]):
+                tell_apart(tensor[patch])
+        yield key, tensor
 
 
 def _replacements(path: StrPath) -> dict[str, Tensor]:
@@ -258,6 +244,11 @@ def _write_weights(
         writer.add(key, tensor)
         written.add(key)
     if missing := [key for key in expected if key not in written]:
+        if all(key.startswith(PROJECTOR) for key in missing) and len(missing) == 6:
+            raise ValueError(
+                f"{source}: has no projector ({_PROJECTOR}*): name the vec_proj.bin of stage 1 with --projector, "
+                f"or begin with a new one: llana_gmn.assembly.assemble({str(source)!r})"
+            )
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{source}: lacks the weight {name_to_llana(missing[0])!r}{more}")
     writer.close()

@@ -2,8 +2,8 @@
 
 Source: docs/released_format.md#shapenerf-text. A file is a list of ``{"object_id", "conversation_type", "conversations":
 [message, ...]}`` with messages ``{"from": "human" | "gpt", "value"}``; the first human value starts with the placeholder
-``<point>`` and a newline. Of hundreds of thousands of entries some are odd: each is listed with its file and index, none vanishes
-in silence.
+``<point>`` and a newline. Of hundreds of thousands of entries some are not so: those that cannot be used are listed with file and
+index, those that LLaNA's loader takes as they are (`ODD`) are kept, and counted. None vanishes in silence.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmn_encoder.files import StrPath
 
-from ..chat_template import PLACEHOLDERS
+from ..chat_template import PLACEHOLDER, PLACEHOLDERS
 
 CONVERSATION_TYPES = ("brief_description", "detailed_description", "single_round", "multi_round")
 """What stands in ``conversation_type``: the first in the brief file, the others in the complex one."""
@@ -27,6 +27,16 @@ BRIEF_NAME = "conversations_brief.json"
 COMPLEX_NAME = "conversations_complex.json"
 HST_NAME = "hst_dataset_filtered.json"
 HST = "hst"
+
+ODD = (
+    "a placeholder without newline",
+    "a placeholder in mid-text",
+    "a placeholder in a later turn",
+    "several placeholders",
+    "an answer first",
+)
+"""Kinds of entries that are kept. LLaNA's loader puts the object where each ``<point>`` of a question stands, and adds no newline
+(docs/released_format.md#prompt). An answer before any question is dropped, as in LLaVA's loader, from which it comes."""
 
 _SHOWN = 5
 
@@ -40,9 +50,11 @@ class Conversation:
     Attributes:
         object_id: the object's name.
         conversation_type: one of `CONVERSATION_TYPES`, or `HST`.
-        turns: ``(question, answer)`` each, as they stand in the file but for the placeholder.
-        has_placeholder: whether the first question began with one, which was taken off together with its newline.
+        turns: ``(question, answer)`` each, as they stand in the file; but the one placeholder of a conversation, where it stands
+            as it should, is taken off the first question together with its newline.
+        has_placeholder: whether the conversation shows its object: there, or where placeholders stand in the questions.
         index: place in the file.
+        odd: what is unusual about it, some of `ODD`.
     """
 
     object_id: str
@@ -50,22 +62,25 @@ class Conversation:
     turns: tuple[tuple[str, str], ...]
     has_placeholder: bool = True
     index: int = 0
+    odd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry that was left out, and why.
+    """An entry that was left out, or used though it is unusual, and why.
 
     Attributes:
         path, index: file and place of the entry, counted from 0.
         kind: a few words, the same for all such entries: what `Conversations.counts` counts.
         message: the whole sentence.
+        left_out: whether the entry was left out.
     """
 
     path: str
     index: int
     kind: str
     message: str
+    left_out: bool = True
 
     def __str__(self) -> str:
         return f"{self.path}: entry {self.index}: {self.message}"
@@ -88,6 +103,11 @@ class Conversations(list[Conversation]):
     def counts(self) -> dict[str, int]:
         """How many entries were left out for each kind of problem."""
         return dict(Counter(problem.kind for problem in self.problems))
+
+    @property
+    def odd(self) -> dict[str, int]:
+        """How many conversations are unusual in which way, some of `ODD`."""
+        return dict(Counter(kind for each in self for kind in each.odd))
 
     def summary(self) -> str:
         """One sentence: how many entries were read, how many left out and why."""
@@ -114,7 +134,8 @@ def read_conversations(
         strict: whether to raise where any entry is malformed.
 
     Returns:
-        a list of `Conversation` that also holds the problems. A warning is logged where there are any.
+        a list of `Conversation` that also holds the problems. A warning is logged where there are any, and one for each way in
+        which conversations are unusual.
 
     Raises:
         FileNotFoundError: no such file.
@@ -137,6 +158,8 @@ def read_conversations(
         if strict:
             raise ValueError(f"{found.summary()}: {shown}; correct the file, or read it without strict")
         logger.warning("%s: %s", found.summary(), shown)
+    for kind, count in found.odd.items():
+        logger.warning("%s: %d dialogues with %s; kept, as LLaNA's loader does", path, count, kind)
     return found
 
 
@@ -206,14 +229,36 @@ def _conversation(entry: Any, index: int, allowed: Collection[str], default_type
             "an unknown conversation_type",
             f"conversation_type is {_short(kind)}; expected one of {', '.join(sorted(allowed))}",
         )
-    turns, has_placeholder = _turns(entry.get("conversations"))
-    return Conversation(object_id, kind, turns, has_placeholder, index)
+    values, odd = _values(entry.get("conversations"))
+    questions, answers = values[::2], values[1::2]
+    places = [len(PLACEHOLDER.findall(question)) for question in questions]
+    if sum(places) == 1 and questions[0].startswith(tuple(f"{each}\n" for each in PLACEHOLDERS)):
+        questions[0] = questions[0].partition("\n")[2]
+    else:
+        odd += _placement(questions[0], places)
+    return Conversation(object_id, kind, tuple(zip(questions, answers, strict=True)), any(places), index, tuple(odd))
 
 
-def _turns(messages: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
+def _placement(first: str, places: Sequence[int]) -> list[str]:
+    """What is unusual about where the placeholders of a conversation stand, of its questions so many in each."""
+    found = PLACEHOLDER.search(first)
+    unusual = {
+        "a placeholder without newline": found and not found.start() and not first.startswith("\n", found.end()),
+        "a placeholder in mid-text": found and found.start(),
+        "a placeholder in a later turn": any(places[1:]),
+        "several placeholders": sum(places) > 1,
+    }
+    return [kind for kind in ODD if unusual.get(kind)]
+
+
+def _values(messages: Any) -> tuple[list[str], list[str]]:
+    """Questions and answers in turn, and whether there was an answer before them."""
     if not isinstance(messages, list) or not messages:
         raise _Malformed("no conversations", f"conversations is {_short(messages)}; expected a list of messages")
-    values = []
+    values: list[str] = []
+    odd = []
+    if len(messages) > 1 and isinstance(messages[0], dict) and messages[0].get("from") == "gpt":
+        messages, odd = messages[1:], ["an answer first"]
     for place, message in enumerate(messages):
         speaker = ("human", "gpt")[place % 2]
         if not isinstance(message, dict) or message.get("from") != speaker:
@@ -229,24 +274,14 @@ def _turns(messages: Any) -> tuple[tuple[tuple[str, str], ...], bool]:
         raise _Malformed(
             "an odd number of messages", f"has {len(values)} messages; expected an answer to every question"
         )
-    first, has_placeholder = _without_placeholder(values[0])
-    values[0] = first
     for place, value in enumerate(values):
-        if not value.strip():
+        if not PLACEHOLDER.sub("", value).strip():
             raise _Malformed("an empty message", f"message {place} is empty; expected text")
-        if any(placeholder in value for placeholder in PLACEHOLDERS):
+        if place % 2 and (found := PLACEHOLDER.search(value)):
             raise _Malformed(
-                "a misplaced placeholder",
-                f"message {place} has a placeholder in it; expected one, at the start of the first question",
+                "a misplaced placeholder", f"answer {place // 2} has {found.group()} in it; expected it in a question"
             )
-    return tuple(zip(values[::2], values[1::2], strict=True)), has_placeholder
-
-
-def _without_placeholder(text: str) -> tuple[str, bool]:
-    for placeholder in PLACEHOLDERS:
-        if text.lstrip().startswith(placeholder):
-            return text.lstrip().removeprefix(placeholder).removeprefix("\n"), True
-    return text, False
+    return values, odd
 
 
 def _short(value: Any) -> str:

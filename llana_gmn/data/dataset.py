@@ -4,6 +4,9 @@ Sources: docs/released_format.md#shapenerf-text, #prompt, #labels. The chat temp
 assistant says; labels are its answers and their end tokens, everything else is -100. That is LLaNA's masking on LLaNA's format,
 without counting tokens of cut-out pieces.
 
+A dialogue of which LLaNA's counting learns nothing, because its text has what the counting looks for (``</s>``, ``<unk>``,
+`` ASSISTANT: ``), is left out.
+
 Every dialogue is tokenized once, when the set is built, into flat arrays (4 bytes a token), so that lengths are known before the
 first step and loading a sample costs nothing. An object that is there in several variants (as MLP, tri-plane and hash) is a
 sample in each.
@@ -25,7 +28,7 @@ import torch
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.progress import Progress, no_progress
 
-from ..chat_template import PLACEHOLDERS, conversation_messages
+from ..chat_template import PLACEHOLDER, conversation_messages
 from ..processing import LlanaGmnProcessor
 from .conversations import Conversation, Problem
 
@@ -33,8 +36,9 @@ IGNORED = -100
 """Label of a token that nothing is learned from."""
 
 CUT = "a cut end"
-"""Kind of problem of a dialogue that is trained on all the same."""
+"""Kind of problem of a dialogue that is longer than it may be."""
 
+_SEPARATOR = " ASSISTANT: "
 _CHUNK = 256
 _UNKNOWN_PLACEHOLDER = re.compile(
     r"<(?:image|video|audio|pc|point_cloud|mesh|nerf_\w+|point_\w+|im_\w+|object|\|[^|<>]*\|)>"
@@ -47,9 +51,10 @@ class Dialogue:
 
     Attributes:
         object_ids: the objects, in the order in which the first question shows them; none for plain text.
-        turns: (question, answer) pairs, without placeholders.
+        turns: (question, answer) pairs, without placeholders; or with them where the objects stand in the questions.
         kind: the `conversation_type`.
         path, index: file and place of the dialogue, for messages about it.
+        odd: what is unusual about it (`conversations.ODD`).
     """
 
     object_ids: tuple[str, ...]
@@ -57,19 +62,27 @@ class Dialogue:
     kind: str = ""
     path: str = "dialogues"
     index: int = 0
+    odd: tuple[str, ...] = ()
 
     @classmethod
     def from_conversation(cls, conversation: Conversation, *, path: str = "dialogues") -> Dialogue:
         """A conversation of ShapeNeRF-Text: about one object, or plain text where it has no placeholder."""
         objects = (conversation.object_id,) if conversation.has_placeholder else ()
-        return cls(objects, conversation.turns, conversation.conversation_type, path, conversation.index)
+        return cls(
+            objects, conversation.turns, conversation.conversation_type, path, conversation.index, conversation.odd
+        )
 
-    def problem(self, kind: str, message: str) -> Problem:
+    @property
+    def placeholders(self) -> int:
+        """How many stand in the questions."""
+        return sum(len(PLACEHOLDER.findall(question)) for question, _ in self.turns)
+
+    def problem(self, kind: str, message: str, *, left_out: bool = True) -> Problem:
         name = f"{self.kind or 'dialogue'} of {' and '.join(self.object_ids) or 'no object'}"
-        return Problem(self.path, self.index, kind, f"{name} {message}")
+        return Problem(self.path, self.index, kind, f"{name} {message}", left_out)
 
     def messages(self, embeddings: Sequence[Any]) -> list[dict[str, Any]]:
-        """The messages in the form of `LlanaGmnProcessor.apply_chat_template`, the objects before the first question."""
+        """The messages as `LlanaGmnProcessor.apply_chat_template` takes them (`conversation_messages`)."""
         questions, answers = zip(*self.turns, strict=True) if self.turns else ((), ())
         return conversation_messages(embeddings, questions, answers)
 
@@ -85,10 +98,12 @@ class ConversationDataset(torch.utils.data.Dataset):
         max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
             placeholder: such a dialogue is left out.
         limit: most samples to keep, spread over all; 0 for all.
+        strict: whether to leave out what is unusual (`conversations.ODD`) or longer than `max_length`, rather than use it as
+            LLaNA does.
         progress: receives how many dialogues are tokenized.
 
     Attributes:
-        problems: dialogues that are left out or were cut, each with its reason.
+        problems: dialogues that are left out, cut or unusual, each with its reason.
         lengths: tokens of every sample, int64 ``(len(self),)``.
         supervised: tokens of every sample that are learned from, int64 ``(len(self),)``.
 
@@ -105,6 +120,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         variants: Sequence[str] | None = None,
         max_length: int = 2048,
         limit: int = 0,
+        strict: bool = False,
         progress: Progress = no_progress,
     ) -> None:
         if table.dim != processor.embedding_dim:
@@ -116,8 +132,8 @@ class ConversationDataset(torch.utils.data.Dataset):
             raise ValueError(f"max_length must be at least 2, got {max_length}")
         self.table = table
         self.problems: list[Problem] = []
-        usable, found = self._with_embeddings(list(dialogues), variants)
-        self._encode(usable, processor, max_length, progress)
+        usable, found = self._with_embeddings(self._readable(dialogues, processor, strict=strict), variants)
+        self._encode(usable, processor, max_length, strict, progress)
         kept = {number: place for place, number in enumerate(self._numbers)}
         self.dialogues = [usable[number] for number in self._numbers]
         self._samples = [(kept[i], variant) for i, names in enumerate(found) if i in kept for variant in names]
@@ -138,10 +154,13 @@ class ConversationDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``input_ids`` and ``labels`` int64 ``(L,)``, ``nerfs`` a list of K embeddings ``(D,)``."""
         place, variant = self._samples[index]
+        dialogue = self.dialogues[place]
         start, end = self._starts[place], self._starts[place + 1]
         ids = torch.from_numpy(self._ids[start:end].astype(np.int64))
         mask = torch.from_numpy(self._mask[start:end])
-        nerfs = list(self.table.lookup(self.dialogues[place].object_ids, variant)) if variant else []
+        nerfs = list(self.table.lookup(dialogue.object_ids, variant)) if variant else []
+        if len(nerfs) == 1:
+            nerfs *= max(dialogue.placeholders, 1)
         return {"input_ids": ids, "labels": ids.masked_fill(~mask, IGNORED), "nerfs": nerfs}
 
     def sample(self, index: int) -> tuple[Dialogue, str]:
@@ -154,14 +173,22 @@ class ConversationDataset(torch.utils.data.Dataset):
         """How many dialogues have which kind of problem."""
         return dict(Counter(problem.kind for problem in self.problems))
 
+    def _readable(self, dialogues: Iterable[Dialogue], processor: LlanaGmnProcessor, *, strict: bool) -> list[Dialogue]:
+        good = []
+        for dialogue in dialogues:
+            if problem := _text_problem(dialogue, processor.tokenizer):
+                self.problems.append(problem)
+            elif strict and dialogue.odd:
+                self.problems += [dialogue.problem(kind, f"has {kind}; left out") for kind in dialogue.odd]
+            else:
+                good.append(dialogue)
+        return good
+
     def _with_embeddings(
         self, dialogues: list[Dialogue], variants: Sequence[str] | None
     ) -> tuple[list[Dialogue], list[list[str]]]:
         usable, found = [], []
         for dialogue in dialogues:
-            if problem := _text_problem(dialogue):
-                self.problems.append(problem)
-                continue
             names = self.table.families_of(dialogue.object_ids) if dialogue.object_ids else [""]
             if variants is not None and dialogue.object_ids:
                 names = [name for name in variants if name in names]
@@ -182,7 +209,12 @@ class ConversationDataset(torch.utils.data.Dataset):
         return dialogue.problem("no embedding", f"has no embedding{what}; embed its NeRF, or take it out of the texts")
 
     def _encode(
-        self, dialogues: list[Dialogue], processor: LlanaGmnProcessor, max_length: int, progress: Progress
+        self,
+        dialogues: list[Dialogue],
+        processor: LlanaGmnProcessor,
+        max_length: int,
+        strict: bool,
+        progress: Progress,
     ) -> None:
         ids: list[np.ndarray] = []
         masks: list[np.ndarray] = []
@@ -190,10 +222,14 @@ class ConversationDataset(torch.utils.data.Dataset):
         for start in range(0, len(dialogues), _CHUNK):
             chunk = dialogues[start : start + _CHUNK]
             for number, (tokens, mask) in enumerate(encode_dialogues(chunk, processor), start):
-                if (problem := _fits(dialogues[number], tokens, mask, max_length, processor)) is not None:
+                dialogue = dialogues[number]
+                if (problem := _fits(dialogue, tokens, mask, max_length, processor, strict=strict)) is not None:
                     self.problems.append(problem)
-                    if problem.kind != CUT:
+                    if problem.left_out:
                         continue
+                self.problems += [
+                    dialogue.problem(kind, f"has {kind}; used as LLaNA does", left_out=False) for kind in dialogue.odd
+                ]
                 ids.append(np.asarray(tokens[:max_length], dtype=np.int32))
                 masks.append(np.asarray(mask[:max_length], dtype=bool))
                 self._numbers.append(number)
@@ -216,23 +252,39 @@ def encode_dialogues(dialogues: Sequence[Dialogue], processor: LlanaGmnProcessor
     return list(zip(features["input_ids"], features["assistant_masks"], strict=True))
 
 
-def _text_problem(dialogue: Dialogue) -> Problem | None:
+def _text_problem(dialogue: Dialogue, tokenizer: Any) -> Problem | None:
     if not dialogue.turns:
         return dialogue.problem("no turns", "has no question and answer")
-    for text in (text for turn in dialogue.turns for text in turn):
-        found = _UNKNOWN_PLACEHOLDER.search(text)
-        misplaced = next((each for each in PLACEHOLDERS if each in text), None)
-        if found or misplaced:
-            return dialogue.problem(
-                "an unknown placeholder",
-                f"has {found.group() if found else misplaced} in its text; "
-                "expected <point> or <nerf> before the first question, and nothing else of the kind",
-            )
+    texts = [text for turn in dialogue.turns for text in turn]
+    found = next(filter(None, map(_UNKNOWN_PLACEHOLDER.search, texts)), None)
+    # In a question each placeholder is an object, and one object may have several.
+    places, objects = dialogue.placeholders, len(dialogue.object_ids)
+    own = texts if places and objects not in (1, places) else texts[1::2]
+    if found := found or next(filter(None, map(PLACEHOLDER.search, own)), None):
+        return dialogue.problem(
+            "an unknown placeholder",
+            f"has {found.group()} in its text; "
+            "expected <point> or <nerf> in a question, for each object, and nothing else of the kind",
+        )
+    for token in filter(None, (tokenizer.eos_token, tokenizer.unk_token)):
+        if any(token in text for text in texts):
+            return dialogue.problem(f"{token} in a text", f"has {token} in its text, which hides where answers end")
+    # A question stands between spaces.
+    if any(_SEPARATOR in text for text in [*(f" {question} " for question in texts[::2]), *texts[1::2]]):
+        return dialogue.problem(
+            f"{_SEPARATOR!r} in a text", f"has {_SEPARATOR!r} in its text, which hides where answers begin"
+        )
     return None
 
 
 def _fits(
-    dialogue: Dialogue, tokens: Sequence[int], mask: Sequence[int], max_length: int, processor: LlanaGmnProcessor
+    dialogue: Dialogue,
+    tokens: Sequence[int],
+    mask: Sequence[int],
+    max_length: int,
+    processor: LlanaGmnProcessor,
+    *,
+    strict: bool,
 ) -> Problem | None:
     if not any(mask):
         return dialogue.problem("no answer", "has no token to learn from; expected an answer")
@@ -243,4 +295,4 @@ def _fits(
         return dialogue.problem("too many tokens", f"{says}, which would cut a NeRF's placeholder; left out")
     if not any(mask[:max_length]):
         return dialogue.problem("too many tokens", f"{says}, which would cut every answer; left out")
-    return dialogue.problem(CUT, f"{says}; its end is cut")
+    return dialogue.problem(CUT, f"{says}; {'left out' if strict else 'its end is cut'}", left_out=strict)

@@ -7,6 +7,7 @@ Sources: docs/released_format.md#shapenerf-text, and what ``llana-gmn fit proced
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,12 @@ from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerfs.architectures import FAMILIES, NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.progress import Progress, no_progress
 
+from ..encoders import check_origin
 from ..processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations
 from .dataset import ConversationDataset, Dialogue
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class LanguageData:
         root: the data set's directory.
         embeddings: variant (the record's family) -> what ``llana-gmn embed`` wrote; empty to find ``vecs`` or NeRFs under `root`.
         families: the directories of NeRFs to read, or the variants to keep; None for all that are there.
-        encoder: the encoder of NeRFs; not needed where embeddings are stored.
+        encoder: the encoder of NeRFs, which stored embeddings must be of; not needed where they are stored.
         cache: the directory where embeddings of NeRFs are kept; None for ``<root>/.embeddings``.
         architectures: family -> name or sizes of its NeRFs, where neither the files nor a ``fit.json`` tell them.
     """
@@ -69,12 +73,19 @@ class LanguageData:
         return found, problems
 
     def table(self, split: str, object_ids: Sequence[str], progress: Progress = no_progress) -> EmbeddingSet:
-        """Embeddings of objects, in every variant. Raises `ValueError` or `FileNotFoundError` that says where was looked."""
+        """Embeddings of objects, in every variant; a warning is logged where stored ones do not say which encoder made them.
+
+        Raises `ValueError` or `FileNotFoundError` that says where was looked, or of which other encoder embeddings are.
+        """
         if self.embeddings:
-            return join_embeddings(read_embeddings(path, family=name) for name, path in self.embeddings.items())
+            sets = [read_embeddings(path, family=name) for name, path in self.embeddings.items()]
+            for path, members in zip(self.embeddings.values(), sets, strict=True):
+                self._check_origin(members.encoder, path)
+            return join_embeddings(sets)
         wanted = {name for object_id in object_ids for name in (object_id, object_id.rpartition("/")[2])}
         for vecs in (self.root / split / "vecs", self.root / "language" / split / "vecs", self.root / "vecs"):
             if vecs.is_dir():
+                self._check_origin("", vecs)
                 return read_vecs(vecs, object_ids=wanted, progress=progress)
         families = self.families or tuple(name for name in FAMILIES if (self.root / name).is_dir())
         if not families:
@@ -99,6 +110,10 @@ class LanguageData:
             reason = f" ({table.problems[0]})" if table.problems else ""
             raise ValueError(f"{self.root} ({', '.join(families)}): holds no embeddings that can be used{reason}")
         return table
+
+    def _check_origin(self, origin: str, source: Path | str) -> None:
+        if note := check_origin(origin, self.encoder, source):
+            logger.warning("%s", note)
 
     def load(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from ..data.dataset import ConversationDataset
 from .recipe import TrainingRecipe
 from .sampler import SeededSampler, padded_tokens
-from .stages import dtype_bytes, trainable_parameters
+from .stages import dtype_bytes, trainable_parameters, what_learns
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class TrainingPlan:
     """A run in numbers.
 
     Attributes:
+        learns: parts of the model that learn, in words.
         trainable: number of parameters that learn.
         parameters: number of all, those of the encoder among them.
         samples, eval_samples: sizes of the training and the evaluation set.
         composition: samples by variant and conversation type.
-        problems: entries left out or cut, by kind.
+        problems: entries left out, by kind.
+        odd: entries that are unusual or cut and used all the same, by kind.
         processes: devices that train together.
         steps, steps_per_epoch: optimizer steps of the whole run and of one epoch.
         tokens: tokens of one epoch.
@@ -31,12 +33,14 @@ class TrainingPlan:
         memory: bytes a device, by use; an estimate, see `estimate_memory`.
     """
 
+    learns: str
     trainable: int
     parameters: int
     samples: int
     eval_samples: int
     composition: dict[str, int]
     problems: dict[str, int]
+    odd: dict[str, int]
     processes: int
     steps: int
     steps_per_epoch: int
@@ -54,18 +58,17 @@ class TrainingPlan:
         what = ", ".join(f"{count:,} {name}" for name, count in self.composition.items())
         memory = ", ".join(f"{name} {_bytes(size)}" for name, size in self.memory.items())
         lines = [
-            f"learns      {self.trainable:,} of {self.parameters:,} parameters ({share:.2f} %)",
+            f"learns      {self.trainable:,} of {self.parameters:,} parameters ({share:.2f} %): {self.learns}",
             f"samples     {self.samples:,} ({what}); {self.eval_samples:,} held out",
             f"steps       {self.steps:,}, {self.steps_per_epoch:,} an epoch, on {self.processes} process(es)",
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} of them answers; "
             f"{100 * (1 - self.tokens / max(self.padded, 1)):.0f} % padding",
             f"memory      about {_bytes(sum(self.memory.values()))} a device ({memory})",
         ]
-        if self.problems:
-            listed = ", ".join(f"{count:,} with {kind}" for kind, count in sorted(self.problems.items()))
-            lines.append(
-                f"left out    or cut: {sum(self.problems.values()):,} entries ({listed}); listed in problems.txt"
-            )
+        lines += [f"left out    {count:,} with {kind}" for kind, count in sorted(self.problems.items())]
+        lines += [f"as LLaNA    {count:,} with {kind}" for kind, count in sorted(self.odd.items())]
+        if self.problems or self.odd:
+            lines.append("            (dialogues; listed in problems.txt)")
         return "\n".join(lines)
 
 
@@ -86,16 +89,16 @@ def make_plan(
     sampler = make_sampler(train, recipe, processes)
     trainable, parameters = trainable_parameters(model)
     found = Counter(_name(*train.sample(i)) for i in range(len(train)))
-    problems = Counter(train.counts)
-    if evaluation is not None:
-        problems.update(evaluation.counts)
+    listed = [*train.problems, *(evaluation.problems if evaluation is not None else ())]
     return TrainingPlan(
+        learns=what_learns(recipe),
         trainable=trainable,
         parameters=parameters,
         samples=len(train),
         eval_samples=0 if evaluation is None else len(evaluation),
         composition=dict(sorted(found.items())),
-        problems=dict(problems),
+        problems=dict(Counter(problem.kind for problem in listed if problem.left_out)),
+        odd=dict(Counter(problem.kind for problem in listed if not problem.left_out)),
         processes=processes,
         steps=steps,
         steps_per_epoch=per_epoch,

@@ -61,6 +61,8 @@ class TrainingRecipe(Settings):
         data: directory of texts and of embeddings or NeRFs (`LanguageData`).
         output: directory of the run, for checkpoints and the result itself.
         trainable: what learns: "projector", "lora" or "full"; None for the stage's own (projector, lora).
+        token_rows: whether the input embeddings of the start and end token learn beside the projector. LLaNA trains them where
+            it adds the tokens itself, and the projector alone from a checkpoint that has them.
         conversation_types: kinds of conversations that it learns from; None for the stage's own.
         embeddings: variant -> file of ``llana-gmn embed``.
         families: families of NeRFs to train on; None for all that are there.
@@ -69,7 +71,7 @@ class TrainingRecipe(Settings):
         cache: directory for the embeddings of NeRFs; None for one in `data`.
         eval_split: split that is evaluated on, or "" for none.
         eval_limit: most samples of it that are taken.
-        strict: whether an entry that cannot be used is an error.
+        strict: whether dialogues that are unusual or too long are left out, rather than used as LLaNA does.
         epochs, max_steps: length of the run; `max_steps` above 0 wins.
         batch_size: samples a device and step.
         accumulation: steps whose gradients are added.
@@ -103,7 +105,6 @@ class TrainingRecipe(Settings):
             "workers",
             "report_to",
             "cache",
-            "strict",
         }
     )
 
@@ -112,6 +113,7 @@ class TrainingRecipe(Settings):
     data: str = ""
     output: str = ""
     trainable: str | None = None
+    token_rows: bool = True
     conversation_types: tuple[str, ...] | None = None
     embeddings: dict[str, str] = field(default_factory=dict)
     families: tuple[str, ...] | None = None
@@ -182,6 +184,10 @@ class TrainingRecipe(Settings):
             raise ValueError("deepspeed and fsdp are both set; expected one of them")
         if self.model == NEW and self.trainable != "full":
             raise ValueError("a new model has nothing to freeze; set trainable: full")
+        if self.trainable == "full" and not self.token_rows:
+            raise ValueError(
+                "trainable: full trains every row; leave token_rows out, or set trainable: projector or lora"
+            )
 
 
 def read_recipe(path: StrPath | None, changes: Sequence[str] = (), **fixed: Any) -> TrainingRecipe:

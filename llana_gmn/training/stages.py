@@ -1,8 +1,8 @@
 """What learns in each stage, and the model a run begins with.
 
 Source: docs/released_format.md#llana-checkpoint and #llana-training. Stage 1 trains the projector and the input embeddings of the
-start and end token; stage 2 trains them and a LoRA adapter on the backbone's linear layers, or all of the backbone. The encoder
-never learns: its weights are buffers.
+start and end token (unless `token_rows` is off); stage 2 trains them and a LoRA adapter on the backbone's linear layers, or all
+of the backbone. The encoder never learns: its weights are buffers.
 
 Projector, token rows and LoRA matrices are one adapter of PEFT (`modules_to_save`, `trainable_token_indices`), so they are saved
 in one directory that loads in one call. An adapter of stage 1 has no LoRA matrices, its `target_modules` name nothing.
@@ -23,7 +23,8 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.frozen import FrozenEncoder
 
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..loading import ADAPTER_CONFIG, adapter_base, load_adapter
+from ..hub import ADAPTER_CONFIG
+from ..loading import adapter_base, load_adapter
 from ..names import BACKBONE
 from .recipe import NEW, TrainingRecipe
 
@@ -50,6 +51,7 @@ def load_for_training(
         raise FileNotFoundError(f"{path}: no such model; expected a directory with config.json")
     processor = LlanaGmnProcessor.from_pretrained(path if (path / "processor_config.json").is_file() else base)
     model = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=recipe.dtype or "auto")
+    processor.check_model(model.config)
     if adapter:
         model = _with_stage_one(model, path)
     if encoder is not None:
@@ -108,12 +110,24 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
         lora_dropout=recipe.lora_dropout,
         target_modules=rf"{re.escape(BACKBONE)}.*\.({names})" if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
         modules_to_save=["projector"],
-        trainable_token_indices={input_table_name(model): rows},
+        trainable_token_indices={input_table_name(model): rows} if recipe.token_rows else None,
         base_model_name_or_path=absolute(model.name_or_path),
     )
     peft = get_peft_model(model, config)
     config.base_model_name_or_path = absolute(model.name_or_path)
     return peft
+
+
+def what_learns(recipe: TrainingRecipe) -> str:
+    """The parts of a model that `prepare` leaves to learn, in words."""
+    if recipe.trainable == "full":
+        return "everything but the encoder"
+    parts = ["projector"]
+    if recipe.token_rows:
+        parts.append("rows of the start and end token")
+    if recipe.trainable == "lora":
+        parts.append(f"LoRA of rank {recipe.lora_rank}")
+    return ", ".join(parts) if len(parts) > 1 else "the projector alone"
 
 
 def absolute(place: str | None) -> str | None:

@@ -19,13 +19,17 @@ from typing import Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
-from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
 from gmn_encoder.progress import Progress, no_progress
 
+from ..adapter_base import note_base
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData
+from ..encoders import open_encoder
+from ..hub import ADAPTER_CONFIG
+from ..loading import adapter_base
 from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
 from .arguments import training_arguments
@@ -111,7 +115,7 @@ class TrainingRun:
         self.resume = resume and check_same_run(recipe)
         start_processes(deepspeed=bool(recipe.deepspeed))
         with main_process_first():
-            encoder = load_encoder(recipe.encoder) if recipe.encoder else None
+            encoder = open_encoder(recipe.encoder) if recipe.encoder else None
             self.model, self.processor = self._model(encoder)
             self.data = LanguageData(
                 Path(recipe.data),
@@ -143,25 +147,21 @@ class TrainingRun:
 
     def _load(self, split: str, *, limit: int = 0) -> ConversationDataset:
         recipe = self.recipe
-        dataset = self.data.load(
+        return self.data.load(
             split,
             recipe.types,
             processor=self.processor,
             max_length=min(recipe.max_length, self._context()),
             limit=limit,
+            strict=recipe.strict,
             progress=self._progress,
         )
-        if dataset.problems and recipe.strict:
-            raise ValueError(
-                f"{len(dataset.problems)} entries cannot be used: {dataset.problems[0]}; unset strict to go on"
-            )
-        return dataset
 
     def _context(self) -> int:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
     def problems(self) -> list[str]:
-        """One line for each entry that is left out or cut."""
+        """One line for each entry that is left out, cut or unusual."""
         sets = [self.train_set, *([self.eval_set] if self.eval_set is not None else [])]
         return [str(problem) for dataset in sets for problem in dataset.problems]
 
@@ -190,6 +190,8 @@ class TrainingRun:
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         seconds = time.perf_counter() - started
         trainer.save_model(str(self.output))
+        if is_main_process() and (self.output / ADAPTER_CONFIG).is_file():
+            note_base(self.output, adapter_base(self.output))
         history = [dict(entry) for entry in trainer.state.log_history]
         done = (result.global_step - begun) * recipe.batch_size * recipe.accumulation * self.plan.processes
         report = TrainingReport(

@@ -19,7 +19,7 @@ def write_embeddings(path, things, embeddings):
         "paths": [thing.object_id for thing in things],
         "class_ids": [thing.class_id for thing in things],
         "nerf_ids": [thing.object_id for thing in things],
-        "encoder": "none",
+        "encoder": "",
     }
     tensors = {"embeddings": embeddings, "indices": torch.arange(len(things))}
     write_safetensors(tensors, path, metadata={"llana_gmn_embeddings": json.dumps(about)})

@@ -43,6 +43,7 @@ for key, tensor in model.nerf_encoder.state_dict().items():
 nerfs = [load_nerf(f"{folder}/{i}.safetensors") for i in range(3)]
 expected = torch.load(folder + "/embeddings.pt")
 model.language_model.requires_grad_(False)
+model.lm_head.requires_grad_(False)
 seen = []
 encode = type(model.nerf_encoder).encode
 def spy(self, given, **options):
@@ -72,7 +73,7 @@ print("RESULT", json.dumps({
     "encoder_error": max(seen),
     "encoder_saved": all(torch.equal(after[k], v) and after[k].dtype == torch.float32 for k, v in encoder.items()),
     "shapes": all(after[k].shape == v.shape for k, v in saved.items()),
-    "learned": (after["projector.0.weight"].float() - saved["projector.0.weight"]).abs().max().item(),
+    "learned": (after["model.projector.0.weight"].float() - saved["model.projector.0.weight"]).abs().max().item(),
 }))
 """
 

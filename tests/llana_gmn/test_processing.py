@@ -352,6 +352,9 @@ def test_options_are_merged_as_processors_of_transformers_do(processor, nerfs):
     made = LlanaGmnProcessor(own, embedding_dim=32)(**asked)
     assert made["attention_mask"][:, [0, -1]].tolist() == [[0, 1], [0, 1]]
     assert made["input_ids"].shape == (2, 40)
+    own.init_kwargs = {}
+    own.pad_token = None
+    assert len(LlanaGmnProcessor(own, embedding_dim=32)(text="b")["input_ids"][0]) > 1  # one prompt needs no padding
     messages = [user(text("Hello"))]
     wide = processor.apply_chat_template(messages, tokenize=True, padding="max_length", max_length=90)
     assert len(wide[0]) == 90

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -41,6 +42,28 @@ def test_dry_run_shows_the_plan(capsys, settings, tmp_path):
     assert "36, 12 an epoch, on 1 process(es)" in out
     assert "memory      about" in out
     assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_counts_what_is_unusual_and_what_is_left_out(capsys, settings, language_data, tmp_path):
+    data = shutil.copytree(language_data, tmp_path / "data")
+    texts = data / "language/train/texts/conversations_brief.json"
+    entries = json.loads(texts.read_text())
+    for number, question in enumerate(("What is <point>?", "Is <point> one?", "<point> What?", "<point>\nIs </s> it?")):
+        entries[number]["conversations"][0]["value"] = question
+    texts.write_text(json.dumps(entries))
+    settings = [*settings, f"data={data}", "eval_split=''"]
+    status, out, _ = run(capsys, "train", "--stage", "1", "--dry-run", *settings)
+    assert status == 0
+    lines = out.splitlines()
+    assert [line for line in lines if line.startswith(("left out", "as LLaNA"))] == [
+        "left out    1 with </s> in a text",
+        "as LLaNA    2 with a placeholder in mid-text",
+        "as LLaNA    1 with a placeholder without newline",
+    ]
+    assert "samples     45 " in out
+    status, out, _ = run(capsys, "train", "--stage", "1", "--dry-run", "--strict", *settings)
+    assert "samples     36 " in out and "as LLaNA" not in out
+    assert "left out    2 with a placeholder in mid-text" in out
 
 
 def test_train_then_chat(capsys, settings, tmp_path):

@@ -162,7 +162,9 @@ class EmbeddingJob:
         digest = ""
         try:
             digest = content_hash(path)
-            return digest, load_nerf(path, self.architecture)
+            nerf = load_nerf(path, self.architecture)
+            self.encoder.check_nerf(nerf)
+            return digest, nerf
         except (ValueError, OSError) as error:
             return digest, str(error)
 

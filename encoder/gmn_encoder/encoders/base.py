@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..files import StrPath
+from ..files import StrPath, read_tensors
 from ..nerfs.record import Nerf
 from .files import encoder_directory, read_config
 
 _GMN = "gmn_encoder"
-"""The kind of released checkpoint files, and of configurations that name none."""
+"""The kind of configurations that name none."""
 
 
 @runtime_checkable
@@ -70,6 +70,10 @@ class NerfEncoder(Protocol):
         """N vectors a NeRF, ``(B, N, D)``; N is 1 where the encoder gives one vector."""
         ...
 
+    def check_nerf(self, nerf: Nerf) -> None:
+        """Raise `ValueError` for a NeRF that this encoder cannot read, whose weights are fine; `encode` does the same."""
+        ...
+
     def fingerprint(self) -> str:
         """SHA-256 over configuration and weights: equal for encoders that give equal embeddings."""
         ...
@@ -83,8 +87,14 @@ class NerfEncoder(Protocol):
     def to(self, *args: Any, **kwargs: Any) -> NerfEncoder: ...
 
 
-_KINDS: dict[str, str | type] = {_GMN: "gmn_encoder.encoders.gmn.encoder:GmnEncoder"}
+_KINDS: dict[str, str | type] = {
+    _GMN: "gmn_encoder.encoders.gmn.encoder:GmnEncoder",
+    "nf2vec": "gmn_encoder.encoders.nf2vec.encoder:Nf2vecEncoder",
+}
 """``model_type`` -> class, or where to import it from."""
+
+_CHECKPOINTS = {"layers.0.weight": "nf2vec"}
+"""A tensor that checkpoint files of a kind have -> the kind; files without any hold a GMN."""
 
 
 def register_encoder(model_type: str, cls: str | type) -> None:
@@ -102,6 +112,11 @@ def register_encoder(model_type: str, cls: str | type) -> None:
     if _KINDS.get(model_type, cls) != cls:
         raise ValueError(f"encoder kind {model_type!r} is registered already; choose another model_type")
     _KINDS[model_type] = cls
+
+
+def encoder_kinds() -> tuple[str, ...]:
+    """The ``model_type`` of every registered kind."""
+    return tuple(_KINDS)
 
 
 def encoder_class(model_type: str) -> Any:
@@ -123,23 +138,39 @@ def encoder_config(values: Mapping[str, Any]) -> EncoderConfig:
     return encoder_class(values.get("model_type", _GMN)).config_class.from_dict(values)
 
 
-def load_encoder(path: StrPath) -> NerfEncoder:
+def load_encoder(
+    path: StrPath,
+    *,
+    revision: str | None = None,
+    cache_dir: StrPath | None = None,
+    token: bool | str | None = None,
+    subfolder: str = "",
+) -> NerfEncoder:
     """Open a saved encoder of any registered kind, in evaluation mode on the CPU.
 
     Args:
         path: a directory of `save_pretrained` (its config.json names the kind), the name of such a repository on the Hugging
-            Face hub, or a released checkpoint file, which holds a GMN encoder.
+            Face hub, or a released checkpoint file (`.pt`), which holds gmnerf's GMN or nf2vec's encoder.
+        revision, cache_dir, token, subfolder: of a repository which branch, tag or commit, where downloads are kept, an access
+            token; of a directory or repository the folder that holds the encoder.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: not an encoder, one of an unknown kind, or one whose weights contradict its configuration.
     """
     if Path(path).is_file():
-        return encoder_class(_GMN).from_pretrained(path)
-    directory = encoder_directory(path)
+        return encoder_class(_kind_of_file(path)).from_pretrained(path)
+    directory = encoder_directory(path, revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder)
     model_type = read_config(directory).get("model_type", _GMN)
     try:
         cls = encoder_class(model_type)
     except ValueError as error:
         raise ValueError(f"{directory}: {error}") from error
     return cls.from_pretrained(directory)
+
+
+def _kind_of_file(path: StrPath) -> str:
+    content, _ = read_tensors(path)
+    state = content.get("encoder", content)
+    keys = state.keys() if isinstance(state, Mapping) else ()
+    return next((kind for key, kind in _CHECKPOINTS.items() if key in keys), _GMN)

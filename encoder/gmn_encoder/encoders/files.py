@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -15,24 +15,49 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
 
-def encoder_directory(path: StrPath) -> Path:
+def encoder_directory(
+    path: StrPath,
+    *,
+    revision: str | None = None,
+    cache_dir: StrPath | None = None,
+    token: bool | str | None = None,
+    subfolder: str = "",
+) -> Path:
     """A saved encoder as a local directory; of a hub repository the two files are downloaded.
 
-    Raises `FileNotFoundError` where there is neither a directory nor, within reach, a repository of this name.
+    Args:
+        path: a directory, or a repository's name.
+        revision: branch, tag or commit of the repository; None for its main branch.
+        cache_dir: where downloads are kept; None for huggingface_hub's own place.
+        token: an access token for the hub; None or True for the one of ``hf auth login``.
+        subfolder: folder of the directory or repository that holds the encoder.
+
+    Raises:
+        FileNotFoundError: neither a directory nor, within reach, a repository of this name; or no such folder in it.
     """
     path = Path(path)
     if path.is_dir():
-        return path
-    if path.is_absolute() or len(path.parts) > 2 or str(path).startswith("."):
+        directory = path / subfolder
+    elif path.is_absolute() or len(path.parts) > 2 or str(path).startswith("."):
         raise FileNotFoundError(f"{path}: no such file or directory")
+    else:
+        directory = _downloaded(str(path), subfolder, revision=revision, cache_dir=cache_dir, token=token)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{path}: has no folder {subfolder!r}; expected {CONFIG_NAME} and {WEIGHTS_NAME} in it")
+    return directory
+
+
+def _downloaded(name: str, subfolder: str, *, revision: str | None, **options: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    patterns = [(PurePosixPath(subfolder) / file).as_posix() for file in (CONFIG_NAME, WEIGHTS_NAME)]
     try:
-        return Path(snapshot_download(str(path), allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))
+        return Path(snapshot_download(name, allow_patterns=patterns, revision=revision, **options)) / subfolder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        which = "repository" if revision is None else f"repository with a revision {revision!r}"
         raise FileNotFoundError(
-            f"{path}: no such file or directory, and no such repository within reach on the hub"
+            f"{name}: no such file or directory, and no such {which} within reach on the hub"
         ) from error
 
 

@@ -36,6 +36,8 @@ class FrozenEncoder(nn.Module):
         super().__init__(config)
         super().train(False)
         for module in self.modules():
+            buffers = dict(module._buffers)
+            module._buffers.clear()  # they come after the weights, as in the state dict that fingerprints are made of
             if type(module) is nn.Linear:
                 object.__setattr__(module, "__class__", FrozenLinear)
             for name, parameter in list(module._parameters.items()):
@@ -46,6 +48,7 @@ class FrozenEncoder(nn.Module):
                 weights = parameter.detach() if shape is None else torch.zeros(shape, device=parameter.device)
                 del module._parameters[name]
                 module.register_buffer(name, weights)
+            module._buffers.update(buffers)
             for name, buffer in module._buffers.items():
                 # Built under a default dtype of half precision, it is float32 all the same.
                 if buffer is not None and buffer.is_floating_point():

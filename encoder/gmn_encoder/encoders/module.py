@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..files import StrPath, read_tensors, write_json, write_safetensors
+from ..hub import push
 from ..nerfs.record import Nerf, NerfBatch
 from .base import EncoderConfig
+from .card import encoder_card
 from .files import CONFIG_NAME, WEIGHTS_NAME, check_state, encoder_directory, read_config
 
 
@@ -64,7 +66,7 @@ class EncoderModule(nn.Module):
             encoder, float32 otherwise.
 
         Raises:
-            ValueError: a `batch_size` below 1.
+            ValueError: a `batch_size` below 1, a NeRF that `check_nerf` refuses.
             TypeError: something that is no `Nerf`.
         """
         if batch_size < 1:
@@ -76,6 +78,7 @@ class EncoderModule(nn.Module):
                 raise TypeError(
                     f"item {i} is a {type(nerf).__name__}; encode takes Nerf records (load_nerf reads files)"
                 )
+            self.check_nerf(nerf)
             by_architecture.setdefault(nerf.architecture, []).append(i)
         device, dtype = self.device, torch.promote_types(self.dtype, torch.float32)
         results = torch.empty(len(nerfs), *shape, dtype=dtype, device=device)
@@ -86,12 +89,15 @@ class EncoderModule(nn.Module):
                 results[torch.tensor(chunk, device=device)] = step(batch).to(dtype)
         return results
 
+    def check_nerf(self, nerf: Nerf) -> None:
+        """Raise `ValueError` for a NeRF that this encoder cannot read, whose weights are fine; most kinds read every one."""
+
     def fingerprint(self) -> str:
         """SHA-256 over configuration and weights: equal for encoders that give equal embeddings, on any device."""
         digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         for name, tensor in self.state_dict().items():
             digest.update(f"{name} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def save_pretrained(self, path: StrPath) -> None:
@@ -100,14 +106,48 @@ class EncoderModule(nn.Module):
         write_safetensors(self.state_dict(), path / WEIGHTS_NAME, metadata={"format": "pt"})
         write_json(self.config.to_dict(), path / CONFIG_NAME)
 
+    def push_to_hub(
+        self, repo_id: str, *, tags: Sequence[str] = (), commit_message: str = "Upload encoder", **options: Any
+    ) -> Any:
+        """Upload the encoder to the Hugging Face hub: the files of `save_pretrained`, and a card where there is none yet.
+
+        Args:
+            repo_id: name of the repository, ``"owner/name"``; it is made where there is none.
+            tags: tags of a new card beside those of every encoder.
+            commit_message: what the history of the repository says.
+            **options: ``private``, ``token``, ``revision``, ``create_pr`` and ``commit_description``, as of transformers'
+                ``push_to_hub``.
+
+        Returns:
+            huggingface_hub's ``CommitInfo``.
+        """
+
+        def card(name: str) -> str:
+            return encoder_card(self.config, name, parameters=self._num_weights(), tags=tags)
+
+        return push(self.save_pretrained, repo_id, card=card, commit_message=commit_message, **options)
+
+    def _num_weights(self) -> int:
+        return sum(tensor.numel() for tensor in self.state_dict().values())
+
     @classmethod
-    def from_pretrained(cls, path: StrPath, *, config: EncoderConfig | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        path: StrPath,
+        *,
+        config: EncoderConfig | None = None,
+        revision: str | None = None,
+        cache_dir: StrPath | None = None,
+        token: bool | str | None = None,
+        subfolder: str = "",
+    ) -> Self:
         """Read an encoder of this kind, in evaluation mode on the CPU; `base.load_encoder` reads one of any kind.
 
         Args:
             path: a directory of `save_pretrained`, the name of such a repository on the Hugging Face hub, or a checkpoint file
                 (`.pt` with the key ``encoder``).
             config: the configuration of a checkpoint file, where it cannot be read off the weights.
+            revision, cache_dir, token, subfolder: as of `base.load_encoder`.
 
         Raises:
             FileNotFoundError: nothing there.
@@ -119,7 +159,9 @@ class EncoderModule(nn.Module):
             content, _ = read_tensors(source)
             state = content.get("encoder", content)
         else:
-            directory = encoder_directory(path)
+            directory = encoder_directory(
+                path, revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder
+            )
             source = directory / WEIGHTS_NAME
             config = config or cls._saved_config(directory)
             state, _ = read_tensors(source)

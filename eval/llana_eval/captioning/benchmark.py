@@ -1,8 +1,8 @@
 """A run of the captioning benchmark: conversations of a data set, what a model answers to them, and the records to score.
 
 Source: docs/released_format.md#shapenerf-text, #generation. Protocol ``full`` asks every turn of a conversation after the model's
-own earlier answers. Protocol ``llana`` asks as published: the first question only, and every turn of a conversation is scored
-against its one answer.
+own earlier answers. Protocol ``llana`` asks as published: the first question only, with whatever white space surrounds it in the
+file, and every turn of a conversation is scored against its one answer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from llana_gmn.data.conversations import HST, Conversation, conversation_file, r
 
 from .nerf_sources import NerfSources, nerf_sources
 from .tasks import Task
+
+LLANA_PLACEHOLDER = "<point>\n"
+"""What the published result files leave out of a question."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def load_benchmark(
         if each.conversation_type == task.conversation_type or task.conversation_type == HST  # all of its file
     ][:limit]
     problems = [str(problem) for problem in found.problems]
-    items, missing = _items(wanted, sources, all_turns=task.dialogue and protocol == "full")
+    items, missing = _items(wanted, sources, as_published=protocol == "llana", dialogue=task.dialogue)
     problems += [f"{texts}: {message}" for message in missing]
     if not items:
         reason = f": {problems[0]}" if problems else ""
@@ -97,7 +100,7 @@ def load_benchmark(
 
 
 def _items(
-    conversations: Iterable[Conversation], sources: NerfSources, *, all_turns: bool
+    conversations: Iterable[Conversation], sources: NerfSources, *, as_published: bool, dialogue: bool
 ) -> tuple[list[BenchmarkItem], list[str]]:
     items: list[BenchmarkItem] = []
     missing: dict[str, int] = {}
@@ -107,8 +110,9 @@ def _items(
         except ValueError as error:
             missing[str(error)] = missing.get(str(error), 0) + 1
             continue
-        questions = tuple(question.strip() for question, _ in each.turns)
-        items.append(BenchmarkItem(str(each.index), each, nerf, questions if all_turns else questions[:1]))
+        asked = [question for question, _ in (each.turns if dialogue and not as_published else each.turns[:1])]
+        questions = tuple(asked if as_published else (question.strip() for question in asked))
+        items.append(BenchmarkItem(str(each.index), each, nerf, questions))
     return items, [f"{message} ({count} conversations left out)" for message, count in missing.items()]
 
 
@@ -157,7 +161,7 @@ def result_records(benchmark: Benchmark, answers: Mapping[str, Sequence[str]]) -
     return [
         {
             "object_id": item.conversation.object_id,
-            "question": question.strip(),
+            "question": question.replace(LLANA_PLACEHOLDER, "").strip(),
             "ground_truth": reference.strip(),
             "model_output": answers[item.name][min(turn, len(answers[item.name]) - 1)],
         }

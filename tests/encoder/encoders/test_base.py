@@ -60,7 +60,7 @@ def test_the_gmn_is_one_kind_of_several(small_encoder, tmp_path):
     [
         (
             {"model_type": "llana_gmn"},
-            "model_type 'llana_gmn' is no kind of encoder; expected one of gmn_encoder: name an",
+            "model_type 'llana_gmn' is no kind of encoder; expected one of gmn_encoder, nf2vec: name an",
         ),
         ({"model_type": ["gmn_encoder"]}, "is no kind of encoder"),
         ({"model_type": "gmn_encoder", "width": 3}, "has no field 'width'"),
@@ -89,21 +89,6 @@ def test_broken_and_missing_files_say_so(tmp_path, small_encoder):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other\.pt: holds no GMN encoder; found 'weight'"):
         load_encoder(tmp_path / "other.pt")
-
-
-def test_names_on_the_hub_are_downloaded_and_dispatched_on(small_encoder, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    small_encoder.save_pretrained(tmp_path)
-    asked = []
-
-    def download(name, *, allow_patterns):
-        asked.append((name, allow_patterns))
-        return str(tmp_path)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert load_encoder("someone/encoder").fingerprint() == small_encoder.fingerprint()
-    assert asked == [("someone/encoder", ["config.json", "model.safetensors"])]
 
 
 @pytest.mark.usefixtures("moments")

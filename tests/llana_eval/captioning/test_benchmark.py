@@ -17,6 +17,7 @@ from llana_eval.captioning.benchmark import answer, load_benchmark, result_recor
 from llana_eval.captioning.nerf_sources import nerf_sources
 from llana_eval.captioning.tasks import load_task
 from llana_gmn import ChatSession
+from llana_gmn.chat_template import SYSTEM_PROMPT
 from llana_gmn.commands import main
 from llana_gmn.tiny import tiny_model
 
@@ -161,6 +162,57 @@ def test_multi_round_in_both_protocols(data, tiny):
     for start in range(0, len(published), 3):
         assert {record["model_output"] for record in published[start : start + 3]} == {records[start]["model_output"]}
     assert result_records(full, {}) == []
+
+
+def test_protocol_llana_asks_the_question_as_it_stands(data, tiny, tmp_path):
+    copy = shutil.copytree(data / "data", tmp_path / "data")
+    texts = copy / "language/test/texts/conversations_brief.json"
+    entries = json.loads(texts.read_text())
+    entries[0]["conversations"][0]["value"] = "<point>\n  What is this? \n"
+    entries[1]["conversations"][0]["value"] = "Is <point>\nlike <point>?"
+    texts.write_text(json.dumps(entries))
+    task = load_task("brief_description")
+    found = {protocol: load_benchmark(task, copy, family="mlp", protocol=protocol) for protocol in ("llana", "full")}
+    asked = {protocol: benchmark.items[0].questions for protocol, benchmark in found.items()}
+    assert asked == {"llana": ("  What is this? \n",), "full": ("What is this?",)}
+    answers = {item.name: said for item, said in answer(*tiny, found["llana"].items[:2], max_new_tokens=4)}
+    first, second = result_records(found["llana"], answers)
+    assert (first["question"], second["question"]) == ("What is this?", "Is like <point>?")
+    model, processor = tiny
+    prompt = f"{SYSTEM_PROMPT} USER: {entries[1]['conversations'][0]['value']} ASSISTANT:"
+    inputs = processor(nerfs=[found["llana"].items[1].nerf] * 2, text=[prompt], return_tensors="pt")
+    ids = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert processor.post_process(ids, inputs) == [second["model_output"]]
+
+
+def test_the_published_sampling_is_reached_and_recorded(data, minilm, tmp_path, capsys, monkeypatch):
+    from llana_gmn import LlanaGmnForConditionalGeneration
+
+    generated = []
+    generate = LlanaGmnForConditionalGeneration.generate
+    monkeypatch.setattr(
+        LlanaGmnForConditionalGeneration,
+        "generate",
+        lambda self, **options: generated.append(options) or generate(self, **options),
+    )
+    command = [*arguments(data, minilm, tmp_path), "--protocol", "llana"]
+    # docs/released_format.md#generation
+    published = {"do_sample": True, "temperature": 1.0, "top_k": 50, "top_p": 0.95}
+    assert main([*command, "--temperature", "1", "--top-k", "50", "--top-p", "0.95"]) == 0
+    assert generated and all(published.items() <= options.items() for options in generated)
+    run = json.loads((tmp_path / "brief_description_hash.jsonl.settings.json").read_text())
+    scored = json.loads((tmp_path / "brief_description_hash_evaluated_traditional.json.settings.json").read_text())
+    assert published.items() <= run.items() and published.items() <= scored["run"].items()
+    capsys.readouterr()
+    for refused in (
+        ["--top-k", "50"],
+        ["--top-p", "0.9"],
+        ["--temperature", "1", "--top-p", "0"],
+        ["--temperature", "-1"],
+    ):
+        assert main([*command, *refused]) == 1
+    err = capsys.readouterr().err
+    assert err.count("set --temperature too") == 2 and err.count("expected numbers from 0 on") == 2
 
 
 def test_embeddings_in_place_of_nerfs(data, minilm, tmp_path, tiny, capsys):

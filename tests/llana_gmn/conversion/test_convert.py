@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
-from transformers import LlamaForCausalLM
 
+from gmn_encoder import Nerf, Nf2vecConfig, Nf2vecEncoder
 from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import atomic_directory
@@ -19,75 +18,8 @@ from llana_gmn.commands import main
 from llana_gmn.conversion.convert import convert
 from llana_gmn.conversion.llana import config_from_llana, name_from_llana
 from llana_gmn.merge import merge
-from llana_gmn.tiny import tiny_corpus, tiny_model, tiny_text_config, tiny_tokenizer
-
-TOKENS = ["<point_patch>", "<point_start>", "<point_end>"]
-PUBLISHED = {
-    "model_type": "nerfllm",
-    "architectures": ["NeRFLLMLlamaForCausalLM"],
-    "point_backbone": "nf2vec",
-    "point_backbone_ckpt": "",
-    "nf2vec_config_name": "nf2vec_2layer",
-    "mm_use_point_start_end": True,
-    "use_color": True,
-    "DEFAULT_POINT_PATCH_TOKEN": TOKENS[0],
-    "DEFAULT_POINT_START_TOKEN": TOKENS[1],
-    "DEFAULT_POINT_END_TOKEN": TOKENS[2],
-}
-
-
-def projector(hidden):
-    return nn.Sequential(nn.Linear(1024, 1024), nn.GELU(), nn.Linear(1024, 2048), nn.GELU(), nn.Linear(2048, hidden))
-
-
-class Llana:
-    """LLaNA written out: a Llama whose embeddings after each start token become the projected vector."""
-
-    def __init__(self):
-        torch.manual_seed(0)
-        self.tokenizer = tiny_tokenizer()
-        self.tokenizer.add_tokens(TOKENS, special_tokens=True)
-        self.llama = LlamaForCausalLM(tiny_text_config(len(self.tokenizer))).eval()
-        self.vec_proj = projector(32)
-
-    def state_dict(self):
-        state = {key: tensor.clone() for key, tensor in self.llama.state_dict().items()}
-        state |= {f"model.vec_proj.{key}": tensor for key, tensor in self.vec_proj.state_dict().items()}
-        return state | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
-
-    @torch.no_grad()
-    def logits(self, ids, vecs):
-        patch, start, end = self.tokenizer.convert_tokens_to_ids(TOKENS)
-        embeds = self.llama.get_input_embeddings()(ids).clone()
-        for b in range(len(ids)):
-            for place in (ids[b] == start).nonzero().flatten().tolist():
-                assert ids[b, place + 1] == patch and ids[b, place + 2] == end
-                embeds[b, place + 1] = self.vec_proj(vecs[b, 0])
-        return self.llama(inputs_embeds=embeds).logits
-
-    def save(self, path, *, form="safetensors", **changes):
-        path.mkdir(parents=True)
-        values = {key: value for key, value in self.llama.config.to_dict().items() if not key.startswith("_")}
-        values["rope_theta"] = values.pop("rope_parameters")["rope_theta"]
-        values["torch_dtype"] = "float32"
-        values = {**values, **PUBLISHED, **changes}
-        (path / "config.json").write_text(json.dumps(values))
-        self.tokenizer.save_pretrained(path)
-        settings = json.loads((path / "tokenizer_config.json").read_text())
-        (path / "tokenizer_config.json").write_text(json.dumps({**settings, "legacy": False}))
-        state = self.state_dict()
-        names = sorted(state)
-        halves = {"00001": names[::2], "00002": names[1::2]}
-        stem, suffix = ("model", "safetensors") if form == "safetensors" else ("pytorch_model", "bin")
-        table = {}
-        for number, keys in halves.items():
-            name = f"{stem}-{number}-of-00002.{suffix}"
-            shard = {key: state[key].contiguous() for key in keys}
-            save_file(shard, path / name) if form == "safetensors" else torch.save(shard, path / name)
-            table |= dict.fromkeys(keys, name)
-        index = "model.safetensors.index.json" if form == "safetensors" else "pytorch_model.bin.index.json"
-        (path / index).write_text(json.dumps({"metadata": {}, "weight_map": table}))
-        return path
+from llana_gmn.tiny import tiny_model
+from tests.llana_gmn.conversion.llana import PUBLISHED, Llana, projector
 
 
 @pytest.fixture(scope="module")
@@ -145,41 +77,8 @@ def test_old_tokenizers_put_a_space_after_a_nerf(llana, tmp_path):
         assert pieces[pieces.index("</s>") + 1] == "▁USER:"
 
 
-def test_tokenizer_model_files(llana, tmp_path):
-    spm = pytest.importorskip("sentencepiece")
-    source = llana.save(tmp_path / "llana")
-    (tmp_path / "text").write_text("\n".join(tiny_corpus()))
-    spm.SentencePieceTrainer.train(
-        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "tokenizer"), vocab_size=581, model_type="bpe",
-        byte_fallback=True, hard_vocab_limit=False, unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
-        normalization_rule_name="identity",
-    )  # fmt: skip
-    (source / "tokenizer.json").unlink()
-    (tmp_path / "tokenizer.model").rename(source / "tokenizer.model")
-    size = spm.SentencePieceProcessor(str(source / "tokenizer.model")).get_piece_size()
-    (source / "added_tokens.json").write_text(json.dumps({token: size + i for i, token in enumerate(TOKENS)}))
-    (source / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
-    values = json.loads((source / "config.json").read_text())
-    assert size + 3 <= values["vocab_size"]
-    convert(source, tmp_path / "ours")
-    processor = LlanaGmnProcessor.from_pretrained(tmp_path / "ours")
-    ids = processor(text="What is this object?")["input_ids"][0]
-    reference = spm.SentencePieceProcessor(str(source / "tokenizer.model"))
-    assert ids == [1, *reference.encode("What is this object?")]
-    assert processor.nerf_token_id == size
-
-
-def test_a_tokenizer_that_cannot_be_read_says_what_is_missing(llana, tmp_path, monkeypatch):
-    source = llana.save(tmp_path / "llana")
-    (source / "tokenizer.json").unlink()
-    (source / "tokenizer.model").write_bytes(b"no model")
-    monkeypatch.setattr("llana_gmn.conversion.llana.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"tokenizer cannot be read .*pip install 'llana-gmn\[convert\]'"):
-        convert(source, tmp_path / "ours")
-
-
 def test_there_and_back(llana, encoder, prompt, tmp_path):
-    source = llana.save(tmp_path / "llana")
+    source = llana.save(tmp_path / "llana", tokenizer="model")
     convert(source, tmp_path / "ours", encoder=encoder)
     convert(tmp_path / "ours", tmp_path / "back", to="llana")
     state = dict(read_weights(tmp_path / "back"))
@@ -197,6 +96,16 @@ def test_there_and_back(llana, encoder, prompt, tmp_path):
     a, b = (dict(read_weights(tmp_path / name)) for name in ("ours", "again"))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_encoder_of_another_kind_than_llanas_is_warned_of(llana, encoder, tmp_path, caplog):
+    source = llana.save(tmp_path / "llana")
+    convert(source, tmp_path / "gmn", encoder=encoder)
+    assert "reads embeddings of nf2vec, and its encoder is a gmn_encoder; they belong together only if" in caplog.text
+    caplog.clear()
+    Nf2vecEncoder(Nf2vecConfig(hidden_dims=(8,))).save_pretrained(tmp_path / "encoder")
+    convert(source, tmp_path / "nf2vec", encoder=tmp_path / "encoder")
+    assert not caplog.text
 
 
 def test_without_an_encoder_embeddings_are_taken(llana, tmp_path):
@@ -335,6 +244,51 @@ def test_encoders_in_and_out(encoder, tmp_path):
     assert GmnEncoder.from_pretrained(tmp_path / "back.pt").fingerprint() == expected
 
 
+def test_gmnerf_takes_what_its_form_holds(llana, encoder, tmp_path):
+    expected = GmnEncoder.from_pretrained(encoder).fingerprint()
+    source = llana.save(tmp_path / "llana")
+    with pytest.raises(ValueError, match="holds no encoder; a LLaNA checkpoint has one only in its folder encoder"):
+        convert(source, tmp_path / "e.pt", to="gmnerf")
+    GmnEncoder.from_pretrained(encoder).double().save_pretrained(source / "encoder")
+    convert(source, tmp_path / "e.pt", to="gmnerf")
+    state = torch.load(tmp_path / "e.pt", weights_only=True)["encoder"]
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    assert GmnEncoder.from_pretrained(tmp_path / "e.pt").fingerprint() == expected
+    others = {
+        "has a head (24 to 16), which gmnerf does not have": GmnConfig(hidden_dim=8, embedding_dim=16, readout_dim=24),
+        "was trained on 'geometric' graphs": GmnConfig(hidden_dim=8, layout="geometric"),
+        "layer norms have the epsilon 0.001, gmnerf's are 1e-05": GmnConfig(hidden_dim=8, layer_norm_eps=1e-3),
+    }
+    for i, (message, config) in enumerate(others.items()):
+        GmnEncoder(config).save_pretrained(tmp_path / str(i))
+        with pytest.raises(ValueError, match=re.escape(message)):
+            convert(tmp_path / str(i), tmp_path / f"{i}.pt", to="gmnerf")
+    Nf2vecEncoder(Nf2vecConfig(hidden_dims=(8,), embedding_dim=4)).save_pretrained(tmp_path / "nf2vec")
+    with pytest.raises(ValueError, match="its encoder is a 'nf2vec'; a gmnerf checkpoint holds a GMN"):
+        convert(tmp_path / "nf2vec", tmp_path / "n.pt", to="gmnerf")
+
+
+def test_llana_with_nf2vecs_encoder_reads_raw_nerfs(llana, tmp_path):
+    """From both projects' own files to a model that takes an MLP NeRF, and refuses another by name."""
+    torch.manual_seed(2)
+    encoder = Nf2vecEncoder(Nf2vecConfig(hidden_dims=(16, 16)))
+    torch.save({"epoch": 1, "encoder": encoder.state_dict()}, tmp_path / "nf2vec.pt")
+    convert(llana.save(tmp_path / "llana"), tmp_path / "ours", encoder=tmp_path / "nf2vec.pt")
+    model = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    processor = LlanaGmnProcessor.from_pretrained(tmp_path / "ours")
+    nerf = Nerf.random("MLP")
+    assert model.nerf_encoder.fingerprint() == encoder.fingerprint()
+    prompt = "USER: <nerf>\nWhat is this object? ASSISTANT:"
+    raw = model(**processor(nerfs=[nerf], text=prompt, return_tensors="pt")).logits
+    embedded = processor(nerfs=encoder.encode([nerf]), text=prompt, return_tensors="pt")
+    torch.testing.assert_close(raw, model(**embedded).logits)
+    torch.testing.assert_close(raw, llana.logits(embedded["input_ids"], encoder.encode_tokens([nerf])))
+    with pytest.raises(
+        ValueError, match="TRI NeRF: is a NeRF of the architecture TRI; nf2vec reads MLP NeRFs with layers of 64"
+    ):
+        model(**processor(nerfs=[Nerf.random("TRI")], text=prompt, return_tensors="pt"))
+
+
 def test_the_encoder_out_of_a_model(tiny, tmp_path):
     tiny[0].save_pretrained(tmp_path / "m")
     convert(tmp_path / "m", tmp_path / "e.pt", to="gmnerf")
@@ -400,4 +354,4 @@ def test_commands(llana, encoder, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 1
     assert "none: no such file or directory" in capsys.readouterr().err
     assert main(["merge", str(tmp_path / "ours"), "--out", str(tmp_path / "x")]) == 1
-    assert "adapter_config.json: no such file" in capsys.readouterr().err
+    assert "holds no adapter; expected a directory with adapter_config.json" in capsys.readouterr().err

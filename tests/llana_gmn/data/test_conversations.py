@@ -14,6 +14,12 @@ def entry(*values, object_id="a", kind="single_round"):
     return {"object_id": object_id, "conversation_type": kind, "conversations": messages}
 
 
+def entry_from_gpt(*values):
+    speakers = ["gpt", "human"] * len(values)
+    messages = [{"from": speaker, "value": value} for speaker, value in zip(speakers, values, strict=False)]
+    return {"object_id": "a", "conversation_type": "single_round", "conversations": messages}
+
+
 def write(path, content):
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
@@ -38,6 +44,37 @@ def test_turns_come_without_the_placeholder_and_otherwise_as_they_are(tmp_path):
     assert found.summary() == f"{path}: 3 conversations"
 
 
+ODD_FORMS = [
+    (entry("<point> Q", "A"), ("a placeholder without newline",)),
+    (entry("What is <point>?", "A"), ("a placeholder in mid-text",)),
+    (entry(" <point>\nQ", "A"), ("a placeholder in mid-text",)),
+    (entry("Q", "A", "And <point>?", "A"), ("a placeholder in a later turn",)),
+    (entry("<point>\nQ <point>", "A"), ("several placeholders",)),
+    (
+        entry("<point>\nQ", "A", "<point>\nQ", "A"),
+        ("a placeholder in a later turn", "several placeholders"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("odd", "kinds"), ODD_FORMS)
+def test_an_odd_entry_is_kept_as_it_stands_and_counted(tmp_path, caplog, odd, kinds):
+    path = write(tmp_path / "c.json", [entry("<point>\nQ", "A"), odd])
+    found = read_conversations(path, strict=True)
+    assert found[0].odd == () and found[1].odd == kinds and found[1].has_placeholder
+    values = [message["value"] for message in odd["conversations"]]
+    assert found[1].turns == tuple(zip(values[::2], values[1::2], strict=True))
+    assert found.odd == dict.fromkeys(kinds, 1) and found.problems == ()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"{path}: 1 dialogues with {kind}; kept, as LLaNA's loader does" for kind in kinds]
+
+
+def test_an_answer_that_nobody_asked_for_is_dropped(tmp_path):
+    path = write(tmp_path / "c.json", [entry_from_gpt("Hello.", "<point>\nQ", "A")])
+    (found,) = read_conversations(path, strict=True)
+    assert (found.turns, found.has_placeholder, found.odd) == ((("Q", "A"),), True, ("an answer first",))
+
+
 MALFORMED = {
     "no object": "text",
     "no object_id": {"conversation_type": "single_round"},
@@ -45,19 +82,21 @@ MALFORMED = {
     "an unknown conversation_type": entry("Q", "A", kind="poem"),
     "no conversations": {"object_id": "a", "conversation_type": "single_round", "conversations": []},
     "an odd number of messages": entry("Q", "A", "Q2"),
+    "an odd number of messages ": entry_from_gpt("A", "Q"),
     "speakers out of turn": {
         "object_id": "a",
         "conversation_type": "single_round",
-        "conversations": [{"from": "gpt", "value": "A"}, {"from": "human", "value": "Q"}],
+        "conversations": [{"from": "human", "value": "Q"}, {"from": "human", "value": "Q"}],
     },
     "a message without text": entry("Q", 7),
     "an empty message": entry("<point>\n  ", "A"),
-    "a misplaced placeholder": entry("<point>\nQ", "A", "<point>\nQ", "A"),
+    "a misplaced placeholder": entry("<point>\nQ", "A", "Q", "A <point>"),
 }
 
 
 @pytest.mark.parametrize(("kind", "bad"), MALFORMED.items())
 def test_a_malformed_entry_is_named_and_counted(tmp_path, caplog, kind, bad):
+    kind = kind.strip()
     path = write(tmp_path / "c.json", [entry("Q", "A"), bad, entry("Q", "B")])
     found = read_conversations(path)
     assert [(each.index, each.turns[0][1]) for each in found] == [(0, "A"), (2, "B")]

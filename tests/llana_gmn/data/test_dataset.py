@@ -12,6 +12,7 @@ from transformers import LlamaTokenizer
 from gmn_encoder.embeddings.records import EmbeddingSet
 from llana_gmn.chat_template import SYSTEM_PROMPT
 from llana_gmn.data.collator import ConversationCollator
+from llana_gmn.data.conversations import read_conversations
 from llana_gmn.data.dataset import IGNORED, ConversationDataset, Dialogue, encode_dialogues
 from llana_gmn.nerf_inputs import EMBEDDING, NOTHING
 from llana_gmn.processing import LlanaGmnProcessor
@@ -34,9 +35,9 @@ def llana_processor():
     return LlanaGmnProcessor(tokenizer, embedding_dim=32)
 
 
-def llana_labels(tokenizer, text):
+def llana_labels(tokenizer, text, max_length=2048):
     """docs/released_format.md#labels, step by step, with "cut by counting the tokens of pieces" as LLaNA does it."""
-    ids = tokenizer(text)["input_ids"]
+    ids = tokenizer(text)["input_ids"][:max_length]
     labels = list(ids)
     labels[0] = IGNORED
     cursor = 1
@@ -48,8 +49,17 @@ def llana_labels(tokenizer, text):
         labels[cursor : cursor + k] = [IGNORED] * k
         cursor += r
     labels[cursor:] = [IGNORED] * len(labels[cursor:])
-    assert cursor == len(ids)  # else LLaNA masks the whole sample
+    if cursor < max_length and cursor != sum(i != tokenizer.unk_token_id for i in ids):  # the unknown token pads
+        labels = [IGNORED] * len(ids)
     return ids, labels
+
+
+def llana_text(turns):
+    """docs/released_format.md#prompt: of (question, answer) pairs as they stand in the data."""
+    return f"{SYSTEM_PROMPT} " + "".join(
+        f"USER: {question.replace('<point>', '<point_start><point_patch><point_end>')} ASSISTANT: {answer}</s>"
+        for question, answer in turns
+    )
 
 
 WORDS = st.lists(
@@ -63,11 +73,9 @@ WORDS = st.lists(
 @given(turns=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4))
 def test_labels_are_llanas(llana_processor, turns):
     ((ids, mask),) = encode_dialogues([Dialogue(("thing",), tuple(turns))], llana_processor)
-    text = SYSTEM_PROMPT
-    for number, (question, answer) in enumerate(turns):
-        shown = "<point_start><point_patch><point_end>\n" if number == 0 else ""
-        text += f"{' ' if number == 0 else ''}USER: {shown}{question} ASSISTANT: {answer}</s>"
+    text = llana_text([(f"<point>\n{turns[0][0]}", turns[0][1]), *turns[1:]])
     expected_ids, expected = llana_labels(llana_processor.tokenizer, text)
+    assert max(expected) > 0
     assert ids == expected_ids
     assert [token if seen else IGNORED for token, seen in zip(ids, mask, strict=True)] == expected
 
@@ -82,6 +90,71 @@ def table(rows, dim=32):
 
 def dialogue(*answers, objects=("a",), question="What is it?"):
     return Dialogue(objects, tuple((question, answer) for answer in answers), "single_round", "texts.json", 7)
+
+
+def read_dataset(processor, tmp_path, values, **options):
+    """Messages of one entry, human first unless there is an odd number of them, beside a good entry."""
+    speakers = ["gpt", "human"] if len(values) % 2 else ["human", "gpt"]
+    messages = [{"from": speakers[place % 2], "value": value} for place, value in enumerate(values)]
+    good = [{"from": "human", "value": "<point>\nWhat?"}, {"from": "gpt", "value": "Fine."}]
+    about = {"object_id": "a", "conversation_type": "single_round"}
+    path = tmp_path / "texts.json"
+    path.write_text(json.dumps([{**about, "conversations": each} for each in (messages, good)]))
+    read = read_conversations(path)
+    said = [Dialogue.from_conversation(each, path=str(path)) for each in read]
+    return ConversationDataset(said, table({"a": ["mlp"]}), processor=processor, **options)
+
+
+ODD_TEXTS = {
+    ("<point> What is it?", "A chair."): ["a placeholder without newline"],
+    ("What is <point>?", "A chair."): ["a placeholder in mid-text"],
+    ("<point>\nCompare <point> with itself.", "It is the same."): ["several placeholders"],
+    ("What is a chair?", "A seat.", "Is <point> one?", "No."): ["a placeholder in a later turn"],
+    ("<point>\nWhat?", "A chair.", "And <point>\nnow?", "Too."): [
+        "a placeholder in a later turn",
+        "several placeholders",
+    ],
+    ("Hello there.", "<point>\nWhat is it?", "A chair."): ["an answer first"],
+    ("<point>\n What is it?  ", "  A chair. "): [],
+}
+
+
+@pytest.mark.parametrize("values", ODD_TEXTS)
+def test_odd_dialogues_are_trained_as_llana_trains_them(llana_processor, tmp_path, values):
+    dataset = read_dataset(llana_processor, tmp_path, values)
+    asked = values[len(values) % 2 :]
+    text = llana_text(list(zip(asked[::2], asked[1::2], strict=True)))
+    ids, labels = llana_labels(llana_processor.tokenizer, text)
+    sample = dataset[0]
+    assert max(labels) > 0  # LLaNA learns from it
+    assert (sample["input_ids"].tolist(), sample["labels"].tolist()) == (ids, labels)
+    # At every start token stands the one object.
+    assert len(sample["nerfs"]) == ids.count(llana_processor.nerf_token_id) > 0
+    assert dataset.counts == dict.fromkeys(ODD_TEXTS[values], 1)
+    assert not any(problem.left_out for problem in dataset.problems)
+    strict = read_dataset(llana_processor, tmp_path, values, strict=True)
+    assert len(strict) == (1 if ODD_TEXTS[values] else 2)
+    assert strict.counts == dataset.counts and all(problem.left_out for problem in strict.problems)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (("<point>\nWhat does ASSISTANT: mean?", "A name."), "' ASSISTANT: ' in a text"),
+        (("<point>\nWhat is it?", "It says ASSISTANT: I do."), "' ASSISTANT: ' in a text"),
+        (("<point>\nWhat </s> is it?", "A chair."), "</s> in a text"),
+        (("<point>\nWhat is it?", "A chair.", "And?", "A </s> chair."), "</s> in a text"),
+        (("<point>\nWhat is it?", "A chair.</s>"), "</s> in a text"),
+        (("<point>\nWhat is <unk>?", "A chair."), "<unk> in a text"),
+        (("<point>\nWhat is it?", "A <unk> chair."), "<unk> in a text"),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_dialogues_that_llana_masks_whole_are_left_out(llana_processor, tmp_path, values, kind, strict):
+    text = llana_text(list(zip(values[::2], values[1::2], strict=True)))
+    assert set(llana_labels(llana_processor.tokenizer, text)[1]) == {IGNORED}
+    dataset = read_dataset(llana_processor, tmp_path, values, strict=strict)
+    assert len(dataset) == 1 and dataset.counts == {kind: 1} and dataset.problems[0].left_out
 
 
 def test_labels_are_the_answers_and_their_ends(processor):
@@ -125,7 +198,9 @@ def test_several_nerfs_and_none_in_one_batch(processor):
     [
         (dialogue("x", objects=("gone",)), "no embedding", "of gone has no embedding"),
         (dialogue("An <image> of it."), "an unknown placeholder", "has <image> in its text"),
-        (dialogue("x", question="And <point> now?"), "an unknown placeholder", "has <point> in its text"),
+        (dialogue("And <point> now?"), "an unknown placeholder", "has <point> in its text"),
+        (dialogue("x", question="<point>?", objects=("a", "a")), "an unknown placeholder", "has <point> in its text"),
+        (dialogue("x", question="<point>?", objects=()), "an unknown placeholder", "has <point> in its text"),
         (dialogue("x", question="A long question " * 30), "too many tokens", "would cut every answer"),
         (dialogue(), "no turns", "has no question and answer"),
     ],
@@ -148,6 +223,11 @@ def test_truncation_cuts_the_end_only(processor):
     assert torch.equal(cut[0]["input_ids"], whole[0]["input_ids"][:110])
     assert torch.equal(cut[0]["labels"], whole[0]["labels"][:110])
     assert cut.counts == {"a cut end": 1}
+    assert [problem.left_out for problem in cut.problems] == [False]
+    strict = ConversationDataset(
+        [long, dialogue("Short.")], table({"a": ["mlp"]}), processor=processor, max_length=110, strict=True
+    )
+    assert len(strict) == 1 and strict.counts == cut.counts and strict.problems[0].left_out
     # A placeholder is never cut: LLaNA's prompt alone is longer than 40 tokens of this vocabulary.
     with pytest.raises(ValueError, match=r"has .* tokens, max_length is 20, which would cut a NeRF's placeholder"):
         ConversationDataset([long], table({"a": ["mlp"]}), processor=processor, max_length=20)

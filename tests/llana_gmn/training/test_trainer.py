@@ -42,6 +42,20 @@ def test_stage_one_trains_projector_and_two_rows(recipe, tiny_folder):
     assert rows == sorted([config.nerf_start_token_id, config.nerf_end_token_id])
 
 
+def test_stage_one_trains_the_projector_alone_where_the_tokens_are_known(recipe, tiny_folder, tmp_path):
+    """As LLaNA does from a checkpoint that has the tokens; stage 2 goes on from there."""
+    run = TrainingRun(recipe(token_rows=False))
+    assert run.plan.trainable == 1056 + 2112 + 2080
+    assert "%): the projector alone" in run.plan.to_text()
+    report = run.train()
+    before, after = load_file(tiny_folder / "model.safetensors"), load_model(report.output)[0].state_dict()
+    changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert changed == {key for key in before if key.startswith("model.projector.")}
+    second = TrainingRun(recipe(stage=2, model=report.output, output=str(tmp_path / "second"), max_steps=1))
+    assert "rows of the start and end token, LoRA of rank 4" in second.plan.to_text()
+    second.train()
+
+
 def test_an_adapter_loads_in_one_call_and_merges(recipe, tiny_folder, tmp_path):
     run = TrainingRun(recipe(stage=2))
     report = run.train()
@@ -135,7 +149,7 @@ def test_bad_places(recipe, tmp_path):
             "gone.npz: no such file or directory; expected embeddings",
         ),
         ({"embeddings": {}}, "holds neither train/vecs nor NeRFs"),
-        ({"strict": True, "max_length": 70}, "entries cannot be used"),
+        ({"strict": True, "max_length": 70}, "nothing to train on .* max_length is 70"),
         ({"stage": 2, "lora_targets": ("c_attn",)}, "lora_targets names 'c_attn'; this backbone's linear layers are"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=message):

@@ -1,0 +1,56 @@
+"""Configuration of nf2vec's encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nf2vecConfig:
+    """Sizes of an `Nf2vecEncoder`; the defaults are the released encoder's (docs/released_format.md#nf2vec).
+
+    Attributes:
+        nerf_hidden_dim: width of the layers of the NeRFs it reads, which is the length of a row.
+        nerf_frequencies: octaves of the coordinate features of those NeRFs. The released weights were trained on 24; they do not
+            show the number.
+        hidden_dims: units of the layers before the last.
+        embedding_dim: units of the last layer, size of the embedding.
+    """
+
+    model_type: ClassVar[str] = "nf2vec"
+    whitened: ClassVar[bool] = False
+
+    nerf_hidden_dim: int = 64
+    nerf_frequencies: int = 24
+    hidden_dims: tuple[int, ...] = (512, 512, 1024, 1024)
+    embedding_dim: int = 1024
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
+        sizes = {name: getattr(self, name) for name in ("nerf_hidden_dim", "nerf_frequencies", "embedding_dim")}
+        for name, value in [*sizes.items(), *(("hidden_dims", value) for value in self.hidden_dims)]:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Nf2vecConfig.{name} must be made of positive integers, got {value!r}")
+        if self.nerf_hidden_dim < 16:
+            raise ValueError(
+                f"Nf2vecConfig.nerf_hidden_dim must be at least 16, the rows of a NeRF's output, got {self.nerf_hidden_dim}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        return {"model_type": self.model_type, **values, "hidden_dims": list(self.hidden_dims)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Nf2vecConfig:
+        """The inverse of `to_dict`. Raises `ValueError` on another model's configuration or an unknown field."""
+        values = dict(values)
+        model_type = values.pop("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(f"configuration is of a {model_type!r} model; expected {cls.model_type!r}")
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - fields):
+            raise ValueError(f"Nf2vecConfig has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")
+        return cls(**values)
