@@ -430,7 +430,6 @@ def test_offloaded_by_accelerate(tiny, nerfs, tmp_path):
         torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
 
 
-<<<<<<< HEAD
 def test_weights_missing_from_a_file_start_as_those_of_a_new_model(model, monkeypatch):
     config = copy.deepcopy(model.config)
     initialise = LlanaGmnForConditionalGeneration._initialize_weights
@@ -450,7 +449,8 @@ def test_a_tied_weight_goes_by_the_name_of_the_embeddings():
     names = dict(model.named_parameters())
     assert "lm_head.weight" not in names
     assert names["model.language_model.embed_tokens.weight"] is model.lm_head.weight
-=======
+
+
 SIZES = {
     "vocab_size": 640,
     "hidden_size": 32,
@@ -473,4 +473,3 @@ def test_a_head_of_several_layers_is_refused():
     config = ModernBertDecoderConfig(**SIZES, pad_token_id=0)
     with pytest.raises(ValueError, match="ModernBertDecoderForCausalLM cannot be a backbone: expected a body and one"):
         tiny_model(config)
->>>>>>> p1
