@@ -72,7 +72,7 @@ class LlanaGmnPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         # The backbone initialises itself; encoder and projector start as torch layers do.
         if isinstance(module, nn.Linear | FrozenLinear | nn.Embedding | nn.LayerNorm):
-            module.reset_parameters()
+            module.reset_parameters()  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, *args: Any, key_mapping: dict[str, str] | None = None, **kwargs: Any) -> Self:

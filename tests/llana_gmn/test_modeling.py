@@ -17,6 +17,8 @@ from transformers import (
     GemmaConfig,
     GPT2Config,
     GraniteConfig,
+    MixtralConfig,
+    ModernBertDecoderConfig,
     Qwen2Config,
 )
 from transformers.quantizers.base import HfQuantizer
@@ -447,3 +449,27 @@ def test_a_tied_weight_goes_by_the_name_of_the_embeddings():
     names = dict(model.named_parameters())
     assert "lm_head.weight" not in names
     assert names["model.language_model.embed_tokens.weight"] is model.lm_head.weight
+
+
+SIZES = {
+    "vocab_size": 640,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+
+
+def test_a_mixture_of_experts_adds_to_the_loss():
+    config = MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=4, output_router_logits=True)
+    model, processor = tiny_model(config)
+    inputs = processor(text="Hello there", return_tensors="pt")
+    out, plain = (each(**inputs, labels=inputs["input_ids"]) for each in (model, model.get_backbone()))
+    assert out.aux_loss > 0
+    torch.testing.assert_close((out.loss, out.logits), (plain.loss, plain.logits))
+
+
+def test_a_head_of_several_layers_is_refused():
+    config = ModernBertDecoderConfig(**SIZES, pad_token_id=0)
+    with pytest.raises(ValueError, match="ModernBertDecoderForCausalLM cannot be a backbone: expected a body and one"):
+        tiny_model(config)

@@ -27,8 +27,8 @@ from llana_gmn.nerf_inputs import NERF_INPUTS, pack_nerfs
 from llana_gmn.processing import add_nerf_tokens
 from llana_gmn.tiny import tiny_tokenizer
 
-from .library_tests import is_complete, load
-from .reasons import NO_GENERATION_TESTS, SKIPPED
+from .library_tests import load
+from .reasons import SKIPPED
 
 BACKBONE = os.environ["BACKBONE"]
 LLAVA = bool(os.environ.get("COMPARE"))
@@ -173,11 +173,6 @@ class ModelTest(common.ModelTesterMixin, GenerationTesterMixin, unittest.TestCas
 
     def setUp(self) -> None:
         self.model_tester = start(self)
-
-    def test_generation_tester_mixin_inheritance(self) -> None:
-        if not is_complete():
-            self.skipTest(NO_GENERATION_TESTS)
-        super().test_generation_tester_mixin_inheritance()
 
     def test_init_weights_can_init_buffers(self) -> None:
         # Of the rest of the model: the weights of a frozen encoder are buffers, and random.
