@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import transformers
 
+from .body import LlanaGmnModel
 from .configuration import LlanaGmnConfig
-from .modeling import LlanaGmnForConditionalGeneration, LlanaGmnModel
+from .modeling import LlanaGmnForConditionalGeneration
 from .processing import LlanaGmnProcessor
 
 transformers.AutoConfig.register(LlanaGmnConfig.model_type, LlanaGmnConfig, exist_ok=True)

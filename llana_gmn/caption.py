@@ -20,7 +20,8 @@ from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import conversation_messages
 from .modeling import LlanaGmnForConditionalGeneration
-from .processing import LlanaGmnProcessor, NerfLike
+from .nerf_items import NerfLike
+from .processing import LlanaGmnProcessor
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16

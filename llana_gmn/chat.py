@@ -15,7 +15,8 @@ from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import content_text, conversation_messages, conversation_parts
 from .modeling import LlanaGmnForConditionalGeneration
-from .processing import LlanaGmnProcessor, NerfLike
+from .nerf_items import NerfLike
+from .processing import LlanaGmnProcessor
 
 
 class ChatSession:

@@ -16,15 +16,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, TextKwargs
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
-from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import (
@@ -39,11 +36,10 @@ from .chat_template import (
 from .configuration import LlanaGmnConfig
 from .hub import push_processor
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
+from .nerf_items import NerfLike, group_nerfs, read_nerf
 
 NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
 """LLaNA's tokens, in the order in which they are added to a vocabulary (docs/released_format.md#llana-checkpoint)."""
-
-NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
 
 
 _EXTRAS = ("return_mm_token_type_ids", "return_text_replacement_offsets")
@@ -160,7 +156,7 @@ class LlanaGmnProcessor(ProcessorMixin):
         return_tensors = options.pop("return_tensors", None)
         if len(prompts) == 1 and options["padding"] is True and not options.get("pad_to_multiple_of"):
             options["padding"] = False  # there is nothing to pad, and the tokenizer may have no token for it
-        groups = self._group(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts])
+        groups = group_nerfs(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts], self.embedding_dim)
         packed = pack_nerfs(groups, embedding_dim=self.embedding_dim)
         expanded, offsets = self._replace_placeholders(prompts, packed)
         encoded = dict(self.tokenizer(expanded, **options))
@@ -361,61 +357,9 @@ class LlanaGmnProcessor(ProcessorMixin):
                     )
                 )
 
-    def _group(self, nerfs: Any, counts: Sequence[int]) -> list[list[Nerf | Tensor]]:
-        """NeRFs of each prompt, `counts` of them."""
-        if nerfs is None:
-            nerfs = []
-        elif isinstance(nerfs, Nerf | str | os.PathLike) or _is_array(nerfs):
-            nerfs = [nerfs]
-        nested = bool(nerfs) and all(isinstance(item, list | tuple) for item in nerfs)
-        if nested:
-            groups = [[one for item in group for one in self.read_nerf(item)] for group in nerfs]
-            if len(groups) != len(counts):
-                raise ValueError(f"NeRFs for {len(groups)} prompts came with {len(counts)} prompts")
-            for prompt, (group, count) in enumerate(zip(groups, counts, strict=True)):
-                if len(group) != count:
-                    raise ValueError(
-                        f"prompt {prompt} has {count} placeholders but {len(group)} NeRFs; write one <nerf> for each NeRF"
-                    )
-            return groups
-        flat = [one for item in nerfs for one in self.read_nerf(item)]
-        if len(flat) != sum(counts):
-            raise ValueError(
-                f"{len(flat)} NeRFs were passed for {sum(counts)} placeholders in {len(counts)} prompts; "
-                "write one <nerf> for each NeRF"
-            )
-        rest = iter(flat)
-        return [[next(rest) for _ in range(count)] for count in counts]
-
     def read_nerf(self, item: NerfLike) -> list[Nerf | Tensor]:
-        """What the model is shown for an input: the record itself or of its file, or embeddings ``(D,)`` float32 on the CPU.
-
-        An array of embeddings ``(n, D)`` stands for n NeRFs.
-
-        Raises:
-            FileNotFoundError: no such file.
-            TypeError, ValueError: neither a NeRF nor an embedding of this model's size, or a broken file.
-        """
-        if isinstance(item, Nerf):
-            return [item]
-        source = "an embedding"
-        if isinstance(item, str | os.PathLike):
-            if not is_embedding_file(item):
-                return [load_nerf(item)]
-            source, item = f"{item}: the embedding", read_embedding(item)
-        if not _is_array(item):
-            raise TypeError(
-                f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({self.embedding_dim},)"
-            )
-        values = torch.as_tensor(item).detach().to("cpu", torch.float32)
-        if values.ndim not in (1, 2) or values.shape[-1] != self.embedding_dim or not len(values):
-            raise ValueError(
-                f"{source} has shape {tuple(values.shape)}; expected ({self.embedding_dim},) or (n, {self.embedding_dim}), "
-                "as the encoder of this model makes them"
-            )
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{source} has NaN or infinite values")
-        return list(values.reshape(-1, self.embedding_dim))
+        """What the model is shown for an input, see `nerf_items.read_nerf`."""
+        return read_nerf(item, self.embedding_dim)
 
 
 def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:
@@ -423,7 +367,3 @@ def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:
     tokenizer.add_tokens(list(NERF_TOKENS), special_tokens=True)
     patch, start, end = tokenizer.convert_tokens_to_ids(list(NERF_TOKENS))
     return patch, start, end
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | Tensor)

@@ -1,0 +1,80 @@
+"""What a user passes as a NeRF: a record, the path of one or of an embedding, or an array.
+
+Shapes: D embedding (1024).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.record import Nerf
+
+NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
+
+
+def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_dim: int) -> list[list[Nerf | Tensor]]:
+    """NeRFs of each prompt, `counts` of them."""
+    if nerfs is None:
+        nerfs = []
+    elif isinstance(nerfs, Nerf | str | os.PathLike) or is_array(nerfs):
+        nerfs = [nerfs]
+    nested = bool(nerfs) and all(isinstance(item, list | tuple) for item in nerfs)
+    if nested:
+        groups = [[one for item in group for one in read_nerf(item, embedding_dim)] for group in nerfs]
+        if len(groups) != len(counts):
+            raise ValueError(f"NeRFs for {len(groups)} prompts came with {len(counts)} prompts")
+        for prompt, (group, count) in enumerate(zip(groups, counts, strict=True)):
+            if len(group) != count:
+                raise ValueError(
+                    f"prompt {prompt} has {count} placeholders but {len(group)} NeRFs; write one <nerf> for each NeRF"
+                )
+        return groups
+    flat = [one for item in nerfs for one in read_nerf(item, embedding_dim)]
+    if len(flat) != sum(counts):
+        raise ValueError(
+            f"{len(flat)} NeRFs were passed for {sum(counts)} placeholders in {len(counts)} prompts; "
+            "write one <nerf> for each NeRF"
+        )
+    rest = iter(flat)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def read_nerf(item: NerfLike, embedding_dim: int) -> list[Nerf | Tensor]:
+    """What the model is shown for an input: the record itself or of its file, or embeddings ``(D,)`` float32 on the CPU.
+
+    An array of embeddings ``(n, D)`` stands for n NeRFs.
+
+    Raises:
+        FileNotFoundError: no such file.
+        TypeError, ValueError: neither a NeRF nor an embedding of the model's size, or a broken file.
+    """
+    if isinstance(item, Nerf):
+        return [item]
+    source = "an embedding"
+    if isinstance(item, str | os.PathLike):
+        if not is_embedding_file(item):
+            return [load_nerf(item)]
+        source, item = f"{item}: the embedding", read_embedding(item)
+    if not is_array(item):
+        raise TypeError(f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({embedding_dim},)")
+    values = torch.as_tensor(item).detach().to("cpu", torch.float32)
+    if values.ndim not in (1, 2) or values.shape[-1] != embedding_dim or not len(values):
+        raise ValueError(
+            f"{source} has shape {tuple(values.shape)}; expected ({embedding_dim},) or (n, {embedding_dim}), "
+            "as the encoder of this model makes them"
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{source} has NaN or infinite values")
+    return list(values.reshape(-1, embedding_dim))
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | Tensor)
