@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import ProcessorMixin
 
-    from .modeling import LlanaGmnForConditionalGeneration
+    from .body import LlanaGmnPreTrainedModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 """What a directory of PEFT's holds."""
@@ -62,7 +62,7 @@ def not_found(path: StrPath, *, reason: str = "", revision: str | None = None, *
 
 
 def push_model(
-    model: LlanaGmnForConditionalGeneration,
+    model: LlanaGmnPreTrainedModel,
     repo_id: str,
     *,
     tags: Sequence[str] | str = (),
