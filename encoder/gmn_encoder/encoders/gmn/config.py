@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from ...nerfs.blocks import GraphLayout
+from ..config import SavedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class GmnConfig:
+class GmnConfig(SavedConfig):
     """Sizes of a `GmnEncoder`; the defaults are the released encoder's (docs/released_format.md#encoder).
 
     Attributes:
@@ -73,19 +72,7 @@ class GmnConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields, without a `readout_dim` of None: the form, and so the fingerprint, of encoders without a head."""
-        values = dataclasses.asdict(self)
+        values = super().to_dict()
         if self.readout_dim is None:
             del values["readout_dim"]
-        return {"model_type": self.model_type, **values}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GmnConfig:
-        """The inverse of `to_dict`. Raises `ValueError` on another model's configuration or an unknown field."""
-        values = dict(values)
-        model_type = values.pop("model_type", cls.model_type)
-        if model_type != cls.model_type:
-            raise ValueError(f"configuration is of a {model_type!r} model; expected {cls.model_type!r}")
-        fields = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - fields):
-            raise ValueError(f"GmnConfig has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")
-        return cls(**values)
+        return values

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from ..config import SavedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nf2vecConfig:
+class Nf2vecConfig(SavedConfig):
     """Sizes of an `Nf2vecEncoder`; the defaults are the released encoder's (docs/released_format.md#nf2vec).
 
     Attributes:
@@ -38,19 +38,3 @@ class Nf2vecConfig:
             raise ValueError(
                 f"Nf2vecConfig.nerf_hidden_dim must be at least 16, the rows of a NeRF's output, got {self.nerf_hidden_dim}"
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        values = dataclasses.asdict(self)
-        return {"model_type": self.model_type, **values, "hidden_dims": list(self.hidden_dims)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Nf2vecConfig:
-        """The inverse of `to_dict`. Raises `ValueError` on another model's configuration or an unknown field."""
-        values = dict(values)
-        model_type = values.pop("model_type", cls.model_type)
-        if model_type != cls.model_type:
-            raise ValueError(f"configuration is of a {model_type!r} model; expected {cls.model_type!r}")
-        fields = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - fields):
-            raise ValueError(f"Nf2vecConfig has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")
-        return cls(**values)
