@@ -91,7 +91,7 @@ def take_apart(causal: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module, Cau
         [key for key, module in children.items() if module is head],
     )
     own = [*causal._parameters, *causal._buffers, *(key for key in children if children[key] not in (body, head))]
-    if not all(parts) or own:
+    if not isinstance(body, PreTrainedModel) or not isinstance(head, nn.Module) or not all(parts) or own:
         raise ValueError(
             f"{name} cannot be a backbone: expected a body and one linear layer behind it, found "
             f"{', '.join([*children, *causal._parameters, *causal._buffers])}; choose another causal language model"
@@ -99,7 +99,6 @@ def take_apart(causal: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module, Cau
     plain = {key: value for key, value in vars(causal).items() if isinstance(value, bool | int | float | str)}
     values = {key: value for key, value in plain.items() if not key.startswith("_") and key != "training"}
     arguments = frozenset(inspect.signature(causal.forward).parameters)
-    assert isinstance(body, PreTrainedModel) and isinstance(head, nn.Module)
     return body, head, CausalForward(type(causal), parts[0][0], parts[1][0], values, arguments)
 
 
