@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..hub import push
+from ..nerfs.probing import FieldError
 from ..nerfs.record import Nerf, NerfBatch
 from .base import EncoderConfig
 from .card import encoder_card
@@ -66,7 +67,7 @@ class EncoderModule(nn.Module):
             encoder, float32 otherwise.
 
         Raises:
-            ValueError: a `batch_size` below 1, a NeRF that `check_nerf` refuses.
+            ValueError: a `batch_size` below 1, a NeRF that `check_nerf` refuses or whose field is not finite.
             TypeError: something that is no `Nerf`.
         """
         if batch_size < 1:
@@ -86,7 +87,10 @@ class EncoderModule(nn.Module):
             for start in range(0, len(indices), batch_size):
                 chunk = indices[start : start + batch_size]
                 batch = NerfBatch.stack(nerfs[i].to(device) for i in chunk)
-                results[torch.tensor(chunk, device=device)] = step(batch).to(dtype)
+                try:
+                    results[torch.tensor(chunk, device=device)] = step(batch).to(dtype)
+                except FieldError as error:
+                    raise ValueError(f"{nerfs[chunk[error.row]].name}: {error.problem}") from error
         return results
 
     def check_nerf(self, nerf: Nerf) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from ...nerfs.blocks import GraphLayout
 from ..config import SavedConfig
+
+_RELEASED = {
+    "hidden_dim",
+    "embedding_dim",
+    "num_layers",
+    "num_node_types",
+    "num_edge_types",
+    "layer_norm_eps",
+    "layout",
+}
+"""The fields that every configuration is written with."""
+_MISSING = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +36,11 @@ class GmnConfig(SavedConfig):
         layout: positions in the parameter graph that the encoder was trained with, `"released"` or `"geometric"`.
         readout_dim: units of the readout where a head of `embedding_dim` outputs follows; None, as in the released encoder and
             the paper: the readout is the embedding.
+        probes: points at which the encoder also asks the field, a power of two; 0, as in the released encoder and the paper: it
+            reads weights alone.
+        probe_dim: width of the network that reads the answers.
+        token_grid: cells along an axis of the grid of local tokens, a power of two; 0: no local tokens.
+        graph: whether the graph network takes part; without it, the probes alone make the embedding.
     """
 
     model_type: ClassVar[str] = "gmn_encoder"
@@ -35,6 +53,10 @@ class GmnConfig(SavedConfig):
     layer_norm_eps: float = 1e-5
     layout: GraphLayout = "released"
     readout_dim: int | None = None
+    probes: int = 0
+    probe_dim: int = 512
+    token_grid: int = 4
+    graph: bool = True
 
     def __post_init__(self) -> None:
         smallest = {
@@ -43,6 +65,9 @@ class GmnConfig(SavedConfig):
             "num_layers": 1,
             "num_node_types": type(self).num_node_types,  # the released tables, whose rows the paper's families name
             "num_edge_types": type(self).num_edge_types,
+            "probes": 0,
+            "probe_dim": 1,
+            "token_grid": 0,
         }
         for name, least in smallest.items():
             value = getattr(self, name)
@@ -60,6 +85,33 @@ class GmnConfig(SavedConfig):
         if self.layout not in get_args(GraphLayout):
             raise ValueError(f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {self.layout!r}")
 
+        self._check_probes()
+
+    def _check_probes(self) -> None:
+        if not isinstance(self.graph, bool):
+            raise ValueError(f"GmnConfig.graph must be true or false, got {self.graph!r}")
+        if not self.probes:
+            if not self.graph:
+                raise ValueError("GmnConfig.graph is false and probes is 0: nothing is read; set probes, such as 1024")
+            return
+        least = max(16, 8 * self.token_grid**3)
+        for name, value, smallest, largest in (
+            ("probes", self.probes, least, 1 << 17),
+            ("token_grid", self.token_grid or 1, 1, 16),
+        ):
+            if value & (value - 1) or not smallest <= value <= largest:
+                raise ValueError(f"GmnConfig.{name} must be a power of two in {smallest}..{largest}, got {value}")
+
+    @property
+    def num_tokens(self) -> int:
+        """Vectors that `encode_tokens` gives a NeRF: one for the whole and, with probes, one for each cell of the grid."""
+        return 1 + self.token_grid**3 if self.probes else 1
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a linear map follows the readout."""
+        return self.graph and (self.readout_dim is not None or bool(self.probes))
+
     @property
     def readout_units(self) -> int:
         """What the graph network's readout gives: `readout_dim`, or the embedding itself."""
@@ -67,12 +119,13 @@ class GmnConfig(SavedConfig):
 
     @property
     def whitened(self) -> bool:
-        """Whether a head whitens the embeddings."""
-        return self.readout_dim is not None
+        """Whether embeddings come standardised, so that what reads them need not see to that."""
+        return self.has_head or bool(self.probes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields, without a `readout_dim` of None: the form, and so the fingerprint, of encoders without a head."""
-        values = super().to_dict()
-        if self.readout_dim is None:
-            del values["readout_dim"]
-        return values
+        """Its fields, without those that the released encoder does not have and that are at their defaults.
+
+        So the form, and with it the fingerprint, of an encoder stays what it was when a field is added.
+        """
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name not in _RELEASED}
+        return {name: value for name, value in super().to_dict().items() if value != defaults.get(name, _MISSING)}

@@ -6,35 +6,63 @@ Metanetworks (2024). Two paths run over the same modules:
 * `GmnEncoder.forward` takes any PyG graph and follows the formulas edge by edge: the specification;
 * `GmnEncoder.embed` and `encode` take NeRFs and work on complete bipartite blocks (`dense.py`): the same numbers, faster.
 
-Both end in readouts, means over a graph's edges, which are the embeddings of an encoder without a head.
+Both end in readouts, means over a graph's edges, which are the embeddings of the released encoder. With `GmnConfig.probes` the
+encoder has a second sense (`probes.py`): it asks the field at points that all NeRFs share, and adds what the graph network reads.
 
 Shapes: B graphs, N nodes, E edges, D embedding (1024).
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...nerfs.probing import visible_field
 from ...nerfs.record import Nerf, NerfBatch
 from ..module import EncoderModule
 from .config import GmnConfig
 from .dense import DenseReadout
-from .modules import GnnWithReadout, Head, PreEncoder
+from .modules import GnnWithReadout, PreEncoder, ReadoutHead
+from .probes import ProbeNetwork
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch, Data
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What an encoder took from B NeRFs.
+
+    Attributes:
+        readouts: of the graph network ``(B, readout_units)``; None: no graph was read.
+        fields: of the probes ``(B, K, 4)``, see `nerfs.probing.visible_field`; None: no field was asked.
+    """
+
+    readouts: Tensor | None
+    fields: Tensor | None
+
+    @classmethod
+    def join(cls, readings: Sequence[Reading]) -> Reading:
+        """The NeRFs of several readings of one encoder in one."""
+        readouts = [each.readouts for each in readings if each.readouts is not None]
+        fields = [each.fields for each in readings if each.fields is not None]
+        return cls(torch.cat(readouts) if readouts else None, torch.cat(fields) if fields else None)
+
+    def __getitem__(self, rows: Tensor) -> Reading:
+        return Reading(*(None if part is None else part[rows] for part in (self.readouts, self.fields)))
 
 
 class GmnEncoder(EncoderModule):
     """NeRF weights to an embedding, whatever the architecture of the NeRF.
 
     State-dict names and shapes are those of the released checkpoints, whose embeddings are non-negative: the readout ends in a
-    ReLU. A configuration with `readout_dim` adds a `Head`, under ``head``.
+    ReLU. A configuration with `readout_dim` or `probes` adds a `ReadoutHead`, under ``head``, and the latter a `ProbeNetwork`,
+    under ``probes``; these embeddings have the length sqrt(D).
     """
 
     config_class = GmnConfig
@@ -42,48 +70,121 @@ class GmnEncoder(EncoderModule):
 
     def __init__(self, config: GmnConfig | None = None) -> None:
         super().__init__(config or GmnConfig())
-        self.pre_encoder = PreEncoder(self.config)
-        self.gnn_w_readout = GnnWithReadout(self.config)
-        self.head: Head | None = None
-        if self.config.readout_dim is not None:
-            self.head = Head(self.config.readout_dim, self.config.embedding_dim)
+        if self.config.graph:
+            self.pre_encoder = PreEncoder(self.config)
+            self.gnn_w_readout = GnnWithReadout(self.config)
+        self.head = ReadoutHead(self.config) if self.config.has_head else None
+        self.probes: ProbeNetwork | None = None
+        if self.config.probes:
+            self.probes = ProbeNetwork(self.config)
+            if self.head is not None:
+                # What the graph network adds to the probes is multiplied by it: it starts at zero, so that it can only help.
+                self.gate = nn.Parameter(torch.zeros(()))
         self._dense = DenseReadout()
+
+    @property
+    def executes_fields(self) -> bool:
+        """Whether the encoder also asks the field, which executes the NeRF; an encoder without probes reads weights alone."""
+        return self.probes is not None
+
+    @property
+    def probe_points(self) -> Tensor | None:
+        """Where the field is asked, float32 world coordinates ``(K, 3)``; None without probes."""
+        return None if self.probes is None else self.probes.points
 
     def forward(self, graph: Data | Batch) -> Tensor:
         """Embed parameter graphs along their edge lists.
 
         Args:
             graph: PyG `Data` or `Batch` with ``x (N, 3)``, ``edge_index (2, E)`` and ``edge_attr (E, 6)`` as
-                `parameter_graph` makes them; any graph with these features will do, and a batch may mix architectures.
+                `parameter_graph` makes them; any graph with these features will do, and a batch may mix architectures. An
+                encoder with probes reads ``probe_values (B, K, 4)`` too, which ``parameter_graph(nerf, probes=points)`` adds.
 
         Returns:
-            ``(B, D)`` in the dtype of the encoder, differentiable. A graph without edges embeds to zeros.
+            ``(B, D)`` in the dtype of the encoder, differentiable. A graph without edges has a readout of zeros.
+
+        Raises:
+            ValueError: a graph without the answers of the field, or with others than the encoder's points give.
         """
+        return self.combine(Reading(self._edge_list_readouts(graph), self._attached_fields(graph)))
+
+    def _edge_list_readouts(self, graph: Data | Batch) -> Tensor | None:
+        if not self.config.graph:
+            return None
         x, edge_index = graph.x, graph.edge_index
         node_graph = getattr(graph, "batch", None)
         if node_graph is None:
             node_graph = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         num_graphs = getattr(graph, "num_graphs", 1)
         edge = self.gnn_w_readout.gnn(self.pre_encoder.nodes(x), edge_index, self.pre_encoder.edges(graph.edge_attr))
-        return self.apply_head(self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs))
+        return self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs)
 
-    def embed(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Embed NeRFs of one architecture along the blocks of their graphs: the numbers of `forward`, without edge lists.
+    def _attached_fields(self, graph: Data | Batch) -> Tensor | None:
+        if self.probes is None:
+            return None
+        fields = getattr(graph, "probe_values", None)
+        count = len(self.probes.places)
+        if fields is None or tuple(fields.shape[1:]) != (count, 4):
+            found = "no probe_values" if fields is None else f"probe_values of shape {list(fields.shape)}"
+            raise ValueError(
+                f"the graph has {found}; this encoder also asks the field at {count} points: "
+                "make it by parameter_graph(nerf, probes=encoder.probe_points)"
+            )
+        return fields
 
-        Differentiable in the parameters of the encoder and in the NeRFs' tensors.
+    def read(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None, points: Tensor | None = None) -> Reading:
+        """What the encoder takes from NeRFs of one architecture, along the blocks of their graphs and at its points.
+
+        Differentiable in the parameters of the encoder and, through the graph, in the NeRFs' tensors; the field is asked without
+        gradient.
 
         Args:
             nerfs: stacked tensors on the device of the encoder.
             dtype: dtype of the large matrix products (`torch.bfloat16`); None for the encoder's own.
+            points: ``(B, K, 3)`` to ask the fields at, in place of `probe_points`: those moved by a transform of each object are
+                its answers after the inverse transform.
+
+        Raises:
+            FieldError: a field that is not finite.
+        """
+        readouts = fields = None
+        if self.probes is not None and self.head is not None and not nerfs.architecture.has_graph:
+            readouts = self.head.nothing.expand(len(nerfs), -1)
+        elif self.config.graph:
+            readouts = self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, layout=self.config.layout, dtype=dtype)
+        if self.probes is not None:
+            fields = visible_field(nerfs, self.probes.points if points is None else points)
+        return Reading(readouts, fields)
+
+    def combine(self, reading: Reading) -> Tensor:
+        """The embeddings ``(B, D)`` of what was read. NeRFs without a graph have what the probes say alone."""
+        readouts, fields = reading.readouts, reading.fields
+        if self.head is None and readouts is not None:
+            return readouts
+        if self.probes is not None and fields is not None:
+            embedding = self.probes(fields)
+            if self.head is not None and readouts is not None:
+                embedding = embedding + self.gate * self.head(readouts)
+        elif self.head is not None and readouts is not None:
+            embedding = self.head(readouts)
+        else:
+            raise ValueError("nothing was read of the NeRFs; expected readouts of their graphs, or fields")
+        return F.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
+
+    def combine_tokens(self, reading: Reading) -> Tensor:
+        """The tokens ``(B, N, D)`` of what was read: the embedding and, with probes, one for each cell of the grid."""
+        embedding = self.combine(reading)[:, None]
+        if self.probes is None or reading.fields is None or not self.probes.grid:
+            return embedding
+        return torch.cat([embedding, self.probes.tokens(reading.fields)], dim=1)
+
+    def embed(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Embed NeRFs of one architecture: the numbers of `forward`, without edge lists. Arguments and errors as of `read`.
 
         Returns:
             ``(B, D)``, float64 from a float64 encoder, float32 otherwise.
         """
-        return self.apply_head(self.embed_readouts(nerfs, dtype=dtype))
-
-    def embed_readouts(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
-        """What `embed` gives before the head, ``(B, readout_units)``."""
-        return self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, layout=self.config.layout, dtype=dtype)
+        return self.combine(self.read(nerfs, dtype=dtype))
 
     @torch.no_grad()
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
@@ -97,30 +198,36 @@ class GmnEncoder(EncoderModule):
         Returns:
             ``(len(nerfs), D)`` in the order given, on the device of the encoder, without gradient; float64 from a float64
             encoder, float32 otherwise.
+
+        Raises:
+            ValueError: a NeRF whose field is not finite somewhere, by an encoder with probes.
         """
-        return self.apply_head(self.encode_readouts(nerfs, batch_size=batch_size, dtype=dtype))
+        return self._encode(self.combine, nerfs, (self.embedding_dim,), batch_size, dtype)
 
+    @torch.no_grad()
     def encode_tokens(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
-        """`encode` as one token a NeRF, ``(len(nerfs), 1, D)``."""
-        return self.encode(nerfs, batch_size=batch_size, dtype=dtype)[:, None]
+        """`encode` as tokens ``(len(nerfs), N, D)``: the embedding first, then, with probes, one for each cell of the grid."""
+        shape = (self.config.num_tokens, self.embedding_dim)
+        return self._encode(self.combine_tokens, nerfs, shape, batch_size, dtype)
 
-    def encode_readouts(
-        self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None
+    def _encode(
+        self,
+        combine: Callable[[Reading], Tensor],
+        nerfs: Sequence[Nerf],
+        shape: tuple[int, ...],
+        batch_size: int,
+        dtype: torch.dtype | None,
     ) -> Tensor:
-        """What `encode` gives before the head, ``(len(nerfs), readout_units)``."""
-        step = functools.partial(self.embed_readouts, dtype=dtype)
-        return self.in_batches(step, nerfs, shape=(self.config.readout_units,), batch_size=batch_size)
+        def step(batch: NerfBatch) -> Tensor:
+            return combine(self.read(batch, dtype=dtype))
 
-    def apply_head(self, readouts: Tensor) -> Tensor:
-        """The embeddings ``(B, D)`` of readouts ``(B, readout_units)``: the same where there is no head."""
-        return readouts if self.head is None else self.head(readouts)
+        return self.in_batches(step, nerfs, shape=shape, batch_size=batch_size)
 
-    def backbone_parameters(self) -> Iterator[nn.Parameter]:
-        """All parameters but the learnt factor of the head."""
-        yield from self.pre_encoder.parameters()
-        yield from self.gnn_w_readout.parameters()
-        if self.head is not None:
-            yield from self.head.whitening.parameters()
+    def graph_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the graph network."""
+        if self.config.graph:
+            yield from self.pre_encoder.parameters()
+            yield from self.gnn_w_readout.parameters()
 
     @classmethod
     def config_of_state(cls, state: Mapping[str, Any]) -> GmnConfig:
@@ -129,7 +236,7 @@ class GmnEncoder(EncoderModule):
             hidden, units = (
                 state[f"{name}.weight"].shape[0] for name in ("pre_encoder.x_proj", "gnn_w_readout.readout.mlp.0")
             )
-            head = state.get("head.mixing.weight")
+            head = state.get("head.map.weight")
             return GmnConfig(
                 hidden_dim=hidden,
                 embedding_dim=units if head is None else head.shape[0],

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from ...nerfs.architectures import NerfArchitecture
 from ...nerfs.blocks import Block, GraphBuilder, GraphLayout, NodeGroup
+from ...nerfs.probing import visible_field
+from ...nerfs.record import NerfBatch
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -82,12 +84,14 @@ def _edge_template(architecture: NerfArchitecture, layout: GraphLayout) -> tuple
     return graph.node_features(), torch.cat(indices, dim=1), torch.cat(attributes)
 
 
-def parameter_graph(nerf: Nerf, *, layout: GraphLayout = "released") -> Data:
+def parameter_graph(nerf: Nerf, *, layout: GraphLayout = "released", probes: Tensor | None = None) -> Data:
     """The parameter graph of a NeRF as the edge list of docs/released_format.md#parameter-graph.
 
     Args:
         nerf: a NeRF of any family that has a graph.
         layout: edge positions, as in `build_parameter_graph`.
+        probes: points ``(K, 3)`` at which to ask the field too, what no graph of weights can say; an encoder with probes reads
+            the answers (`GmnEncoder.probe_points`).
 
     Returns:
         `torch_geometric.data.Data` on the device of the NeRF:
@@ -95,7 +99,8 @@ def parameter_graph(nerf: Nerf, *, layout: GraphLayout = "released") -> Data:
         * ``x`` int64 ``(N, 3)``: layer, neuron index (-1 for hidden nodes), node type;
         * ``edge_index`` int64 ``(2, E)``: from the input side to the output side;
         * ``edge_attr`` float32 ``(E, 6)``: value, layer, edge type and three positions (-1 where there is none). float64 for
-          a float64 NeRF; gradients flow back to its tensors.
+          a float64 NeRF; gradients flow back to its tensors;
+        * ``probe_values`` float32 ``(1, K, 4)``, only with `probes`: the answers of `nerfs.probing.visible_field`.
 
     A network with biases has, as in Lim et al., one bias node after the outputs of each layer with an edge to each of them
     (node and edge type 1, index and positions -1).
@@ -109,6 +114,9 @@ def parameter_graph(nerf: Nerf, *, layout: GraphLayout = "released") -> Data:
     dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
     attributes = template.to(values.device, dtype)
     edge_attr = torch.cat([values[:, None].to(dtype), attributes], dim=1)
-    return Data(
+    data = Data(
         x=x.to(values.device, copy=True), edge_index=edge_index.to(values.device, copy=True), edge_attr=edge_attr
     )
+    if probes is not None:
+        data.probe_values = visible_field(NerfBatch(nerf.architecture, stacked), probes.to(values.device))
+    return data

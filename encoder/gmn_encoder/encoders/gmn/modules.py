@@ -142,22 +142,25 @@ class GnnWithReadout(nn.Module):
         self.readout = Readout(config)
 
 
-class Head(nn.Module):
-    """Readout to embedding: a linear map in two factors, one set before training (`calibrate_head`), one learnt, and one length.
+class ReadoutHead(nn.Module):
+    """Readout to embedding where a head follows: each unit standardised over NeRFs, then a linear map.
 
-    Not in the paper, whose readout is the embedding. Means of ReLUs have a large part in common, which is what changes in the
-    first thousands of steps. Whitened, they differ from the start. Embeddings get the length sqrt(D), else that of hash NeRFs
-    would be several times that of MLPs.
+    Not in the paper, whose readout is the embedding. Means of ReLUs over all edges have a large part in common and differ by
+    hundredths of their length. The batch norm takes the common part away; it sees NeRFs of all families together, as a batch of
+    training mixes them.
     """
 
-    def __init__(self, units: int, size: int) -> None:
+    def __init__(self, config: GmnConfig) -> None:
         super().__init__()
-        self.whitening = nn.Linear(units, size)
-        self.mixing = nn.Linear(size, size, bias=False)
-        nn.init.eye_(self.mixing.weight)
+        self.norm = nn.BatchNorm1d(config.readout_units, affine=False)
+        self.map = nn.Linear(config.readout_units, config.embedding_dim, bias=False)
 
-    def forward(self, readout: Tensor) -> Tensor:
-        # Whitening takes a large common part away: in float64, so that rounding of it does not show.
-        weight, bias = self.whitening.weight.double(), self.whitening.bias.double()
-        mixed = self.mixing(nn.functional.linear(readout.double(), weight, bias).to(self.mixing.weight.dtype))
-        return nn.functional.normalize(mixed, dim=-1) * mixed.shape[-1] ** 0.5
+    def forward(self, readouts: Tensor) -> Tensor:
+        """``(B, readout_units)`` to ``(B, D)``."""
+        return self.map(self.norm(readouts.to(self.map.weight.dtype)))
+
+    @property
+    def nothing(self) -> Tensor:
+        """The readout ``(readout_units,)`` that gives zeros, of NeRFs that have no graph: the mean."""
+        mean = self.norm.running_mean
+        return self.map.weight.new_zeros(self.norm.num_features) if mean is None else mean

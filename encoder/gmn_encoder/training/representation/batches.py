@@ -5,6 +5,7 @@ A batch follows from the recipe, the epoch and its number in the epoch alone. Sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from ...ahead import ahead
 from ...datasets import NerfEntry, PairedDataset
-from ...nerfs.record import Nerf, NerfBatch
+from ...nerfs.fields import BOX_MAX
+from ...nerfs.record import NerfBatch
 from ...rendering.cameras import Rays
 from ...rendering.samples import Samples
 from ...seeds import generator_for
@@ -50,28 +52,61 @@ class RenderingBatch:
 
 
 @dataclass(frozen=True, eq=False)
+class PointBatch:
+    """Where fields are asked: objects are moved by asking elsewhere.
+
+    Attributes:
+        linear, offset: ``(B, 3, 3)`` and ``(B, 3)``: what a moved NeRF shows at x is what it shows at ``linear x + offset``.
+        points: points of the point regression ``(B, P, 3)``, of the moved NeRFs; P may be 0.
+    """
+
+    linear: Tensor
+    offset: Tensor
+    points: Tensor
+
+    def to(self, device: torch.device | str) -> PointBatch:
+        return PointBatch(*(part.to(device, non_blocking=True) for part in (self.linear, self.offset, self.points)))
+
+    def moved(self, xyz: Tensor) -> Tensor:
+        """Where to ask the NeRFs themselves ``(B, K, 3)``, for points ``(K, 3)`` or ``(B, K, 3)`` of the moved ones."""
+        return xyz @ self.linear.transpose(1, 2) + self.offset[:, None]
+
+    def of_moved(self, xyz: Tensor, owner: Tensor) -> Tensor:
+        """The inverse of `moved`, for points ``(S, 3)`` with the NeRF of each ``(S,)``."""
+        inverse = torch.linalg.inv(self.linear)
+        return torch.einsum("sij,sj->si", inverse[owner], xyz - self.offset[owner])
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """B NeRFs, sides A and B of pairs in turn.
+    """B NeRFs; those of an object stand side by side, sides A and B of pairs in turn.
 
     Attributes:
         nerfs: the NeRFs of each architecture.
         order: int64 ``(B,)``, the place of each NeRF of the batch among those of `nerfs`, one stack after the other.
         rendering: rays and points of the NeRFs; None where nothing is rendered.
+        asked: where fields are asked; None: at the encoder's points.
     """
 
     nerfs: tuple[NerfBatch, ...]
     order: Tensor
     rendering: RenderingBatch | None
+    asked: PointBatch | None = None
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def by_stack(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Values of the NeRFs ``(B, ...)`` as those of each of `nerfs`."""
+        return rows[self.order.argsort()].split([len(each) for each in self.nerfs])
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         nerfs = tuple(
             NerfBatch(each.architecture, {key: t.to(device, non_blocking=True) for key, t in each.tensors.items()})
             for each in self.nerfs
         )
-        return TrainingBatch(nerfs, self.order.to(device), self.rendering.to(device) if self.rendering else None)
+        rendering, asked = (part.to(device) if part else None for part in (self.rendering, self.asked))
+        return TrainingBatch(nerfs, self.order.to(device), rendering, asked)  # type: ignore[arg-type]
 
 
 def stack_by_architecture(examples: Sequence[Example]) -> tuple[tuple[NerfBatch, ...], Tensor]:
@@ -107,6 +142,29 @@ def rendering_batch(
         torch.cat([each.points for each in draws]),
         nerf.repeat_interleave(point_counts),
     )
+
+
+_STRETCH, _SHIFT = 0.15, 0.04
+
+
+def asked_points(generators: Sequence[torch.Generator], recipe: Recipe) -> PointBatch:
+    """Where to ask NeRFs, whose generators are equal where they are the same object: the same motion and points for these."""
+    turn = math.radians(recipe.augment_turn)
+    linear, offset, points = [], [], []
+    for generator in generators:
+        drawn = torch.rand(8, generator=generator) * 2 - 1
+        matrix, shift = torch.eye(3), torch.zeros(3)
+        if recipe.augment:
+            cosine, sine = math.cos(turn * float(drawn[0])), math.sin(turn * float(drawn[0]))
+            matrix[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
+            stretch = 1 + _STRETCH * drawn[1:4]
+            stretch[0] *= 1 if drawn[4] < 0 else -1
+            matrix, shift = matrix * stretch, _SHIFT * drawn[5:8]
+        linear.append(matrix)
+        offset.append(shift)
+        count = recipe.regression_points if recipe.regression_weight else 0
+        points.append((torch.rand(count, 3, generator=generator) * 2 - 1) * BOX_MAX)
+    return PointBatch(torch.stack(linear), torch.stack(offset), torch.stack(points))
 
 
 class BatchMaker:
@@ -146,6 +204,7 @@ class BatchMaker:
                 seed=self.recipe.seed,
                 epoch=epoch,
                 processes=self.processes,
+                every_family=self.recipe.sampling == "all",
             )
             self._plan = epoch, plan
         return plan
@@ -157,13 +216,11 @@ class BatchMaker:
         examples = self.cache.examples(entries, [self._generation(member, epoch) for member in members])
         nerfs, order = stack_by_architecture(examples)
         rendering = self._rendering(examples, entries, epoch) if self.recipe.renders else None
-        return TrainingBatch(nerfs, order, rendering).to(self.device)
-
-    def calibration_nerfs(self, count: int) -> list[Nerf]:
-        """The first `count` objects of the list in every family, family by family, the same on every process."""
-        chosen = self.data.object_ids[:count]
-        entries = [nerfs.entry(object_id) for nerfs in self._families for object_id in chosen]
-        return [self.cache.load(entry).to(self.device) for entry in entries]
+        asked = None
+        if self.recipe.augment or self.recipe.regression_weight:
+            generators = [generator_for(self.recipe.seed, "asked", *entry.object_id, epoch) for entry in entries]
+            asked = asked_points(generators, self.recipe)
+        return TrainingBatch(nerfs, order, rendering, asked).to(self.device)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[TrainingBatch]:
         """The batches of an epoch from step `first` on, made ahead by the recipe's workers."""

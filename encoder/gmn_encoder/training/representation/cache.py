@@ -43,9 +43,18 @@ class ExampleCache:
         recipe: sizes of what is rendered, and the memory to take.
         purpose: a word from which random numbers follow: training and validation draw different rays.
         device: the device that teachers are rendered on.
+        renders: whether rays are made; the recipe's `renders` if left out.
     """
 
-    def __init__(self, recipe: Recipe, *, purpose: str = "train", device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        purpose: str = "train",
+        device: torch.device | str = "cpu",
+        renders: bool | None = None,
+    ) -> None:
+        self._renders = recipe.renders if renders is None else renders
         self._recipe, self._purpose, self._device = recipe, purpose, torch.device(device)
         self._kept: dict[NerfEntry, tuple[int, Example]] = {}
         self._lock = threading.Lock()
@@ -84,7 +93,7 @@ class ExampleCache:
 
     def _make(self, nerfs: list[Nerf], keys: list[tuple[NerfEntry, int]]) -> list[Example]:
         recipe = self._recipe
-        if not recipe.renders:
+        if not self._renders:
             return [Example(nerf, None) for nerf in nerfs]
         targets = teacher_targets(
             nerfs,

@@ -48,19 +48,34 @@ def balanced_pairs(
 
 
 def epoch_batches(
-    objects: int, families: int, *, batch_size: int, seed: int, epoch: int, processes: int = 1
+    objects: int,
+    families: int,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    processes: int = 1,
+    every_family: bool = False,
 ) -> list[list[list[Member]]]:
     """The batches of an epoch: for each step the members of each process' batch, sides A and B in turn.
+
+    With `every_family` an object comes in all families, one after the other, instead of a pair of them.
 
     A last batch that is not full stays with one process and is left out with several, which need equal shares. Every draw
     follows from seed and epoch.
 
     Raises:
-        ValueError: an odd batch size for pairs, or fewer objects than a step of all processes needs.
+        ValueError: a batch size that splits pairs (or, with `every_family`, objects), or fewer objects than a step of all processes needs.
     """
     start = derived_seed(seed, "epoch", epoch)
     permutation = np.random.RandomState(start % (1 << 32)).permutation(objects)
-    if families > 1:
+    if families > 1 and every_family:
+        if batch_size % families:
+            raise ValueError(
+                f"batch_size is {batch_size}; expected a multiple of {families}, every object comes in that many families"
+            )
+        members = [(family, int(number)) for number in permutation for family in range(families)]
+    elif families > 1:
         if batch_size % 2:
             raise ValueError(f"batch_size is {batch_size}; expected an even number of NeRFs, they come in pairs")
         pairs = balanced_pairs(permutation, families, randint=random.Random(start).randint)

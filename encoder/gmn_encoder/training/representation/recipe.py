@@ -17,13 +17,15 @@ from ...files import StrPath
 from ...nerfs.architectures import paper_families, parse_architecture
 from ...nerfs.blocks import GraphLayout
 from ...rendering.marching import step_length
-from ...settings import require_integers, require_numbers, require_one_of, require_positive, require_shares
+from ...settings import require_integers, require_numbers, require_one_of, require_positive
 from ..recipe import RunRecipe
 from .rendering_loss import LossMode, RenderingLossConfig
 
 Loss = Literal["r", "c", "rc"]
 Precision = Literal["float32", "bfloat16"]
 Selection = Literal["auto", "psnr", "recall", "siglip"]
+Sampling = Literal["pairs", "all"]
+Contrastive = Literal["siglip", "infonce"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -38,15 +40,21 @@ class Recipe(RunRecipe):
         architectures: name or sizes of the architecture of each family's NeRFs, where the files leave it open.
         hidden_dim, embedding_dim, num_layers, layout: the encoder's, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
+        probes, probe_dim, token_grid, graph: the encoder's second sense, see `GmnConfig`.
+        sampling: "pairs", the paper's: an object of a batch comes in two families, every pair equally often; "all": in all families.
+        contrastive: "siglip", the paper's, or "infonce": of all objects of the batch, which is the same one.
+        regression_weight: weight of the point regression: what the decoder shows at random points against what the NeRF shows,
+            colour times opacity and opacity; of the local tokens too, each in its cell. 0: none.
+        regression_points: number of these points, of each NeRF in a step.
+        augment: whether objects are moved, exactly, by asking their fields elsewhere: turned, stretched along each axis, shifted
+            and mirrored, an object in all its families alike. The graph network sees the weights that there are.
+        augment_turn: largest angle of the turn about the vertical, degrees.
+        watch: directories of the data set that validation measures besides, such as the same objects from other first weights or
+            in architectures that are not trained on; None: every one that holds all validation objects.
         value_gain: factor on the initial weights that read NeRF weights: NeRF weights are small, and an encoder
             that hardly sees them takes long to tell NeRFs of one family apart.
-        calibrate: whether to fit the readout and head of a fresh encoder, and the input layers of the decoder, to examples
-            (`calibration`).
-        calibration_objects: number of objects, the first of the training list, that are these examples, each in all families.
-        active: share of the edges at which a unit of a calibrated embedding is on.
         decoder_dim, decoder_frequencies: the decoder's width and octaves, see `DecoderConfig`.
-        body_rate: share of the learning rate at which the encoder learns, all but the learnt factor of its head; 0: only that
-            factor learns, on what a random graph network sees.
+        body_rate: share of the learning rate at which the graph network learns; 0: it stays as it starts.
         contrastive_weight: lambda, the weight of the contrastive loss beside the rendering loss.
         temperature, shift: first values of the two numbers that SigLIP learns.
         chunk_size: rows of SigLIP logits at a time; 0: all.
@@ -78,19 +86,28 @@ class Recipe(RunRecipe):
     num_layers: int = 4
     layout: GraphLayout = "released"
     readout_dim: int = 0
+    probes: int = 0
+    probe_dim: int = 512
+    token_grid: int = 4
+    graph: bool = True
     value_gain: float = 1.0
-    calibrate: bool = False
-    calibration_objects: int = 64
-    active: float = 0.1
     decoder_dim: int = 1024
     decoder_frequencies: int = 24
 
     body_rate: float = 1.0
 
+    sampling: Sampling = "pairs"
+    contrastive: Contrastive = "siglip"
     contrastive_weight: float = 0.02
     temperature: float = 10.0
     shift: float = -10.0
     chunk_size: int = 0
+
+    regression_weight: float = 0.0
+    regression_points: int = 96
+    augment: bool = False
+    augment_turn: float = 20.0
+    watch: tuple[str, ...] | None = None
 
     rendering: LossMode = "clean"
     foreground_weight: float = 0.8
@@ -111,6 +128,8 @@ class Recipe(RunRecipe):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "families", tuple(self.families))
+        if self.watch is not None:
+            object.__setattr__(self, "watch", tuple(self.watch))
         super().__post_init__()
         self._check()
 
@@ -121,6 +140,16 @@ class Recipe(RunRecipe):
     @property
     def contrasts(self) -> bool:
         return "c" in self.loss
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a decoder learns with the encoder."""
+        return self.renders or self.regression_weight > 0
+
+    @property
+    def views(self) -> int:
+        """Families in which an object comes into a batch; with one family there are no pairs."""
+        return min(2, len(self.families)) if self.sampling == "pairs" else len(self.families)
 
     @property
     def step_length(self) -> float:
@@ -140,6 +169,10 @@ class Recipe(RunRecipe):
             num_layers=self.num_layers,
             layout=self.layout,
             readout_dim=self.readout_dim or None,
+            probes=self.probes,
+            probe_dim=self.probe_dim,
+            token_grid=self.token_grid,
+            graph=self.graph,
         )
 
     @property
@@ -158,21 +191,18 @@ class Recipe(RunRecipe):
         )
 
     def _check(self) -> None:
-        require_integers(self, 1, "rays", "samples", "cached_rays", "candidate_rays", "calibration_objects")
+        require_integers(self, 1, "rays", "samples", "cached_rays", "candidate_rays")
         require_integers(self, 16, "steps_per_diagonal")
         require_integers(self, 0, "readout_dim", "chunk_size", "points", "refresh_epochs", "validation_objects")
-        require_numbers(self, 0, "body_rate", "contrastive_weight", "cache_gib")
+        require_integers(self, 1, "regression_points")
+        require_numbers(self, 0, "body_rate", "contrastive_weight", "cache_gib", "regression_weight", "augment_turn")
         require_positive(self, "temperature", "value_gain")
-        require_shares(self, "active")
-        for name, kind in (("loss", Loss), ("precision", Precision), ("select", Selection)):
+        for name, kind in (("loss", Loss), ("precision", Precision), ("select", Selection), ("sampling", Sampling)):
             require_one_of(self, name, get_args(kind))
+        require_one_of(self, "contrastive", get_args(Contrastive))
         if 0 < self.readout_dim < self.embedding_dim:
             raise ValueError(
                 f"readout_dim is {self.readout_dim}; expected 0 (no head) or at least embedding_dim = {self.embedding_dim}"
-            )
-        if not self.body_rate and not (self.readout_dim and self.calibrate):
-            raise ValueError(
-                "body_rate is 0, which trains the encoder's head alone; set readout_dim and calibrate=true"
             )
         if not self.families or len(set(self.families)) != len(self.families):
             raise ValueError(f"families are {list(self.families)}; expected different directories, at least one")
@@ -189,7 +219,9 @@ class Recipe(RunRecipe):
             raise ValueError(
                 f"loss {self.loss!r} needs pairs, and there is one family; use loss=r or name two families"
             )
-        if self.selection == "psnr" and not self.renders:
+        if self.augment and not self.probes:
+            raise ValueError("augment moves what probes ask, and there are none; set probes, such as 1024")
+        if self.selection == "psnr" and not self.decodes:
             raise ValueError("select is 'psnr', and loss 'c' renders nothing; use siglip or recall")
         if self.selection in ("siglip", "recall") and len(self.families) < 2:
             raise ValueError(f"select is {self.select!r}, and there is one family; use psnr")

@@ -95,6 +95,32 @@ class SiglipLoss(nn.Module):
         return siglip_loss_across(a, b, self.scale, self.shift, chunk_size=self.chunk_size)
 
 
+class InfoNceLoss(nn.Module):
+    """Which of the other side's embeddings is the same object, by cross-entropy, both ways (van den Oord et al., 2018).
+
+    Logits are cosines times a learnt factor of at most 50. Each process has its own pairs only.
+
+    Args:
+        temperature: initial value of the factor.
+    """
+
+    _LARGEST = 50.0
+
+    def __init__(self, *, temperature: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < temperature <= self._LARGEST:
+            raise ValueError(f"temperature is {temperature}; expected more than 0 and at most {self._LARGEST:.0f}")
+        self.scale = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """The loss of pairs ``(N, D)``, row i of `a` with row i of `b`; shapes and errors as of `siglip_loss`."""
+        _check(a, b, None)
+        a, b = _normalised(a), _normalised(b)
+        logits = torch.exp(_scalar(self.scale, a)).clamp(max=self._LARGEST) * (a @ b.T)
+        own = torch.arange(len(a), device=a.device)
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
 class _PairwiseLoss(torch.autograd.Function):
     """Sum over own rows and all columns. The gradients are worked out on the way: each chunk of logits is seen once."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...datasets import PairedDataset
+from ...datasets import NerfDataset, ObjectId, PairedDataset
 from ...files import StrPath
 from ...progress import Progress
 from ..loop import Reports, TrainingLoop, gather_rows
@@ -53,7 +53,13 @@ class EncoderTask:
         train, held_out = _members(data, recipe, "train"), _members(data, recipe, "val")
         self.maker = BatchMaker(train, recipe, device=device, process=process, processes=processes)
         self.validation = Validation(
-            held_out, recipe, device=device, process=process, processes=processes, gather=gather_rows
+            held_out,
+            recipe,
+            watched=_watched(data, recipe, held_out),
+            device=device,
+            process=process,
+            processes=processes,
+            gather=gather_rows,
         )
         self.model = TrainedModel(recipe)
         self.steps_per_epoch = self.maker.steps_per_epoch
@@ -80,8 +86,6 @@ class EncoderTask:
     def begin(self) -> str | None:
         if self._init is not None:
             return f"starting from the {', '.join(start_from(self.model, self._init))} of {self._init}"
-        if self.recipe.calibrate:
-            self.model.calibrate(self.maker.calibration_nerfs(self.recipe.calibration_objects))
         return None
 
     def save(self, directory: Path) -> None:
@@ -112,6 +116,28 @@ def encoder_training(
         processes=accelerator.num_processes,
     )
     return TrainingLoop(task, recipe, out=out, accelerator=accelerator, resume=resume, reports=reports)
+
+
+def _watched(data: StrPath, recipe: Recipe, held_out: PairedDataset) -> dict[str, NerfDataset]:
+    """The directories that validation measures besides, see `Recipe.watch`."""
+    objects = held_out.object_ids[: recipe.validation_objects or len(held_out)]
+    root = Path(data)
+    names = recipe.watch
+    if names is None:
+        others = sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+        names = tuple(each for each in others if each not in recipe.families and _holds(root / each, objects))
+    watched = {name: NerfDataset(root / name, "val") for name in names}
+    for name, members in watched.items():
+        if missing := set(members.missing()).intersection(objects):
+            raise ValueError(
+                f"{root / name}: {len(missing)} of {len(objects)} validation objects are missing, such as "
+                f"{'/'.join(min(missing))}; expected all of them in a directory that is watched"
+            )
+    return watched
+
+
+def _holds(directory: Path, objects: Sequence[ObjectId]) -> bool:
+    return all(directory.joinpath(*each).is_dir() for each in objects)
 
 
 def _members(data: StrPath, recipe: Recipe, split: str) -> PairedDataset:

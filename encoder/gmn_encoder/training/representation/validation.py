@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...datasets import PairedDataset
+from ...datasets import NerfDataset, PairedDataset
 from ...embeddings.neighbours import nearest
 from ...progress import Progress, no_progress
 from ...rendering.compositing import composite
@@ -30,7 +30,6 @@ from .pairs import Member, epoch_batches
 from .rays import draw
 from .recipe import Recipe
 from .rendering_loss import target_colour
-from .siglip import siglip_loss
 
 
 class Validation:
@@ -39,6 +38,7 @@ class Validation:
     Args:
         data: the objects in the recipe's families.
         recipe: the training's settings; its `validation_objects` is the number of objects taken.
+        watched: NeRFs of the same objects that are not trained on, by name: from other first weights, in other architectures.
         device: the model's device.
         process, processes: number of this process and of all, which share the objects; `gather` brings the shares together.
         gather: function that takes a list of each process and returns all of them in one, on every process.
@@ -49,16 +49,18 @@ class Validation:
         data: PairedDataset,
         recipe: Recipe,
         *,
+        watched: Mapping[str, NerfDataset] | None = None,
         device: torch.device | str = "cpu",
         process: int = 0,
         processes: int = 1,
         gather: Callable[[list[Any]], list[Any]] = list,
     ) -> None:
         self.recipe, self._device, self._gather = recipe, torch.device(device), gather
-        self._families = data.families
+        self._families = {**data.families, **(watched or {})}
+        self._watched = tuple(watched or ())
         self._objects = data.object_ids[: recipe.validation_objects or len(data)]
         self._share = range(process, len(self._objects), processes)
-        self._cache = ExampleCache(recipe, purpose="validation", device=device)
+        self._cache = ExampleCache(recipe, purpose="validation", device=device, renders=recipe.decodes)
 
     @torch.no_grad()
     def run(self, model: TrainedModel, *, progress: Progress = no_progress) -> dict[str, float]:
@@ -69,6 +71,7 @@ class Validation:
             progress: receives the NeRFs done and all.
         """
         names = list(self._families)
+        known = [name for name in names if name not in self._watched]
         members = [(family, number) for family in range(len(names)) for number in self._share]
         rows: list[tuple[Member, list[float], float | None]] = []
         for start in range(0, len(members), self.recipe.batch_size):
@@ -82,19 +85,27 @@ class Validation:
         table = torch.tensor([row[1] for row in rows]).view(len(names), len(self._objects), -1)
         metrics: dict[str, float] = {}
         for family, name in enumerate(names):
-            known = [row[2] for row in rows if row[0][0] == family and row[2] is not None]
-            if known:
-                metrics[f"psnr/{name}"] = statistics.fmean(known)
+            rated = [row[2] for row in rows if row[0][0] == family and row[2] is not None]
+            if rated:
+                metrics[f"psnr/{name}"] = statistics.fmean(rated)
         if metrics:
-            metrics = {"psnr": statistics.fmean(metrics.values()), **metrics}
-        return metrics | cross_family_recall(dict(zip(names, table, strict=True))) | self._siglip(model, table)
+            metrics = {
+                "psnr": statistics.fmean(value for name, value in metrics.items() if name[5:] in known),
+                **metrics,
+            }
+        of_family = dict(zip(names, table, strict=True))
+        metrics |= cross_family_recall({name: of_family[name] for name in known})
+        for name in self._watched:
+            found = {gallery: recall_at_1(of_family[name], of_family[gallery]) for gallery in known}
+            metrics[f"recall@1/{name}"] = statistics.fmean(found.values())
+        return metrics | self._siglip(model, table[: len(known)])
 
     def _batch(self, members: list[Member]) -> TrainingBatch:
         families = list(self._families.values())
         entries = [families[family].entry(self._objects[number]) for family, number in members]
         examples = self._cache.examples(entries, [0] * len(entries))
         nerfs, order = stack_by_architecture(examples)
-        if not self.recipe.renders:
+        if not self.recipe.decodes or any(example.targets is None for example in examples):
             return TrainingBatch(nerfs, order, None).to(self._device)
         draws = [
             draw(
@@ -125,19 +136,25 @@ class Validation:
         return [float(psnr(a, b)) if len(a) else None for a, b in pairs]
 
     def _siglip(self, model: TrainedModel, table: Tensor) -> dict[str, float]:
-        """The contrastive loss over batches of pairs as in training."""
-        if model.siglip is None:
+        """The contrastive loss over batches of the embeddings ``(F, N, D)`` as in training."""
+        if not self.recipe.contrasts:
             return {}
+        table = table.to(self._device)
         epoch = epoch_batches(
-            table.shape[1], len(table), batch_size=self.recipe.batch_size, seed=self.recipe.seed, epoch=0
+            table.shape[1],
+            len(table),
+            batch_size=self.recipe.batch_size,
+            seed=self.recipe.seed,
+            epoch=0,
+            every_family=self.recipe.sampling == "all",
         )
-        total = pairs = 0.0
+        total = objects = 0.0
         for (members,) in epoch:
-            first, second = (torch.stack([table[f, number] for f, number in members[side::2]]) for side in (0, 1))
-            scale, shift = model.siglip.scale.detach().cpu(), model.siglip.shift.detach().cpu()
-            total += float(siglip_loss(first, second, scale, shift)) * len(first)
-            pairs += len(first)
-        return {"siglip": total / pairs}
+            rows = torch.stack([table[family, number] for family, number in members])
+            count = len(members) // self.recipe.views
+            total += float(model.contrast(rows.unflatten(0, (count, -1)))) * count
+            objects += count
+        return {"siglip": total / objects}
 
 
 def cross_family_recall(embeddings: dict[str, Tensor]) -> dict[str, float]:
@@ -152,6 +169,11 @@ def cross_family_recall(embeddings: dict[str, Tensor]) -> dict[str, float]:
     """
     result = {}
     for query, gallery in itertools.permutations(embeddings, 2):
-        places = nearest(embeddings[query], embeddings[gallery], 1)[1][:, 0]
-        result[f"recall@1/{query}>{gallery}"] = float((places == torch.arange(len(places))).float().mean())
+        result[f"recall@1/{query}>{gallery}"] = recall_at_1(embeddings[query], embeddings[gallery])
     return {"recall@1": statistics.fmean(result.values()), **result} if result else {}
+
+
+def recall_at_1(queries: Tensor, gallery: Tensor) -> float:
+    """Share of embeddings ``(N, D)`` whose nearest one of a gallery of the same objects ``(N, D)`` is the same object."""
+    places = nearest(queries, gallery, 1)[1][:, 0]
+    return float((places == torch.arange(len(places))).float().mean())
