@@ -63,7 +63,7 @@ class FitSettings(Settings):
 PRESETS = ("nano", "quick", "standard", "paper")
 
 _BY_PRESET: dict[str, dict[str, Any]] = {
-    # For the nano architectures: small views, coarse steps; one initialisation for all, which small encoders learn from sooner.
+    # For the nano architectures: small views, coarse steps.
     "nano": {
         "iterations": 250,
         "samples": 768,
@@ -76,7 +76,6 @@ _BY_PRESET: dict[str, dict[str, Any]] = {
         "grid_points": 1,
         "empty_points": 128,
         "warmup": 20,
-        "share_initialisation": True,
     },
     "quick": {"iterations": 800, "samples": 8192},
     "standard": {"iterations": 2500, "samples": 8192},

@@ -94,11 +94,8 @@ class GmnConfig(SavedConfig):
             if not self.graph:
                 raise ValueError("GmnConfig.graph is false and probes is 0: nothing is read; set probes, such as 1024")
             return
-        least = max(16, 8 * self.token_grid**3)
-        for name, value, smallest, largest in (
-            ("probes", self.probes, least, 1 << 17),
-            ("token_grid", self.token_grid or 1, 1, 16),
-        ):
+        for name, smallest, largest in (("token_grid", 1, 16), ("probes", max(16, 8 * self.token_grid**3), 1 << 17)):
+            value = getattr(self, name) or 1
             if value & (value - 1) or not smallest <= value <= largest:
                 raise ValueError(f"GmnConfig.{name} must be a power of two in {smallest}..{largest}, got {value}")
 

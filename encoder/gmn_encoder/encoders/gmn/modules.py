@@ -146,18 +146,21 @@ class ReadoutHead(nn.Module):
     """Readout to embedding where a head follows: each unit standardised over NeRFs, then a linear map.
 
     Not in the paper, whose readout is the embedding. Means of ReLUs over all edges have a large part in common and differ by
-    hundredths of their length. The batch norm takes the common part away; it sees NeRFs of all families together, as a batch of
-    training mixes them.
+    hundredths of their length, or less. The batch norm takes the common part away; it sees NeRFs of all families together, as a
+    batch of training mixes them. What lies farther from the mean than `LIMIT` deviations, as NeRFs of an architecture that was
+    never seen do, counts as so far.
     """
+
+    LIMIT = 4.0
 
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(config.readout_units, affine=False)
+        self.norm = nn.BatchNorm1d(config.readout_units, eps=1e-10, affine=False)
         self.map = nn.Linear(config.readout_units, config.embedding_dim, bias=False)
 
     def forward(self, readouts: Tensor) -> Tensor:
         """``(B, readout_units)`` to ``(B, D)``."""
-        return self.map(self.norm(readouts.to(self.map.weight.dtype)))
+        return self.map(self.norm(readouts.to(self.map.weight.dtype)).clamp(-self.LIMIT, self.LIMIT))
 
     @property
     def nothing(self) -> Tensor:

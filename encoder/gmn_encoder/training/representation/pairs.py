@@ -65,7 +65,8 @@ def epoch_batches(
     follows from seed and epoch.
 
     Raises:
-        ValueError: a batch size that splits pairs (or, with `every_family`, objects), or fewer objects than a step of all processes needs.
+        ValueError: a batch size that splits pairs (with `every_family`: objects), or fewer objects than a step of all processes
+            needs.
     """
     start = derived_seed(seed, "epoch", epoch)
     permutation = np.random.RandomState(start % (1 << 32)).permutation(objects)

@@ -41,7 +41,8 @@ class Recipe(RunRecipe):
         hidden_dim, embedding_dim, num_layers, layout: the encoder's, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         probes, probe_dim, token_grid, graph: the encoder's second sense, see `GmnConfig`.
-        sampling: "pairs", the paper's: an object of a batch comes in two families, every pair equally often; "all": in all families.
+        sampling: "pairs", the paper's: an object of a batch comes in two families, every pair equally often; "all": in all
+            families.
         contrastive: "siglip", the paper's, or "infonce": of all objects of the batch, which is the same one.
         regression_weight: weight of the point regression: what the decoder shows at random points against what the NeRF shows,
             colour times opacity and opacity; of the local tokens too, each in its cell. 0: none.

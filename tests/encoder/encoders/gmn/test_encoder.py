@@ -24,6 +24,7 @@ from gmn_encoder import (
     parameter_graph,
 )
 from gmn_encoder.encoders.gmn import dense
+from gmn_encoder.encoders.gmn.encoder import Reading
 from tests.conftest import GOLDEN, GOLDEN_NERF
 
 EMBEDDINGS = load_file(GOLDEN / "embeddings.safetensors")
@@ -227,20 +228,23 @@ def test_checkpoints_of_other_sizes_are_read_off(tmp_path, small_encoder):
 
 
 def test_encoder_with_a_head(tmp_path, small_encoder):
-    """A linear map behind the readout, and one length, on both paths; configuration and checkpoint tell that it is there."""
+    """Standardised units, a linear map and one length, on both paths; configuration and checkpoint tell that it is there."""
     torch.manual_seed(3)
     config = dataclasses.replace(small_encoder.config, embedding_dim=7, readout_dim=small_encoder.config.embedding_dim)
     encoder = GmnEncoder(config)
     encoder.load_state_dict({**encoder.state_dict(), **small_encoder.state_dict()})
-    torch.nn.init.normal_(encoder.head.mixing.weight)
     nerfs = [Nerf.random(architecture, seed=1) for architecture in SMALL_ARCHITECTURES]
     with torch.no_grad():
-        readouts, head = small_encoder.encode(nerfs), encoder.head
-        expected = (readouts @ head.whitening.weight.T + head.whitening.bias) @ head.mixing.weight.T
+        readouts = small_encoder.encode(nerfs)
+        encoder.train()
+        encoder.combine(Reading(readouts, None))  # one batch of training moves the running mean and spread
+        encoder.eval()
+        mean, variance = encoder.head.norm.running_mean, encoder.head.norm.running_var
+        torch.testing.assert_close(mean, 0.1 * readouts.mean(dim=0))
+        expected = ((readouts - mean) / (variance + 1e-10).sqrt()).clamp(-4, 4) @ encoder.head.map.weight.T
         expected = expected / expected.norm(dim=1, keepdim=True) * 7**0.5
         torch.testing.assert_close(encoder.encode(nerfs), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(encoder(parameter_graph(nerfs[0]))[0], expected[0], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(encoder.encode_readouts(nerfs), readouts)
     encoder.save_pretrained(tmp_path)
     assert GmnEncoder.from_pretrained(tmp_path).fingerprint() == encoder.fingerprint()
     torch.save({"encoder": encoder.state_dict()}, tmp_path / "best.pt")

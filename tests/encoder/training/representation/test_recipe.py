@@ -56,7 +56,10 @@ def test_overrides(tmp_path):
         ("architectures={cube: HASH}", "expected families"),
         ("compile=3", "true or false"),
         ("readout_dim=64", "expected 0 .no head. or at least embedding_dim = 1024"),
-        ("body_rate=0", "trains the encoder's head alone; set readout_dim and calibrate=true"),
+        ("augment=true", "moves what probes ask, and there are none; set probes, such as 1024"),
+        ("contrastive=triplet", "expected one of siglip, infonce"),
+        ("probes=1000", "GmnConfig.probes must be a power of two in 512..131072, got 1000"),
+        ("graph=false", "nothing is read; set probes"),
         ("epochs={", "no YAML"),
     ],
 )
