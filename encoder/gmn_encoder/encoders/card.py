@@ -10,8 +10,7 @@ from .base import EncoderConfig
 _CARD = """
 # {name}
 
-An encoder of NeRFs, kind `{kind}`. It reads the weights of a NeRF, the small network that stores an object; it needs no images
-and renders nothing. It gives a vector of {size} numbers for each NeRF.
+An encoder of NeRFs, kind `{kind}`. {senses} It gives a vector of {size} numbers for each NeRF.
 
 {sizes}
 
@@ -27,6 +26,20 @@ embeddings = encoder.encode([load_nerf("path/to/nerf")])  # (1, {size})
 Embeddings are good for NeRFs of the kind that the encoder was trained on. What that was, how well it does, and the licence
 (`unknown` above) are for whoever trained it to add here.
 """
+
+
+_WEIGHTS_ONLY = (
+    "It reads the weights of a NeRF, the small network that stores an object, and does not execute it; it needs no images and "
+    "renders nothing."
+)
+_WITH_PROBES = (
+    "It reads the weights of a NeRF, the small network that stores an object, and also executes the network at {probes:,} points "
+    "of space; it needs no images and renders nothing."
+)
+_PROBES_ALONE = (
+    "It executes a NeRF, the small network that stores an object, at {probes:,} points of space, and does not look at its "
+    "weights; it needs no images and renders nothing."
+)
 
 
 def encoder_card(config: EncoderConfig, name: str, *, parameters: int, tags: Iterable[str] = ()) -> str:
@@ -45,5 +58,7 @@ def encoder_card(config: EncoderConfig, name: str, *, parameters: int, tags: Ite
         pipeline_tag="feature-extraction",
         tags=["nerf", "weight-space", kind, *tags],
     )
+    probes, graph = values.get("probes", 0), values.get("graph", True)
+    senses = (_WITH_PROBES if graph else _PROBES_ALONE).format(probes=probes) if probes else _WEIGHTS_ONLY
     sizes = table([("weights", f"{parameters:,}"), *values.items()], ("size", "value"))
-    return header + _CARD.format(name=name, kind=kind, size=config.embedding_dim, sizes=sizes)
+    return header + _CARD.format(name=name, kind=kind, senses=senses, size=config.embedding_dim, sizes=sizes)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..files import StrPath
 from ..progress import Progress, no_progress
+from ..seeds import derived_seed
 from .checkpoint import BEST, LAST, TRAINER_NAME, check_same_run, read_checkpoint, write_checkpoint
 from .metrics import METRICS_NAME, append_metrics, forget_metrics_after
 from .recipe import RunRecipe
@@ -227,6 +228,8 @@ class TrainingLoop:
     def _step(self, batch: Any) -> StepLosses:
         """One batch: backwards always, a step of the optimiser when enough gradients have come together."""
         recipe = self.recipe
+        # What a model draws itself, as dropout does, follows from seed and step too.
+        torch.manual_seed(derived_seed(recipe.seed, "step", self.step, self.accelerator.process_index))
         last = (self.step + 1) % recipe.accumulation == 0 or self.step + 1 == self.steps
         if not last:
             with self.accelerator.no_sync(self.wrapped):

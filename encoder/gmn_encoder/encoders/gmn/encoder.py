@@ -233,13 +233,22 @@ class GmnEncoder(EncoderModule):
     def config_of_state(cls, state: Mapping[str, Any]) -> GmnConfig:
         """Sizes read off a state dict; the layout cannot be, and is the released one."""
         try:
+            sizes: dict[str, Any] = {}
+            if "probes.places" in state:
+                sizes["probes"] = len(state["probes.places"])
+                sizes["probe_dim"], sizes["embedding_dim"] = state["probes.last.weight"].T.shape
+                cells = state.get("probes.cell_weight")
+                sizes["token_grid"] = 0 if cells is None else round(len(cells) ** (1 / 3))
+                sizes["graph"] = "pre_encoder.x_proj.weight" in state
+            if not sizes.get("graph", True):
+                return GmnConfig(**sizes)
             hidden, units = (
                 state[f"{name}.weight"].shape[0] for name in ("pre_encoder.x_proj", "gnn_w_readout.readout.mlp.0")
             )
             head = state.get("head.map.weight")
             return GmnConfig(
+                **{"embedding_dim": units if head is None else head.shape[0], **sizes},
                 hidden_dim=hidden,
-                embedding_dim=units if head is None else head.shape[0],
                 readout_dim=None if head is None else units,
                 num_layers=sum(key.endswith(".edge_norm.weight") for key in state),
                 num_node_types=state["pre_encoder.node_type_encoder.weight"].shape[0],

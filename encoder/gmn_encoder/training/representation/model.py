@@ -94,11 +94,11 @@ class TrainedModel(nn.Module):
 
     def forward(self, batch: TrainingBatch) -> Losses:
         """Losses of a batch, on the device of the parameters."""
-        return self.losses(self.read(batch), batch)
+        reading = self.read(batch)
+        return self.losses(self.encoder.combine(reading), batch, reading)
 
-    def losses(self, reading: Reading, batch: TrainingBatch) -> Losses:
-        """Losses of a batch of which the encoder read this."""
-        embeddings = self.encoder.combine(reading)
+    def losses(self, embeddings: Tensor, batch: TrainingBatch, reading: Reading | None = None) -> Losses:
+        """Losses of a batch whose NeRFs have these embeddings ``(B, D)``; local tokens have theirs where a reading is given."""
         rendering = contrastive = regression = None
         total = embeddings.new_zeros(())
         if self.decoder is not None and batch.rendering is not None:
@@ -120,7 +120,7 @@ class TrainedModel(nn.Module):
         sides = embeddings.unbind(1)
         return torch.stack([loss(a, b) for a, b in itertools.combinations(sides, 2)]).mean()
 
-    def regress(self, embeddings: Tensor, reading: Reading, batch: TrainingBatch) -> Tensor:
+    def regress(self, embeddings: Tensor, reading: Reading | None, batch: TrainingBatch) -> Tensor:
         """Mean squared error of what the decoder, and the local tokens, show at the batch's points."""
         if self.decoder is None or batch.asked is None:
             raise ValueError("nothing to regress: no decoder, or no points")
@@ -136,7 +136,7 @@ class TrainedModel(nn.Module):
         alpha = -torch.expm1(-density * OPACITY_LENGTH)
         loss = F.mse_loss(torch.cat([rgb * alpha, alpha], dim=-1), target)
         probes = self.encoder.probes
-        if self.cell_decoder is None or probes is None or reading.fields is None:
+        if self.cell_decoder is None or probes is None or reading is None or reading.fields is None:
             return loss
         tokens = probes.tokens(reading.fields)
         own = probes.cells(points)[..., None].expand(-1, -1, tokens.shape[-1])

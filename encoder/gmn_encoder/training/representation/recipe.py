@@ -108,7 +108,7 @@ class Recipe(RunRecipe):
     regression_points: int = 96
     augment: bool = False
     augment_turn: float = 20.0
-    watch: tuple[str, ...] | None = None
+    watch: tuple[str, ...] | None = ()
 
     rendering: LossMode = "clean"
     foreground_weight: float = 0.8
@@ -208,8 +208,8 @@ class Recipe(RunRecipe):
         if not self.families or len(set(self.families)) != len(self.families):
             raise ValueError(f"families are {list(self.families)}; expected different directories, at least one")
         for family, architecture in self.architectures.items():
-            if family not in self.families:
-                raise ValueError(f"architectures name {family!r}; expected families, {', '.join(self.families)}")
+            if family not in (known := (*self.families, *(self.watch or ()))):
+                raise ValueError(f"architectures name {family!r}; expected families, {', '.join(known)}")
             try:
                 parse_architecture(architecture)
             except (ValueError, TypeError) as error:

@@ -80,7 +80,9 @@ def test_probes_are_invariant_where_weights_are_not(encoder):
     nerf = opaque("HASH-nano", seed=3)
     architecture = nerf.architecture
     weights = nerf.tensors["mlp_base.params"].clone()
-    matrices, _ = architecture.layers({**{key: t[None] for key, t in nerf.tensors.items()}, "mlp_base.params": weights[None]})
+    matrices, _ = architecture.layers(
+        {**{key: t[None] for key, t in nerf.tensors.items()}, "mlp_base.params": weights[None]}
+    )
     factors = torch.linspace(0.1, 10, matrices[0].shape[1])
     matrices[0][0].mul_(factors[:, None])  # views of the weights
     matrices[1][0].div_(factors)
