@@ -23,7 +23,20 @@ class GmnConfig(SavedConfig):
         layout: positions in the parameter graph that the encoder was trained with, `"released"` or `"geometric"`.
         readout_dim: units of the readout where a head of `embedding_dim` outputs follows; None, as in the released encoder and
             the paper: the readout is the embedding.
+        canonical: whether the graph is made of canonical weights (`nerfs.canonical`): of all weights with the same field, the
+            embedding is that of one.
+        standardised: whether values are divided by the spread that they have in any architecture: those of a layer by
+            ``1 / sqrt(inputs)``, those of tables by 1.
+        bounded_positions: whether layers, indices and positions are divided by the largest of the architecture, so that sizes
+            never trained on stay in 0..1; the encoder then starts with frequencies for that range.
+        readout_per_kind: whether the readout is the sum of means, one for each edge type, instead of one mean over all edges,
+            most of which are tables' or planes'.
     """
+
+    GRAPH_OPTIONS: ClassVar[tuple[str, ...]] = ("canonical", "standardised", "bounded_positions")
+    """What `parameter_graph` has to know beside the layout."""
+    OPTIONS: ClassVar[tuple[str, ...]] = (*GRAPH_OPTIONS, "readout_per_kind")
+    """Changes to the released encoder without a weight of their own: a state dict does not tell them."""
 
     model_type: ClassVar[str] = "gmn_encoder"
 
@@ -35,6 +48,10 @@ class GmnConfig(SavedConfig):
     layer_norm_eps: float = 1e-5
     layout: GraphLayout = "released"
     readout_dim: int | None = None
+    canonical: bool = False
+    standardised: bool = False
+    bounded_positions: bool = False
+    readout_per_kind: bool = False
 
     def __post_init__(self) -> None:
         smallest = {
@@ -55,6 +72,9 @@ class GmnConfig(SavedConfig):
                 f"GmnConfig.readout_dim must be None or an integer of at least embedding_dim = {self.embedding_dim}, "
                 f"got {self.readout_dim!r}"
             )
+        for name in self.OPTIONS:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"GmnConfig.{name} must be true or false, got {getattr(self, name)!r}")
         if not isinstance(self.layer_norm_eps, int | float) or not self.layer_norm_eps > 0:
             raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {self.layer_norm_eps!r}")
         if self.layout not in get_args(GraphLayout):
@@ -70,9 +90,13 @@ class GmnConfig(SavedConfig):
         """Whether a head whitens the embeddings."""
         return self.readout_dim is not None
 
+    @property
+    def graph_options(self) -> dict[str, Any]:
+        """What `parameter_graph` is to be called with."""
+        return {"layout": self.layout, **{name: getattr(self, name) for name in self.GRAPH_OPTIONS}}
+
     def to_dict(self) -> dict[str, Any]:
-        """Its fields, without a `readout_dim` of None: the form, and so the fingerprint, of encoders without a head."""
+        """Its fields, without those that the released encoder does not have: the form, and so the fingerprint, of encoders that
+        do without them."""
         values = super().to_dict()
-        if self.readout_dim is None:
-            del values["readout_dim"]
-        return values
+        return {k: v for k, v in values.items() if v or k not in ("readout_dim", *self.OPTIONS)}

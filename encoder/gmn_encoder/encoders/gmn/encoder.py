@@ -54,18 +54,35 @@ class GmnEncoder(EncoderModule):
 
         Args:
             graph: PyG `Data` or `Batch` with ``x (N, 3)``, ``edge_index (2, E)`` and ``edge_attr (E, 6)`` as
-                `parameter_graph` makes them; any graph with these features will do, and a batch may mix architectures.
+                ``parameter_graph(nerf, **encoder.config.graph_options)`` makes them; any graph with these features will do, and
+                a batch may mix architectures.
 
         Returns:
             ``(B, D)`` in the dtype of the encoder, differentiable. A graph without edges embeds to zeros.
+
+        Raises:
+            ValueError: a graph of other options (``graph.options``) than the encoder's.
         """
+        self._check_graph(graph)
         x, edge_index = graph.x, graph.edge_index
         node_graph = getattr(graph, "batch", None)
         if node_graph is None:
             node_graph = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         num_graphs = getattr(graph, "num_graphs", 1)
         edge = self.gnn_w_readout.gnn(self.pre_encoder.nodes(x), edge_index, self.pre_encoder.edges(graph.edge_attr))
-        return self.apply_head(self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs))
+        kinds = graph.edge_attr[:, 2].long() if self.config.readout_per_kind else None
+        return self.apply_head(self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs, kinds))
+
+    def _check_graph(self, graph: Data | Batch) -> None:
+        """Raise `ValueError` for a graph that says other options than the configuration's."""
+        found = getattr(graph, "options", "")
+        wanted = ", ".join(name for name in self.config.GRAPH_OPTIONS if getattr(self.config, name))
+        for each in [found] if isinstance(found, str) else found:
+            if each != wanted:
+                raise ValueError(
+                    f"the graph was made with {each or 'no options'}, the encoder reads graphs with {wanted or 'none'}; "
+                    "make it by parameter_graph(nerf, **encoder.config.graph_options)"
+                )
 
     def embed(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
         """Embed NeRFs of one architecture along the blocks of their graphs: the numbers of `forward`, without edge lists.
@@ -83,7 +100,7 @@ class GmnEncoder(EncoderModule):
 
     def embed_readouts(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None) -> Tensor:
         """What `embed` gives before the head, ``(B, readout_units)``."""
-        return self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, layout=self.config.layout, dtype=dtype)
+        return self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, config=self.config, dtype=dtype)
 
     @torch.no_grad()
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
@@ -124,7 +141,7 @@ class GmnEncoder(EncoderModule):
 
     @classmethod
     def config_of_state(cls, state: Mapping[str, Any]) -> GmnConfig:
-        """Sizes read off a state dict; the layout cannot be, and is the released one."""
+        """Sizes read off a state dict; layout and options cannot be, and are the released ones."""
         try:
             hidden, units = (
                 state[f"{name}.weight"].shape[0] for name in ("pre_encoder.x_proj", "gnn_w_readout.readout.mlp.0")

@@ -86,7 +86,7 @@ def _edge_features(encoder: GmnEncoder, nerfs: Sequence[Nerf], seed: int) -> tup
     features: list[Tensor] = []
     groups: list[tuple[str, float]] = []
     for number, nerf in enumerate(nerfs):
-        graph = parameter_graph(nerf, layout=encoder.config.layout).to(encoder.device)
+        graph = parameter_graph(nerf, **encoder.config.graph_options).to(encoder.device)
         nodes, edges = encoder.pre_encoder.nodes(graph.x), encoder.pre_encoder.edges(graph.edge_attr)
         found = encoder.gnn_w_readout.gnn(nodes, graph.edge_index, edges)
         generator = generator_for(seed, "calibration edges", number)

@@ -37,6 +37,7 @@ class Recipe(RunRecipe):
         families: directories of the data set that hold the same objects in several architectures; with one there are no pairs.
         architectures: name or sizes of the architecture of each family's NeRFs, where the files leave it open.
         hidden_dim, embedding_dim, num_layers, layout: the encoder's, see `GmnConfig`.
+        canonical, standardised, bounded_positions, readout_per_kind: the encoder's options, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         value_gain: factor on the initial weights that read NeRF weights: NeRF weights are small, and an encoder
             that hardly sees them takes long to tell NeRFs of one family apart.
@@ -77,6 +78,10 @@ class Recipe(RunRecipe):
     embedding_dim: int = 1024
     num_layers: int = 4
     layout: GraphLayout = "released"
+    canonical: bool = False
+    standardised: bool = False
+    bounded_positions: bool = False
+    readout_per_kind: bool = False
     readout_dim: int = 0
     value_gain: float = 1.0
     calibrate: bool = False
@@ -139,6 +144,10 @@ class Recipe(RunRecipe):
             embedding_dim=self.embedding_dim,
             num_layers=self.num_layers,
             layout=self.layout,
+            canonical=self.canonical,
+            standardised=self.standardised,
+            bounded_positions=self.bounded_positions,
+            readout_per_kind=self.readout_per_kind,
             readout_dim=self.readout_dim or None,
         )
 
