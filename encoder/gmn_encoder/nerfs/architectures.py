@@ -99,8 +99,8 @@ class NerfArchitecture(ABC):
             tensors: stacked tensors, each ``(B, *tensor_shapes[key])``.
 
         Returns:
-            an architecture and its stacked tensors, in the dtype given, whose field is the same inside the box;
-            differentiable. Those given, unless the family says otherwise.
+            an architecture and its stacked tensors, float64 where they were, float32 otherwise, whose field is the same inside
+            the box; differentiable. Those given, unless the family says otherwise.
         """
         return self, dict(tensors)
 

@@ -37,10 +37,10 @@ def canonical_nerfs(nerfs: NerfBatch) -> NerfBatch:
     """The canonical form of stacked NeRFs: the same fields inside the box, weights without the symmetries that the family knows.
 
     Args:
-        nerfs: tensors of one floating dtype, which the result has too; differentiable.
+        nerfs: stacked NeRFs of any family; those of a family that knows no symmetry come back as they are.
 
     Returns:
-        NeRFs whose architecture may have biases where theirs had padding columns or a table.
+        NeRFs whose architecture has biases where theirs had padding columns or a table, in float32 at least; differentiable.
     """
     return NerfBatch(*nerfs.architecture.canonical_form(nerfs.tensors))
 
@@ -118,7 +118,7 @@ def canonical_features(table: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, 
     return table @ (whiten @ rotation), columns @ (factor @ rotation), bias
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _functions(entries: int, features: int) -> Tensor:
     """Fixed functions of the entries ``(N, F)``: noise, which no table has a reason to be at right angles to.
 

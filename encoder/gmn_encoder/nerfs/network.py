@@ -227,7 +227,7 @@ class NetworkArchitecture(NerfArchitecture):
         """
         if not self._knows("canonical_form", "query", "_colour_and_density", "input_features", "layers"):
             return self, dict(tensors)
-        dtype = tensors[MLP_KEY].dtype
+        dtype = torch.promote_types(tensors[MLP_KEY].dtype, torch.float32)
         tensors = {key: tensor.double() for key, tensor in tensors.items()}
         (first, *others), biases = self.layers(tensors)
         columns, padding = first.split([self.encoding_dim, self.input_dim - self.encoding_dim], dim=-1)
