@@ -37,6 +37,7 @@ OUTPUT_ROWS = 16
 """Rows of the last matrix: 3 rgb logits, 1 density logit and 12 unused (tiny-cuda-nn pads outputs to 16)."""
 
 _USED_ROWS = 4
+_ROWS = {"relu": unit_rows, "sine": signed_rows}
 
 # Where sizes are searched for; beyond these, `architecture=` must say them.
 _WIDTHS = (16, 32, 64, 128, 256)
@@ -232,21 +233,20 @@ class NetworkArchitecture(NerfArchitecture):
         (first, *others), biases = self.layers(tensors)
         columns, padding = first.split([self.encoding_dim, self.input_dim - self.encoding_dim], dim=-1)
         encoding: dict[str, Tensor] = {}
-        constant = padding.sum(dim=-1) if padding.shape[-1] else None
+        constants = [padding.sum(dim=-1)] if padding.shape[-1] else []
         if self._knows("canonical_encoding", "point_features"):
             encoding, columns, shift = self.canonical_encoding(tensors, columns)
-            constant = shift if constant is None else constant if shift is None else constant + shift
-        if constant is not None:
-            given = [
-                matrix.new_zeros(matrix.shape[:-1]) if b is None else b
-                for matrix, b in zip((first, *others), biases, strict=True)
-            ]
-            biases = [given[0] + constant, *given[1:]]
+            constants += [] if shift is None else [shift]
         matrices = [torch.cat([columns, torch.zeros_like(padding)], dim=-1), *others]
+        if constants and not self.bias:
+            biases = [matrix.new_zeros(matrix.shape[:-1]) for matrix in matrices]
+        for constant in constants:
+            biases[0] = biases[0] + constant
         used = (torch.arange(OUTPUT_ROWS, device=first.device) < _USED_ROWS).to(first)
         matrices[-1] = matrices[-1] * used[:, None]
         biases[-1] = None if biases[-1] is None else biases[-1] * used
-        matrices, biases = (unit_rows if self.activation == "relu" else signed_rows)(matrices, biases)
+        if self.activation in _ROWS:
+            matrices, biases = _ROWS[self.activation](matrices, biases)
         form = {**tensors, **encoding, MLP_KEY: torch.cat([matrix.flatten(1) for matrix in matrices], dim=1)}
         if any(bias is not None for bias in biases):
             form[BIAS_KEY] = torch.cat([bias for bias in biases if bias is not None], dim=1)
