@@ -28,7 +28,7 @@ class GmnConfig(SavedConfig):
         standardised: whether values are divided by the spread that they have in any architecture: those of a layer by
             ``1 / sqrt(inputs)``, those of tables by 1.
         bounded_positions: whether layers, indices and positions are divided by the largest of the architecture, so that sizes
-            never trained on stay in 0..1; the encoder then starts with frequencies for that range.
+            never trained on stay in -1..1; the encoder then starts with frequencies for that range.
         readout_per_kind: whether the readout is the sum of means, one for each edge type, instead of one mean over all edges,
             most of which are tables' or planes'.
     """
