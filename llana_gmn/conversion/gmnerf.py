@@ -39,6 +39,8 @@ def _no_form(encoder: NerfEncoder) -> str | None:
         return f"its encoder was trained on {config.layout!r} graphs, which gmnerf does not have"
     if config.probes:
         return f"its encoder also asks the field at {config.probes} points, which gmnerf's does not"
+    if options := [name for name in config.OPTIONS if getattr(config, name)]:
+        return f"its encoder was made with {', '.join(options)}, which gmnerf does not have"
     if config.readout_dim is not None:
         return f"its encoder has a head ({config.readout_dim} to {config.embedding_dim}), which gmnerf does not have"
     if config.layer_norm_eps != GmnConfig.layer_norm_eps:

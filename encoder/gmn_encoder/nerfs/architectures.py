@@ -92,6 +92,18 @@ class NerfArchitecture(ABC):
             f"{self.display_name or self.family} NeRFs have no parameter graph, which a graph encoder reads"
         )
 
+    def canonical_form(self, tensors: Mapping[str, Tensor]) -> tuple[NerfArchitecture, dict[str, Tensor]]:
+        """One representative of all weights with the same field, as far as the family knows the symmetries (`canonical`).
+
+        Args:
+            tensors: stacked tensors, each ``(B, *tensor_shapes[key])``.
+
+        Returns:
+            an architecture and its stacked tensors, float64 where they were, float32 otherwise, whose field is the same inside
+            the box; differentiable. Those given, unless the family says otherwise.
+        """
+        return self, dict(tensors)
+
     def training_query(
         self,
         tensors: Mapping[str, Tensor],

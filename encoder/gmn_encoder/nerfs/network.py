@@ -14,6 +14,7 @@ Shapes: B NeRFs, S points, W network width.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from .architectures import NerfArchitecture
 from .blocks import Block, EdgeType, GraphBuilder, NodeGroup, NodeType, WeightSlice, edge_attributes
+from .canonical import signed_rows, unit_rows
 from .fields import Activation, density_activation, network_output, unit_coordinates
 
 MLP_KEY = "mlp_base.params"
@@ -33,6 +35,9 @@ BIAS_KEY = "mlp_base.biases"
 
 OUTPUT_ROWS = 16
 """Rows of the last matrix: 3 rgb logits, 1 density logit and 12 unused (tiny-cuda-nn pads outputs to 16)."""
+
+_USED_ROWS = 4
+_ROWS = {"relu": unit_rows, "sine": signed_rows}
 
 # Where sizes are searched for; beyond these, `architecture=` must say them.
 _WIDTHS = (16, 32, 64, 128, 256)
@@ -211,6 +216,65 @@ class NetworkArchitecture(NerfArchitecture):
                 matrix[:, : 6 * total].unflatten(1, (3, 2 * total))[..., 2 * used :] = 0
             matrices.append(matrix.flatten())
         return torch.cat(matrices)
+
+    # Symmetries
+
+    def canonical_form(self, tensors: Mapping[str, Tensor]) -> tuple[NerfArchitecture, dict[str, Tensor]]:
+        """As `NerfArchitecture.canonical_form`.
+
+        Padding columns and constant parts of the encoding become the bias of the first layer, whose padding columns are then
+        zero; the encoding is `canonical_encoding`; rows of ReLU neurons have length 1, those of sine neurons a fixed sign; unused
+        output rows are zero. A family whose field is another one (`query` or `input_features`) keeps its weights as they are.
+        """
+        if not self._knows("canonical_form", "query", "_colour_and_density", "input_features", "layers"):
+            return self, dict(tensors)
+        dtype = torch.promote_types(tensors[MLP_KEY].dtype, torch.float32)
+        tensors = {key: tensor.double() for key, tensor in tensors.items()}
+        (first, *others), biases = self.layers(tensors)
+        columns, padding = first.split([self.encoding_dim, self.input_dim - self.encoding_dim], dim=-1)
+        encoding: dict[str, Tensor] = {}
+        constants = [padding.sum(dim=-1)] if padding.shape[-1] else []
+        if self._knows("canonical_encoding", "point_features"):
+            encoding, columns, shift = self.canonical_encoding(tensors, columns)
+            constants += [] if shift is None else [shift]
+        matrices = [torch.cat([columns, torch.zeros_like(padding)], dim=-1), *others]
+        if constants and not self.bias:
+            biases = [matrix.new_zeros(matrix.shape[:-1]) for matrix in matrices]
+        for constant in constants:
+            biases[0] = biases[0] + constant
+        used = (torch.arange(OUTPUT_ROWS, device=first.device) < _USED_ROWS).to(first)
+        matrices[-1] = matrices[-1] * used[:, None]
+        biases[-1] = None if biases[-1] is None else biases[-1] * used
+        if self.activation in _ROWS:
+            matrices, biases = _ROWS[self.activation](matrices, biases)
+        form = {**tensors, **encoding, MLP_KEY: torch.cat([matrix.flatten(1) for matrix in matrices], dim=1)}
+        if any(bias is not None for bias in biases):
+            form[BIAS_KEY] = torch.cat([bias for bias in biases if bias is not None], dim=1)
+        architecture = dataclasses.replace(self, bias=BIAS_KEY in form)
+        return architecture, {key: form[key].to(dtype) for key in architecture.tensor_shapes}
+
+    def canonical_encoding(
+        self, tensors: Mapping[str, Tensor], columns: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """The encoding's own tensors without their symmetries; as they are, unless the family says otherwise.
+
+        Args:
+            tensors: stacked tensors, float64.
+            columns: what the first matrix multiplies the encoding with, ``(B, W, encoding_dim)``.
+
+        Returns:
+            the tensors that change, the columns that then read them, and what the bias of the first layer gains ``(B, W)`` or
+            None.
+        """
+        return {}, columns, None
+
+    def _knows(self, name: str, *others: str) -> bool:
+        """Whether the class that says a method knows those of the other names, which no class further down says anew."""
+
+        def depth(each: str) -> int:
+            return next(number for number, cls in enumerate(type(self).__mro__) if each in vars(cls))
+
+        return all(depth(name) <= depth(other) for other in others)
 
     # Graph
 

@@ -257,6 +257,9 @@ def test_gmnerf_takes_what_its_form_holds(llana, encoder, tmp_path):
     others = {
         "has a head (24 to 16), which gmnerf does not have": GmnConfig(hidden_dim=8, embedding_dim=16, readout_dim=24),
         "was trained on 'geometric' graphs": GmnConfig(hidden_dim=8, layout="geometric"),
+        "was made with canonical, readout_per_kind, which": GmnConfig(
+            hidden_dim=8, canonical=True, readout_per_kind=True
+        ),
         "layer norms have the epsilon 0.001, gmnerf's are 1e-05": GmnConfig(hidden_dim=8, layer_norm_eps=1e-3),
     }
     for i, (message, config) in enumerate(others.items()):

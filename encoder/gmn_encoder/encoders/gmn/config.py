@@ -41,7 +41,20 @@ class GmnConfig(SavedConfig):
         probe_dim: width of the network that reads the answers.
         token_grid: cells along an axis of the grid of local tokens, a power of two; 0: no local tokens.
         graph: whether the graph network takes part; without it, the probes alone make the embedding.
+        canonical: whether the graph is made of canonical weights (`nerfs.canonical`): of all weights with the same field, the
+            embedding is that of one.
+        standardised: whether values are divided by the spread that they have in any architecture: those of a layer by
+            ``1 / sqrt(inputs)``, those of tables by 1.
+        bounded_positions: whether layers, indices and positions are divided by the largest of the architecture, so that sizes
+            never trained on stay in -1..1; the encoder then starts with frequencies for that range.
+        readout_per_kind: whether the readout is the sum of means, one for each edge type, instead of one mean over all edges,
+            most of which are tables' or planes'.
     """
+
+    GRAPH_OPTIONS: ClassVar[tuple[str, ...]] = ("canonical", "standardised", "bounded_positions")
+    """What `parameter_graph` has to know beside the layout."""
+    OPTIONS: ClassVar[tuple[str, ...]] = (*GRAPH_OPTIONS, "readout_per_kind")
+    """Changes to the released encoder without a weight of their own: a state dict does not tell them."""
 
     model_type: ClassVar[str] = "gmn_encoder"
 
@@ -57,6 +70,10 @@ class GmnConfig(SavedConfig):
     probe_dim: int = 512
     token_grid: int = 4
     graph: bool = True
+    canonical: bool = False
+    standardised: bool = False
+    bounded_positions: bool = False
+    readout_per_kind: bool = False
 
     def __post_init__(self) -> None:
         smallest = {
@@ -80,6 +97,9 @@ class GmnConfig(SavedConfig):
                 f"GmnConfig.readout_dim must be None or an integer of at least embedding_dim = {self.embedding_dim}, "
                 f"got {self.readout_dim!r}"
             )
+        for name in self.OPTIONS:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"GmnConfig.{name} must be true or false, got {getattr(self, name)!r}")
         if not isinstance(self.layer_norm_eps, int | float) or not self.layer_norm_eps > 0:
             raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {self.layer_norm_eps!r}")
         if self.layout not in get_args(GraphLayout):
@@ -118,6 +138,11 @@ class GmnConfig(SavedConfig):
     def whitened(self) -> bool:
         """Whether embeddings come standardised, so that what reads them need not see to that."""
         return self.has_head or bool(self.probes)
+
+    @property
+    def graph_options(self) -> dict[str, Any]:
+        """What `parameter_graph` is to be called with."""
+        return {"layout": self.layout, **{name: getattr(self, name) for name in self.GRAPH_OPTIONS}}
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields, without those that the released encoder does not have and that are at their defaults.

@@ -28,9 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...nerfs.blocks import Block, NodeGroup
+from ...nerfs.canonical import canonical_nerfs
 from ...nerfs.record import NerfBatch
+from .config import GmnConfig
 from .folding import FoldedWeights, fold
-from .graph import GraphLayout, ParameterGraph, build_parameter_graph
+from .graph import ParameterGraph, build_parameter_graph, edge_values
 from .kernels import edge_update, readout_sum
 from .modules import Gnn, GnnWithReadout, PreEncoder
 
@@ -96,7 +98,7 @@ def graph_constants(
     edge_dtype = weights.value.dtype
 
     def initial(group: NodeGroup) -> Tensor:
-        return gnn.node_embed(pre.nodes(group.features().to(projection.device)))[None].to(node_dtype)
+        return gnn.node_embed(pre.nodes(graph.group_features(group).to(projection.device)))[None].to(node_dtype)
 
     # The value's own part of the projection is left out by taking the sine of a zero value away again.
     value = gnn.edge_embed.weight.double() @ pre.edge_attr_proj.weight[:, : len(projection)].double()
@@ -187,23 +189,25 @@ class DenseReadout:
         network: GnnWithReadout,
         nerfs: NerfBatch,
         *,
-        layout: GraphLayout,
+        config: GmnConfig,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Readouts ``(B, readout_units)`` of NeRFs of one architecture, see `GmnEncoder.embed_readouts`."""
         dtype = dtype or pre_encoder.x_proj.weight.dtype
         if not dtype.is_floating_point:
             raise TypeError(f"dtype of the heavy products must be a floating-point type, got {dtype}")
-        graph = build_parameter_graph(nerfs.architecture, layout)
-        weights, constants = self._prepare(pre_encoder, network, graph, (dtype, nerfs.architecture, layout))
-        return _walk(network.gnn, nerfs, graph, weights, constants)
+        if config.canonical:
+            nerfs = canonical_nerfs(nerfs)
+        graph = build_parameter_graph(nerfs.architecture, config.layout, bounded_positions=config.bounded_positions)
+        weights, constants = self._prepare(pre_encoder, network, graph, (dtype, nerfs.architecture, config))
+        return _walk(network.gnn, nerfs, graph, weights, constants, config)
 
     def _prepare(
         self,
         pre_encoder: PreEncoder,
         network: GnnWithReadout,
         graph: ParameterGraph,
-        key: tuple[torch.dtype, NerfArchitecture, GraphLayout],
+        key: tuple[torch.dtype, NerfArchitecture, GmnConfig],
     ) -> tuple[FoldedWeights, GraphConstants]:
         dtype, parts = key[0], (pre_encoder, network)
         if torch.is_grad_enabled() and any(p.requires_grad for part in parts for p in part.parameters()):
@@ -235,34 +239,46 @@ def _tiles(batch: int, targets: int, sources: int, hidden: int, device: torch.de
 
 
 def _walk(
-    gnn: Gnn, nerfs: NerfBatch, graph: ParameterGraph, weights: FoldedWeights, constants: GraphConstants
+    gnn: Gnn,
+    nerfs: NerfBatch,
+    graph: ParameterGraph,
+    weights: FoldedWeights,
+    constants: GraphConstants,
+    config: GmnConfig,
 ) -> Tensor:
     batch, hidden = len(nerfs), len(weights.value)
     states = dict(constants.states)
-    parts: list[list[Tensor]] = [[] for _ in range(batch)]
+    kinds, counts = graph.kinds(apart=config.readout_per_kind)
+    parts: dict[int, list[list[Tensor]]] = {kind: [[] for _ in range(batch)] for kind in counts}
     sources_needed_later = {group.start for block in graph.blocks for group in block.sources}
     for number, block in enumerate(graph.blocks):
         sources = NodeStates.concatenate([states[group.start] for group in block.sources], batch)
-        values = block.values(nerfs.tensors).to(weights.value_phase.dtype)
+        values = edge_values(block, nerfs.tensors, standardised=config.standardised).to(weights.value_phase.dtype)
         done: dict[int, list[NodeStates]] = {}
         for in_batch, in_targets in _tiles(batch, block.targets.count, block.num_sources, hidden, values.device):
             initial = constants.targets[number][:, in_targets].expand(in_batch.stop - in_batch.start, -1, -1)
             walk = _NodeWalk(gnn, weights, initial)
-            sums = _edges(
+            edges = _edges(
                 values[in_batch, in_targets],
                 _constant_rows(block, constants.edges[number], in_targets),
                 sources.batch_slice(in_batch),
                 walk,
                 weights,
             )
-            for i, total in zip(range(in_batch.start, in_batch.stop), sums, strict=True):
-                parts[i].append(total)
+            for kind, sums in _readouts(edges, kinds[number], in_targets, weights):
+                for i, total in zip(range(in_batch.start, in_batch.stop), sums, strict=True):
+                    parts[kind][i].append(total)
+            del edges  # before the next tile
             if block.targets.start in sources_needed_later:
                 done.setdefault(in_batch.start, []).append(walk.states())
         if done:
             rows = [NodeStates.concatenate(row, row[0].edge[0].shape[0]) for row in done.values()]
             states[block.targets.start] = rows[0] if len(rows) == 1 else _stack_rows(rows)
-    return torch.stack([torch.stack(part).sum(dim=0) for part in parts]) / graph.num_edges
+    means = [
+        torch.stack([torch.stack(part).sum(dim=0) for part in of_nerfs]) / counts[kind]
+        for kind, of_nerfs in parts.items()
+    ]
+    return means[0] if len(means) == 1 else torch.stack(means).sum(dim=0)
 
 
 def _stack_rows(rows: list[NodeStates]) -> NodeStates:
@@ -279,7 +295,7 @@ def _constant_rows(block: Block, constant: Tensor, targets: slice) -> Tensor:
 
 
 def _edges(values: Tensor, constant: Tensor, sources: NodeStates, walk: _NodeWalk, weights: FoldedWeights) -> Tensor:
-    """Take a tile of edges ``(B, T, S)`` from values to the readout; sums over its edges, ``(B, D)``."""
+    """Take a tile of edges from values ``(B, T, S)`` to what the readout is made of, ``(B, T, S, H)``."""
     hidden = constant.shape[-1]
     shape = (*values.shape, hidden)
     wave = torch.addcmul(weights.value_phase, values.contiguous()[..., None], weights.value_frequency).sin_()
@@ -302,4 +318,13 @@ def _edges(values: Tensor, constant: Tensor, sources: NodeStates, walk: _NodeWal
         )
         if mean is not None:
             walk.update(number, mean.to(weights.value_phase.dtype))
-    return readout_sum(edge.flatten(1, 2), weights.readout, weights.readout_bias, eps=weights.eps)
+    return edge
+
+
+def _readouts(
+    edges: Tensor, kinds: list[tuple[int, Tensor | None]], targets: slice, weights: FoldedWeights
+) -> Iterator[tuple[int, Tensor]]:
+    """Sums ``(B, D)`` of the readout over a tile of edges ``(B, T, S, H)``, one for each kind; kinds as of `ParameterGraph`."""
+    for kind, has_it in kinds:
+        chosen = edges.flatten(1, 2) if has_it is None else edges[:, has_it[targets].to(edges.device)]
+        yield kind, readout_sum(chosen, weights.readout, weights.readout_bias, eps=weights.eps)

@@ -97,27 +97,41 @@ class GmnEncoder(EncoderModule):
 
         Args:
             graph: PyG `Data` or `Batch` with ``x (N, 3)``, ``edge_index (2, E)`` and ``edge_attr (E, 6)`` as
-                `parameter_graph` makes them; any graph with these features will do, and a batch may mix architectures. An
-                encoder with probes reads ``probe_values (B, K, 4)`` too, which ``parameter_graph(nerf, probes=points)`` adds.
+                ``parameter_graph(nerf, **encoder.config.graph_options)`` makes them; any graph with these features will do, and
+                a batch may mix architectures. An encoder with probes reads ``probe_values (B, K, 4)`` too, which
+                ``parameter_graph(nerf, probes=encoder.probe_points, ...)`` adds.
 
         Returns:
             ``(B, D)`` in the dtype of the encoder, differentiable. A graph without edges has a readout of zeros.
 
         Raises:
-            ValueError: a graph without the answers of the field, or with others than the encoder's points give.
+            ValueError: a graph of other options (``graph.options``) than the encoder's, or without the answers of the field.
         """
         return self.combine(Reading(self._edge_list_readouts(graph), self._attached_fields(graph)))
 
     def _edge_list_readouts(self, graph: Data | Batch) -> Tensor | None:
         if not self.config.graph:
             return None
+        self._check_graph(graph)
         x, edge_index = graph.x, graph.edge_index
         node_graph = getattr(graph, "batch", None)
         if node_graph is None:
             node_graph = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
         num_graphs = getattr(graph, "num_graphs", 1)
         edge = self.gnn_w_readout.gnn(self.pre_encoder.nodes(x), edge_index, self.pre_encoder.edges(graph.edge_attr))
-        return self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs)
+        kinds = graph.edge_attr[:, 2].long() if self.config.readout_per_kind else None
+        return self.gnn_w_readout.readout(edge, node_graph[edge_index[0]], num_graphs, kinds)
+
+    def _check_graph(self, graph: Data | Batch) -> None:
+        """Raise `ValueError` for a graph that says other options than the configuration's."""
+        found = getattr(graph, "options", "")
+        wanted = ", ".join(name for name in self.config.GRAPH_OPTIONS if getattr(self.config, name))
+        for each in [found] if isinstance(found, str) else found:
+            if each != wanted:
+                raise ValueError(
+                    f"the graph was made with {each or 'no options'}, the encoder reads graphs with {wanted or 'none'}; "
+                    "make it by parameter_graph(nerf, **encoder.config.graph_options)"
+                )
 
     def _attached_fields(self, graph: Data | Batch) -> Tensor | None:
         if self.probes is None:
@@ -151,7 +165,7 @@ class GmnEncoder(EncoderModule):
         if self.probes is not None and self.head is not None and not nerfs.architecture.has_graph:
             readouts = self.head.nothing.expand(len(nerfs), -1)
         elif self.config.graph:
-            readouts = self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, layout=self.config.layout, dtype=dtype)
+            readouts = self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, config=self.config, dtype=dtype)
         if self.probes is not None:
             fields = visible_field(nerfs, self.probes.points if points is None else points)
         return Reading(readouts, fields)
@@ -231,7 +245,7 @@ class GmnEncoder(EncoderModule):
 
     @classmethod
     def config_of_state(cls, state: Mapping[str, Any]) -> GmnConfig:
-        """Sizes read off a state dict; the layout cannot be, and is the released one."""
+        """Sizes read off a state dict; layout and options cannot be, and are the released ones."""
         try:
             sizes: dict[str, Any] = {}
             if "probes.places" in state:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from .config import GmnConfig
+from .positions import frequency_gains
 
 # Edges whose readout the edge-list path sums in the encoder's own precision.
 _READOUT_ROWS = 1024
@@ -33,6 +34,16 @@ class PreEncoder(nn.Module):
         self.conv_pos_encoder = nn.Sequential(nn.Linear(3, hidden))
         self.edge_type_encoder = nn.Embedding(config.num_edge_types, hidden)
         self.edge_attr_proj = nn.Linear(4 * hidden, hidden)
+        if config.bounded_positions:
+            gains = frequency_gains(hidden)[:, None]
+            with torch.no_grad():
+                for reader in (
+                    self.node_layer_encoder,
+                    self.neuron_num_encoder,
+                    self.edge_layer_encoder,
+                    self.conv_pos_encoder,
+                ):
+                    reader.get_parameter("0.weight").mul_(gains)
 
     def nodes(self, x: Tensor) -> Tensor:
         """``(N, 3)`` layer, index, type to ``(N, H)``."""
@@ -120,19 +131,30 @@ class Gnn(nn.Module):
 
 
 class Readout(nn.Module):
-    """Edge features to one embedding a graph (stage E): a linear layer, ReLU, mean over the graph's edges."""
+    """Edge features to one embedding a graph (stage E): a linear layer, ReLU, mean over the graph's edges.
+
+    With edge types, the sum of the means over the edges of each type that the graph has.
+    """
 
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()
+        self.num_kinds = config.num_edge_types
         self.mlp = nn.Sequential(nn.Linear(config.hidden_dim, config.readout_units), nn.ReLU())
 
-    def forward(self, edge: Tensor, graph: Tensor, num_graphs: int) -> Tensor:
+    def forward(self, edge: Tensor, graph: Tensor, num_graphs: int, kinds: Tensor | None = None) -> Tensor:
+        """``(E, H)`` to ``(num_graphs, D)``, given the graph and, for means per kind, the type of each edge, int64 ``(E,)``."""
+        parts = num_graphs
+        if kinds is not None:
+            graph, parts = graph * self.num_kinds + kinds, num_graphs * self.num_kinds
         # Over tens of thousands of edges a float32 running sum loses four digits: short sums are added up in float64.
         total = torch.zeros((), dtype=torch.float64, device=edge.device)
         for part, owner in zip(edge.split(_READOUT_ROWS), graph.split(_READOUT_ROWS), strict=True):
-            total = total + scatter(self.mlp(part), owner, dim=0, dim_size=num_graphs, reduce="sum").double()
-        count = torch.bincount(graph, minlength=num_graphs).clamp(min=1)
-        return (total / count[:, None]).to(edge.dtype)
+            total = total + scatter(self.mlp(part), owner, dim=0, dim_size=parts, reduce="sum").double()
+        count = torch.bincount(graph, minlength=parts).clamp(min=1)
+        mean = total / count[:, None]
+        if kinds is not None:
+            mean = mean.view(num_graphs, self.num_kinds, -1).sum(dim=1)
+        return mean.to(edge.dtype)
 
 
 class GnnWithReadout(nn.Module):

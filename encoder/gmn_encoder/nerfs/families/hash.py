@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..architectures import register_family
 from ..blocks import Block, GraphBuilder, GraphLayout, NodeType, WeightSlice, edge_attributes
+from ..canonical import canonical_features
 from ..fields import Activation, unit_coordinates
 from ..interpolation import interpolate
 from ..network import NetworkArchitecture
@@ -114,6 +115,16 @@ class HashArchitecture(NetworkArchitecture):
         if key == KEY:
             return (torch.rand(self.tensor_shapes[key], generator=generator) * 2 - 1) * 1e-4
         return super().initial_tensor(key, generator, frequencies)
+
+    def canonical_encoding(
+        self, tensors: Mapping[str, Tensor], columns: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Each level's features in canonical coordinates of their own."""
+        tables = tensors[KEY].unflatten(1, (-1, self.features_per_entry)).split(self.level_entries, dim=1)
+        read = columns.split(self.features_per_entry, dim=2)
+        levels = [canonical_features(*level) for level in zip(tables, read, strict=True)]
+        parts, found, shifts = zip(*levels, strict=True)
+        return {KEY: torch.cat(parts, dim=1).flatten(1)}, torch.cat(found, dim=2), torch.stack(shifts).sum(dim=0)
 
     def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
         """Entry nodes to feature nodes level by level, then the network on the feature nodes (#hash-graph)."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..architectures import register_family
 from ..blocks import Block, GraphBuilder, GraphLayout, NodeType, WeightSlice, edge_attributes
+from ..canonical import canonical_features
 from ..fields import Activation, float32_unit_coordinates, frequency_features, unit_coordinates
 from ..interpolation import interpolate
 from ..network import NetworkArchitecture
@@ -77,6 +78,15 @@ class TriplaneArchitecture(NetworkArchitecture):
     def training_features(self, tensors: Mapping[str, Tensor], u: Tensor, octaves: int) -> Tensor:
         return torch.cat([frequency_features(u, octaves), _training_features(tensors[KEY], u)], dim=-1)
 
+    def canonical_encoding(
+        self, tensors: Mapping[str, Tensor], columns: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Functions of one axis are shared by the planes that have it; then the channels in canonical coordinates."""
+        waves, read = columns.split([6 * self.frequencies, self.channels], dim=2)
+        cells, found, shift = canonical_features(_shared_between_planes(tensors[KEY]).flatten(1, 3), read)
+        # The mean over all cells is in each of the three planes, which are added.
+        return {KEY: cells.view_as(tensors[KEY])}, torch.cat([waves, found], dim=2), 3 * shift
+
     def add_blocks(self, builder: GraphBuilder, layout: GraphLayout) -> None:
         """Spatial nodes to channel nodes, then the network on coordinates and channels (#tri-plane-graph)."""
         resolution, channels = self.resolution, self.channels
@@ -135,6 +145,25 @@ def _training_features(planes: Tensor, u: Tensor) -> Tensor:
                 weights.append(share * (fraction[..., column] if right else 1 - fraction[..., column]))
     index, weight = torch.stack(indices).flatten(1), torch.stack(weights).flatten(1)
     return interpolate(planes.reshape(-1, channels), index, weight).view(*u.shape[:2], channels)
+
+
+def _shared_between_planes(planes: Tensor) -> Tensor:
+    """Planes ``(B, 3, R, R, C)`` with the same sum, in which what depends on one axis alone is in both planes of that axis.
+
+    A function of x that is added to plane xy and taken away from plane xz leaves the sum as it is. Of all such planes these have
+    the smallest squares.
+    """
+    mean = planes.mean(dim=(2, 3), keepdim=True)
+    columns, rows = planes.mean(dim=2, keepdim=True) - mean, planes.mean(dim=3, keepdim=True) - mean
+    rest = planes - columns - rows - mean
+    # Planes xy, xz, yz: the first axis along the columns, the second along the rows.
+    x, y, z = (
+        (columns[:, 0] + columns[:, 1]) / 2,
+        (rows[:, 0].transpose(1, 2) + columns[:, 2]) / 2,
+        (rows[:, 1] + rows[:, 2]) / 2,
+    )
+    shared = torch.stack([x + y.transpose(1, 2), x + z, y + z], dim=1)
+    return rest + shared + mean.mean(dim=1, keepdim=True)
 
 
 def _positions(resolution: int, channels: int, layout: GraphLayout) -> tuple[Tensor, Tensor]:

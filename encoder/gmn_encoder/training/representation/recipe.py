@@ -39,6 +39,7 @@ class Recipe(RunRecipe):
         families: directories of the data set that hold the same objects in several architectures; with one there are no pairs.
         architectures: name or sizes of the architecture of each family's NeRFs, where the files leave it open.
         hidden_dim, embedding_dim, num_layers, layout: the encoder's, see `GmnConfig`.
+        canonical, standardised, bounded_positions, readout_per_kind: the encoder's options, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         probes, probe_dim, token_grid, graph: the encoder's second sense, see `GmnConfig`.
         sampling: "pairs", the paper's: an object of a batch comes in two families, every pair equally often; "all": in all
@@ -86,6 +87,10 @@ class Recipe(RunRecipe):
     embedding_dim: int = 1024
     num_layers: int = 4
     layout: GraphLayout = "released"
+    canonical: bool = False
+    standardised: bool = False
+    bounded_positions: bool = False
+    readout_per_kind: bool = False
     readout_dim: int = 0
     probes: int = 0
     probe_dim: int = 512
@@ -169,6 +174,10 @@ class Recipe(RunRecipe):
             embedding_dim=self.embedding_dim,
             num_layers=self.num_layers,
             layout=self.layout,
+            canonical=self.canonical,
+            standardised=self.standardised,
+            bounded_positions=self.bounded_positions,
+            readout_per_kind=self.readout_per_kind,
             readout_dim=self.readout_dim or None,
             probes=self.probes,
             probe_dim=self.probe_dim,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...encoders.decoder import NerfDecoder
+from ...encoders.gmn.config import GmnConfig
 from ...encoders.gmn.encoder import GmnEncoder
 from ...files import StrPath, read_tensors
 from ..checkpoint import TRAINER_NAME
@@ -35,7 +36,8 @@ def start_from(model: TrainedModel, source: StrPath) -> list[str]:
     # A recipe has 0 where a configuration has None.
     configs = (model.recipe.encoder_config, encoder.config)
     wanted, found = ({key: value or 0 for key, value in asdict(config).items()} for config in configs)
-    wrong = [key for key in wanted if wanted[key] != found[key] and key != "layout"]
+    untold = {"layout", *GmnConfig.OPTIONS}  # weights do not tell them: the recipe does
+    wrong = [key for key in wanted if wanted[key] != found[key] and key not in untold]
     if wrong:
         raise ValueError(
             f"{path}: its encoder has {wrong[0]} {found[wrong[0]]}, the recipe has {wanted[wrong[0]]}; "

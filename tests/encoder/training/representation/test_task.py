@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmn_encoder import GmnEncoder
+from gmn_encoder import GmnConfig, GmnEncoder
 from gmn_encoder.files import read_tensors, write_pth_content
 from gmn_encoder.rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
 from gmn_encoder.training import loop
@@ -328,6 +328,18 @@ def test_body_rate(rate, moved, nerf_set, tmp_path):
     if rate:
         fast, slow = (float((after[key] - before[key]).abs().max()) for key in (head, body))
         assert 3 < fast / slow < 30
+
+
+def test_options_of_the_encoder(nerf_set, tmp_path):
+    """They reach training, calibration and the saved encoder; a start from one takes its weights, and the recipe's options."""
+    options = dict.fromkeys(GmnConfig.OPTIONS, True)
+    run = encoder_training(TINY.changed(**options, calibrate=True), nerf_set, out=tmp_path / "all")
+    run.run()
+    saved = GmnEncoder.from_pretrained(tmp_path / "all" / "last")
+    assert saved.config.to_dict() == run.task.model.encoder.config.to_dict()
+    assert all(saved.config.to_dict()[option] for option in options)
+    other = encoder_training(TINY, nerf_set, out=tmp_path / "none", init=tmp_path / "all" / "last")
+    assert not any(getattr(other.task.model.encoder.config, option) for option in options)
 
 
 @pytest.mark.same_bits
