@@ -38,7 +38,8 @@ class GalleryEntry:
         name: its name for people, such as ``chair-000000003``.
         class_name: name of the class, such as ``chair``; empty where it is not known.
         nerf: the NeRF.
-        embedding: embedding by the model's encoder, float32 ``(D,)``.
+        embedding: embedding by the model's encoder, float32 ``(D,)``, which NeRFs are compared by.
+        tokens: what stands for it in a prompt, float32 ``(V, D)``; None for the embedding.
     """
 
     key: str
@@ -46,6 +47,12 @@ class GalleryEntry:
     class_name: str
     nerf: Nerf
     embedding: Tensor
+    tokens: Tensor | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """What stands for it in a prompt."""
+        return self.embedding if self.tokens is None else self.tokens
 
     @property
     def family(self) -> str:
@@ -115,9 +122,13 @@ class Gallery:
         class_id, nerf_id = released_ids(path)
         standing_alone = path.suffix == ".safetensors"
         key = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:20]
-        embedding = self._model.encode([nerf])[0].float().cpu()
+        embedding = self._model.encode_global([nerf])[0].float().cpu()
+        several = self._model.config.vectors_per_nerf > 1
+        tokens = self._model.encode([nerf])[0].float().cpu() if several else None
         class_name = "" if name else _CLASS_NAMES.get(class_id, "")
-        return GalleryEntry(key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding)
+        return GalleryEntry(
+            key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding, tokens
+        )
 
     def neighbours(
         self, entry: GalleryEntry, count: int = 8, *, among: Iterable[GalleryEntry] = ()
