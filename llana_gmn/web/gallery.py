@@ -38,8 +38,7 @@ class GalleryEntry:
         name: its name for people, such as ``chair-000000003``.
         class_name: name of the class, such as ``chair``; empty where it is not known.
         nerf: the NeRF.
-        embedding: embedding by the model's encoder, float32 ``(D,)``, which NeRFs are compared by.
-        tokens: what stands for it in a prompt, float32 ``(V, D)``; None for the embedding.
+        embedding: embedding by the model's encoder, float32 ``(D,)``.
     """
 
     key: str
@@ -47,12 +46,6 @@ class GalleryEntry:
     class_name: str
     nerf: Nerf
     embedding: Tensor
-    tokens: Tensor | None = None
-
-    @property
-    def shown(self) -> Tensor:
-        """What stands for it in a prompt."""
-        return self.embedding if self.tokens is None else self.tokens
 
     @property
     def family(self) -> str:
@@ -122,13 +115,9 @@ class Gallery:
         class_id, nerf_id = released_ids(path)
         standing_alone = path.suffix == ".safetensors"
         key = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:20]
-        embedding = self._model.encode_global([nerf])[0].float().cpu()
-        several = self._model.config.vectors_per_nerf > 1
-        tokens = self._model.encode([nerf])[0].float().cpu() if several else None
+        embedding = self._model.encode([nerf])[0].float().cpu()
         class_name = "" if name else _CLASS_NAMES.get(class_id, "")
-        return GalleryEntry(
-            key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding, tokens
-        )
+        return GalleryEntry(key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding)
 
     def neighbours(
         self, entry: GalleryEntry, count: int = 8, *, among: Iterable[GalleryEntry] = ()
@@ -140,7 +129,9 @@ class Gallery:
         others = [other for other in (*among, *self.entries) if other.key != entry.key]
         if not others:
             return []
-        cosines, places = nearest(entry.embedding[None], torch.stack([other.embedding for other in others]), count)
+        # Of several tokens all are compared together.
+        known = torch.stack([other.embedding.flatten() for other in others])
+        cosines, places = nearest(entry.embedding.flatten()[None], known, count)
         return [(others[i], cosine) for cosine, i in zip(cosines[0].tolist(), places[0].tolist(), strict=True)]
 
 

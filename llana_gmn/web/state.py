@@ -99,7 +99,7 @@ class Service:
     def new_chat(self, entries: list[GalleryEntry]) -> ChatSession:
         chat = ChatSession(self.model, self.processor, **self.options.generation)
         for entry in entries:
-            chat.add_nerf(entry.shown.numpy())
+            chat.add_nerf(entry.embedding.numpy())
         return chat
 
     def continue_chat(self, chat: ChatSession, question: str) -> Iterator[str]:

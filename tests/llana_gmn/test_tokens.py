@@ -25,7 +25,6 @@ from llana_gmn.conversion.convert import convert
 from llana_gmn.loading import load_model
 from llana_gmn.small import whiten_projector
 from llana_gmn.tiny import tiny_model
-from llana_gmn.web.gallery import Gallery
 from tests.encoder.encoders.moments import MomentsConfig, MomentsEncoder
 
 CONFIG = MomentsConfig(embedding_dim=12, num_tokens=3)
@@ -292,13 +291,6 @@ def test_captions_and_chat(several, apart, tmp_path):
         session.add_nerf(shown)
         answers.append([session.ask("What is it?"), session.ask("Is it red?")])
     assert answers[0] == answers[1] == answers[2]
-
-
-def test_the_page_compares_vectors_and_shows_tokens(several, apart, tmp_path):
-    model, _ = several
-    entry = Gallery(model, tmp_path).entry(apart[1], tmp_path / "x.safetensors")
-    torch.testing.assert_close(entry.embedding, model.nerf_encoder.encode([apart[1]])[0])
-    torch.testing.assert_close(entry.shown, model.encode([apart[1]])[0])
 
 
 def test_conversion_refuses_what_reads_several_vectors(several, tmp_path):
