@@ -17,7 +17,7 @@ from gmn_encoder.encoders.base import EncoderConfig, encoder_config, num_tokens
 from gmn_encoder.encoders.gmn.config import GmnConfig
 
 ENCODER_DTYPES = ("float32", "bfloat16")
-NERF_TOKENS = ("global", "all")
+TOKEN_CHOICES = ("global", "all")
 
 LLANA_7B: dict[str, Any] = {
     "vocab_size": 32003,
@@ -92,9 +92,9 @@ class LlanaGmnConfig(PreTrainedConfig):
         ]:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"LlanaGmnConfig.{name} must be a positive integer, got {value!r}")
-        if self.nerf_tokens not in NERF_TOKENS:
+        if self.nerf_tokens not in TOKEN_CHOICES:
             raise ValueError(
-                f"LlanaGmnConfig.nerf_tokens must be one of {', '.join(NERF_TOKENS)}, got {self.nerf_tokens!r}"
+                f"LlanaGmnConfig.nerf_tokens must be one of {', '.join(TOKEN_CHOICES)}, got {self.nerf_tokens!r}"
             )
         if self.tokens_per_nerf % self.vectors_per_nerf:
             raise ValueError(
