@@ -31,7 +31,8 @@ def assemble(
     *,
     encoder: NerfEncoder | str | os.PathLike[str] | None = None,
     projector_hidden_sizes: Sequence[int] = (1024, 2048),
-    tokens_per_nerf: int = 1,
+    nerf_tokens: str = "global",
+    tokens_per_nerf: int | None = None,
     encoder_dtype: str = "float32",
     dtype: torch.dtype | str = "auto",
     chat_template: Any = None,
@@ -47,6 +48,7 @@ def assemble(
             given is taken over, not copied.
         tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
         encoder: an encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
+        projector_hidden_sizes, nerf_tokens, tokens_per_nerf, encoder_dtype: fields of `LlanaGmnConfig`.
         dtype: dtype of a backbone that is loaded.
         chat_template: prompt of a conversation, as `LlanaGmnProcessor` takes it.
 
@@ -84,6 +86,7 @@ def assemble(
         use_encoder=encoder is not None,
         encoder_dtype=encoder_dtype,
         projector_hidden_sizes=list(projector_hidden_sizes),
+        nerf_tokens=nerf_tokens,
         tokens_per_nerf=tokens_per_nerf,
         nerf_token_id=patch,
         nerf_start_token_id=start,
@@ -100,7 +103,11 @@ def assemble(
     if model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     processor = LlanaGmnProcessor(
-        tokenizer, chat_template=chat_template, tokens_per_nerf=tokens_per_nerf, embedding_dim=config.embedding_dim
+        tokenizer,
+        chat_template=chat_template,
+        tokens_per_nerf=config.tokens_per_nerf,
+        embedding_dim=config.embedding_dim,
+        vectors_per_nerf=config.vectors_per_nerf,
     )
     return model.eval(), processor
 

@@ -1,7 +1,7 @@
 """The body of the multimodal model: encoder, projector and backbone without its head, and what both of its classes share.
 
-Shapes as in `modeling.py`: B prompts, L tokens, K most NeRFs in a prompt, N NeRFs in all, T tokens a NeRF, D embedding (1024),
-H hidden size of the backbone.
+Shapes as in `modeling.py`: B prompts, L tokens, K most NeRFs in a prompt, N NeRFs in all, T tokens a NeRF, E shape of what the
+encoder gives a NeRF, ``(D,)`` or ``(V, D)``, D embedding (1024), H hidden size of the backbone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from gmn_encoder.encoders.base import NerfEncoder, encoder_class
+from gmn_encoder.embeddings.records import shape_text
+from gmn_encoder.encoders.base import NerfEncoder, encoder_class, num_tokens
 from gmn_encoder.encoders.frozen import FrozenLinear, frozen, frozen_copy
 from gmn_encoder.nerfs.record import Nerf
 
@@ -125,12 +126,17 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
     def set_nerf_encoder(self, encoder: NerfEncoder) -> None:
         """Put a frozen copy of an encoder where the model's own stands, or where it has none.
 
-        Raises `ValueError` for an encoder of another embedding size than the projector reads.
+        Raises `ValueError` for an encoder of another embedding size than the projector reads, or of another number of tokens.
         """
         if encoder.embedding_dim != self.config.embedding_dim:
             raise ValueError(
                 f"the encoder makes embeddings of {encoder.embedding_dim}, the model's projector reads "
                 f"{self.config.embedding_dim}; use the encoder the model was made for"
+            )
+        if self.config.nerf_tokens == "all" and num_tokens(encoder.config) != self.config.vectors_per_nerf:
+            raise ValueError(
+                f"the encoder makes {num_tokens(encoder.config)} tokens a NeRF, the model reads {self.config.vectors_per_nerf}; "
+                "use the encoder the model was made for"
             )
         before = getattr(self.nerf_encoder, "_no_split_modules", [])
         self.nerf_encoder = frozen_copy(encoder).to(self.device)
@@ -139,10 +145,29 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         self.config.encoder_config, self.config.use_encoder = encoder.config, True
 
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
-        """Embeddings ``(len(nerfs), D)`` float32, to be passed in place of the NeRFs.
+        """Embeddings ``(len(nerfs), *E)`` float32, to be passed in place of the NeRFs.
 
         Raises `ValueError` where the model was built without an encoder, or its weights are offloaded.
         """
+        if self.config.vectors_per_nerf == 1:
+            return self.encode_global(nerfs, batch_size=batch_size)
+        tokens = self._encoder().encode_tokens(nerfs, batch_size=batch_size, dtype=self._encoder_dtype)
+        if tuple(tokens.shape[1:]) != self.config.embedding_shape:
+            raise ValueError(
+                f"the encoder made tokens of shape {shape_text(tokens.shape[1:])}, its configuration says "
+                f"{shape_text(self.config.embedding_shape)}; a kind of encoder must tell its num_tokens"
+            )
+        return tokens
+
+    def encode_global(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+        """One vector a NeRF ``(len(nerfs), D)`` float32, whatever stands for it in a prompt: what NeRFs are compared by."""
+        return self._encoder().encode(nerfs, batch_size=batch_size, dtype=self._encoder_dtype)
+
+    @property
+    def _encoder_dtype(self) -> torch.dtype:
+        return getattr(torch, self.config.encoder_dtype)
+
+    def _encoder(self) -> NerfEncoder:
         if self.nerf_encoder is None:
             raise ValueError(
                 "this model has no encoder (use_encoder is false); pass precomputed embeddings, "
@@ -152,7 +177,7 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
             raise ValueError(
                 "the encoder has no weights in memory; do not offload buffers (offload_buffers=False), its weights are such"
             )
-        return self.nerf_encoder.encode(nerfs, batch_size=batch_size, dtype=getattr(torch, self.config.encoder_dtype))
+        return self.nerf_encoder
 
     def encode_nerfs(
         self,
@@ -167,17 +192,18 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         Args:
             places: where the prompts have placeholders ``(B, L)``, of `placeholders`.
             nerf_weights, nerf_architectures: NeRFs as the processor wrote them.
-            nerf_embeddings: embeddings ``(B, K, D)`` beside `nerf_architectures`, as the processor wrote them; or alone:
-                ``(B, K, D)`` for prompts with K NeRFs each, or ``(N, D)`` in the order of the placeholders.
+            nerf_embeddings: embeddings ``(B, K, *E)`` beside `nerf_architectures`, as the processor wrote them; or alone:
+                ``(B, K, *E)`` for prompts with K NeRFs each, or ``(N, *E)`` in the order of the placeholders.
 
         Returns:
-            embeddings ``(B, K, D)`` and kinds ``(B, K)``, 0 where a prompt has fewer than K NeRFs.
+            embeddings ``(B, K, *E)`` and kinds ``(B, K)``, 0 where a prompt has fewer than K NeRFs.
         """
         expected = places.sum(dim=1)
         if nerf_architectures is None:
             if nerf_embeddings is None:
                 raise ValueError(_NO_ARCHITECTURES)
-            embeddings, kinds = align_embeddings(nerf_embeddings, expected // self.config.tokens_per_nerf)
+            counts = expected // self.config.tokens_per_nerf
+            embeddings, kinds = align_embeddings(nerf_embeddings, counts, self.config.embedding_shape)
         else:
             check_batch(places, nerf_weights, nerf_architectures, nerf_embeddings)
             kinds = nerf_architectures[..., 0]
@@ -185,16 +211,16 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
                 embeddings = nerf_embeddings
             else:
                 embeddings = self.embed(nerf_weights, nerf_architectures, nerf_embeddings)
-        self._check_size(embeddings)
+        self._check_size(embeddings.shape[2:])
         check_counts((kinds != NOTHING).sum(dim=1), expected, self.config.tokens_per_nerf)
         return embeddings, kinds
 
     @torch.compiler.disable
     def embed(self, nerf_weights: Tensor | None, nerf_architectures: Tensor, nerf_embeddings: Tensor | None) -> Tensor:
-        """Embeddings ``(B, K, D)`` of `nerf_architectures` ``(B, K, C)``: those that came as such, and of the NeRFs."""
+        """Embeddings ``(B, K, *E)`` of `nerf_architectures` ``(B, K, C)``: those that came as such, and of the NeRFs."""
         found = unpack_nerfs(nerf_weights, nerf_architectures)
         if nerf_embeddings is None:
-            shape = (*nerf_architectures.shape[:2], self.config.embedding_dim)
+            shape = (*nerf_architectures.shape[:2], *self.config.embedding_shape)
             nerf_embeddings = torch.zeros(shape, device=nerf_architectures.device)
         if not found:
             return nerf_embeddings
@@ -202,19 +228,22 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         place = torch.tensor([(b, k) for b, k, _ in found], device=nerf_embeddings.device).unbind(1)
         return nerf_embeddings.to(encoded.dtype).index_put(place, encoded)
 
-    def _check_size(self, embeddings: Tensor) -> None:
-        if embeddings.shape[-1] != self.config.embedding_dim:
+    def _check_size(self, shape: Sequence[int]) -> None:
+        if tuple(shape) != self.config.embedding_shape:
             raise ValueError(
-                f"NeRF embeddings have size {embeddings.shape[-1]}; this model's projector reads {self.config.embedding_dim}. "
-                "Embed with the encoder the model was trained with"
+                f"NeRF embeddings have size {shape_text(shape)}; this model's projector reads "
+                f"{shape_text(self.config.embedding_shape)}. Embed with the encoder the model was trained with"
             )
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Embeddings ``(N, D)`` to token embeddings ``(N, T, H)``."""
+        """Embeddings ``(..., *E)`` to token embeddings ``(..., T, H)``."""
         weight = next((p for p in self.projector.parameters() if p.is_floating_point()), None)
         dtype = self.dtype if weight is None else weight.dtype
         features = self.projector(embeddings.to(self.device, dtype))
-        return features.unflatten(-1, (self.config.tokens_per_nerf, -1))
+        # The tokens of a vector stand side by side, those of a NeRF's vectors one after the other.
+        return features.reshape(
+            *embeddings.shape[: embeddings.ndim - len(self.config.embedding_shape)], self.config.tokens_per_nerf, -1
+        )
 
     @can_return_tuple
     def get_nerf_features(
@@ -228,19 +257,19 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
 
         Args:
             nerf_weights, nerf_architectures: NeRFs as the processor wrote them.
-            nerf_embeddings: embeddings, beside them or alone: ``(B, K, D)`` or ``(N, D)``.
+            nerf_embeddings: embeddings, beside them or alone: ``(B, K, *E)`` or ``(N, *E)``.
 
         Returns:
-            `last_hidden_state`, the encoder's embeddings ``(N, D)``, and `pooler_output`, token embeddings ``(N, T, H)``.
+            `last_hidden_state`, the encoder's embeddings ``(N, *E)``, and `pooler_output`, token embeddings ``(N, T, H)``.
         """
         if nerf_architectures is not None:
             embeddings = self.embed(nerf_weights, nerf_architectures, nerf_embeddings)
             embeddings = embeddings[nerf_architectures[..., 0] != NOTHING]
         elif nerf_embeddings is not None:
-            embeddings = nerf_embeddings.flatten(0, -2)
+            embeddings = nerf_embeddings.flatten(0, -1 - len(self.config.embedding_shape))
         else:
             raise ValueError(_NO_ARCHITECTURES)
-        self._check_size(embeddings)
+        self._check_size(embeddings.shape[1:])
         return BaseModelOutputWithPooling(last_hidden_state=embeddings, pooler_output=self.project(embeddings))
 
     def placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
@@ -331,7 +360,7 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         if not any(p.requires_grad for p in self.projector.parameters()):
             return None
         embeds = self.get_input_embeddings()(input_ids)
-        nothing = self.project(torch.zeros(1, self.config.embedding_dim, device=self.device))
+        nothing = self.project(torch.zeros(1, *self.config.embedding_shape, device=self.device))
         return embeds + 0.0 * nothing.sum().to(embeds.dtype)
 
 

@@ -99,7 +99,7 @@ def converse(
 
 @dataclass
 class _Conversation:
-    """One input's: its embeddings ``(D,)``, its questions, and the answers so far."""
+    """One input's: its embeddings, its questions, and the answers so far."""
 
     place: int
     embeddings: list[Tensor]
@@ -170,7 +170,7 @@ class _Embeddings:
         return read
 
     def encode(self, places: Sequence[int], read: _Read) -> list[list[Tensor] | Exception]:
-        """The embeddings ``(D,)`` of each input, or what is wrong with it."""
+        """The embeddings of each input, as `LlanaGmnModel.encode` makes them, or what is wrong with it."""
         found = {key: self._kept.get(key, content) for key, content in read.items()}
         good = {key: content for key, content in found.items() if not isinstance(content, Exception)}
         records = [each for content in good.values() for each in content if isinstance(each, Nerf)]

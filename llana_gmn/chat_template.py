@@ -75,7 +75,7 @@ def conversation_messages(
     """The messages of a conversation about NeRFs, as `LlanaGmnProcessor.apply_chat_template` takes them.
 
     Args:
-        nerfs: records, paths or embeddings ``(D,)``, shown before the first question, each with a newline; none for plain text.
+        nerfs: records, paths or embeddings, shown before the first question, each with a newline; none for plain text.
             Where the questions have a placeholder for each, or placeholders of one NeRF alone, they stand there and nowhere else.
         questions: the user's turns.
         answers: the assistant's turns, one for each question, or one less where the last is still to be answered.

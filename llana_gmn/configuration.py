@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from gmn_encoder.encoders.base import EncoderConfig, encoder_config
+from gmn_encoder.encoders.base import EncoderConfig, encoder_config, num_tokens
 from gmn_encoder.encoders.gmn.config import GmnConfig
 
 ENCODER_DTYPES = ("float32", "bfloat16")
+TOKEN_CHOICES = ("global", "all")
 
 LLANA_7B: dict[str, Any] = {
     "vocab_size": 32003,
@@ -47,7 +48,10 @@ class LlanaGmnConfig(PreTrainedConfig):
         encoder_dtype: dtype of the encoder's large matrix products, `"float32"` or `"bfloat16"`; its weights stay float32.
         projector_hidden_sizes: widths between the embedding and the backbone, `(1024, 2048)` in LLaNA.
         projector_hidden_act: activation between the projector's layers (`"gelu"` is the exact erf form).
-        tokens_per_nerf: number of the backbone's tokens that one NeRF becomes.
+        nerf_tokens: what of the encoder's stands for a NeRF: `"global"`, the one vector of `NerfEncoder.encode`, as in LLaNA, or
+            `"all"`, those of `encode_tokens`. The projector reads them one by one.
+        tokens_per_nerf: number of the backbone's tokens that one NeRF becomes, a multiple of `vectors_per_nerf`; None for as
+            many.
         nerf_token_id: the placeholder whose embeddings are replaced (LLaNA's `<point_patch>`).
         nerf_start_token_id, nerf_end_token_id: the tokens around it.
         llana: fields of the LLaNA configuration this model was converted from that mean nothing here, for the way back.
@@ -62,7 +66,8 @@ class LlanaGmnConfig(PreTrainedConfig):
     encoder_dtype: str = "float32"
     projector_hidden_sizes: list[int] | tuple[int, ...] = (1024, 2048)
     projector_hidden_act: str = "gelu"
-    tokens_per_nerf: int = 1
+    nerf_tokens: str = "global"
+    tokens_per_nerf: Any = None
     nerf_token_id: int = 32000
     nerf_start_token_id: int = 32001
     nerf_end_token_id: int = 32002
@@ -74,6 +79,8 @@ class LlanaGmnConfig(PreTrainedConfig):
         earlier = kwargs.pop("gmn_config", None)
         self.encoder_config = _encoder_config(earlier if self.encoder_config is None else self.encoder_config)
         self.projector_hidden_sizes = list(self.projector_hidden_sizes)
+        if self.tokens_per_nerf is None:
+            self.tokens_per_nerf = self.vectors_per_nerf
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         self._validate()
         super().__post_init__(**kwargs)
@@ -85,6 +92,15 @@ class LlanaGmnConfig(PreTrainedConfig):
         ]:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"LlanaGmnConfig.{name} must be a positive integer, got {value!r}")
+        if self.nerf_tokens not in TOKEN_CHOICES:
+            raise ValueError(
+                f"LlanaGmnConfig.nerf_tokens must be one of {', '.join(TOKEN_CHOICES)}, got {self.nerf_tokens!r}"
+            )
+        if self.tokens_per_nerf % self.vectors_per_nerf:
+            raise ValueError(
+                f"LlanaGmnConfig.tokens_per_nerf must be a multiple of the {self.vectors_per_nerf} vectors that the encoder "
+                f"gives a NeRF, got {self.tokens_per_nerf}; leave it out for a token each"
+            )
         if self.encoder_dtype not in ENCODER_DTYPES:
             raise ValueError(
                 f"LlanaGmnConfig.encoder_dtype must be one of {', '.join(ENCODER_DTYPES)}, got {self.encoder_dtype!r}"
@@ -105,8 +121,18 @@ class LlanaGmnConfig(PreTrainedConfig):
 
     @property
     def embedding_dim(self) -> int:
-        """Size of a NeRF's embedding, which the projector reads."""
+        """Size of an encoder's vector, which the projector reads."""
         return self.encoder_config.embedding_dim
+
+    @property
+    def vectors_per_nerf(self) -> int:
+        """Number of the encoder's vectors that stand for a NeRF."""
+        return num_tokens(self.encoder_config) if self.nerf_tokens == "all" else 1
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Shape of what stands for a NeRF: ``(D,)``, or ``(V, D)`` where it is several vectors."""
+        return embedding_shape(self.vectors_per_nerf, self.embedding_dim)
 
     @property
     def token_dim(self) -> int:
@@ -117,6 +143,11 @@ class LlanaGmnConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """As `PreTrainedConfig.to_dict`, with the encoder's configuration as a dictionary."""
         return {**super().to_dict(), "encoder_config": self.encoder_config.to_dict()}
+
+
+def embedding_shape(vectors: int, dim: int) -> tuple[int, ...]:
+    """Shape of what stands for a NeRF, `vectors` of size `dim`: ``(D,)`` of one, ``(V, D)`` of several."""
+    return (dim,) if vectors == 1 else (vectors, dim)
 
 
 def _encoder_config(value: Any) -> EncoderConfig:

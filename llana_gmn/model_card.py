@@ -80,7 +80,8 @@ def model_card(config: LlanaGmnConfig, name: str, *, tags: Iterable[str] = ()) -
         tags: tags beside `TAGS`.
     """
     text = config.get_text_config()
-    sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * text.hidden_size]
+    vectors = config.vectors_per_nerf
+    sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf // vectors * text.hidden_size]
     encoder = config.encoder_config
     layers = getattr(text, "num_hidden_layers", "?")
     parts = {
@@ -90,7 +91,8 @@ def model_card(config: LlanaGmnConfig, name: str, *, tags: Iterable[str] = ()) -
             if config.use_encoder
             else f"none: takes precomputed embeddings of size {encoder.embedding_dim}"
         ),
-        "projector": f"{' to '.join(map(str, sizes))}, {config.tokens_per_nerf} token(s) a NeRF",
+        "projector": f"{' to '.join(map(str, sizes))}, {config.tokens_per_nerf} token(s) a NeRF"
+        + (f" from {vectors} vectors of the encoder" if vectors > 1 else ""),
     }
     header = card_header(
         library_name="transformers",

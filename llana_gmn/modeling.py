@@ -5,15 +5,16 @@ body of any `AutoModelForCausalLM`,
 
 * `nerf_encoder`, an encoder of any kind that is part of the state dict but never trained: always in evaluation mode, without
   gradients, in float32 whatever the model is cast or quantised to (`gmn_encoder.encoders.frozen`);
-* `projector`, ``D -> 1024 -> 2048 -> hidden`` with GELU, which turns an embedding into a token;
+* `projector`, ``D -> 1024 -> 2048 -> hidden`` with GELU, which turns an embedding into a token, or each of a NeRF's vectors
+  (`LlanaGmnConfig.nerf_tokens`);
 
 `LlanaGmnForConditionalGeneration` has it as `model`, and the backbone's head as `lm_head` (`backbone.py`).
 
 The processor writes one placeholder token for each token of a NeRF; their embeddings are replaced, in order, by what the
 projector makes of the NeRFs (`nerf_inputs.py` describes the tensors, `generation.py` what `generate` does with them).
 
-Shapes: B prompts, L tokens, K most NeRFs in a prompt, N NeRFs in all, T tokens a NeRF, D embedding (1024), H hidden size of the
-backbone.
+Shapes: B prompts, L tokens, K most NeRFs in a prompt, N NeRFs in all, T tokens a NeRF, E shape of what the encoder gives a NeRF,
+``(D,)`` or ``(V, D)``, D embedding (1024), H hidden size of the backbone.
 """
 
 from __future__ import annotations
@@ -100,8 +101,12 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         self._no_split_modules = [*kept, *self.model._no_split_modules]
 
     def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
-        """`LlanaGmnModel.encode`: embeddings ``(len(nerfs), D)``, to be passed in place of the NeRFs."""
+        """`LlanaGmnModel.encode`: embeddings ``(len(nerfs), *E)``, to be passed in place of the NeRFs."""
         return self.model.encode(nerfs, batch_size=batch_size)
+
+    def encode_global(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+        """`LlanaGmnModel.encode_global`: one vector a NeRF ``(len(nerfs), D)``, to compare NeRFs by."""
+        return self.model.encode_global(nerfs, batch_size=batch_size)
 
     def get_nerf_features(
         self,
@@ -145,6 +150,8 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
                 check_batch(prompts, nerf_weights, nerf_architectures)
             nerf_embeddings = self.model.embed(nerf_weights, nerf_architectures, nerf_embeddings)
             nerf_weights = None
+            # The kinds are all that is still asked for, and rows of every length would compile anew.
+            nerf_architectures = nerf_architectures[..., :1]
         body = functools.partial(
             self.model,
             nerf_weights=nerf_weights,

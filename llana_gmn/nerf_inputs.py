@@ -3,23 +3,28 @@
 A batch of prompts holds any number of NeRFs each, of any mix of architectures. They become up to three tensors whose first
 dimension is the batch:
 
-* ``nerf_architectures`` ``(B, K, C)`` int64: one row a NeRF (`columns`), rows of zeros where a prompt has fewer than K;
+* ``nerf_architectures`` ``(B, K, C)`` int64: one row a NeRF (`architecture_row`), zeros where a prompt has fewer than K;
 * ``nerf_weights`` ``(B, P)`` int32: the tensors of a prompt's NeRFs end to end, as the **bit patterns** of their float32 values;
-* ``nerf_embeddings`` ``(B, K, D)`` float32: the rows of NeRFs that came as embeddings (kind `EMBEDDING`), zeros elsewhere.
+* ``nerf_embeddings`` ``(B, K, D)`` float32, or ``(B, K, V, D)`` where V vectors stand for a NeRF: those of NeRFs that came as
+  embeddings (kind `EMBEDDING`), zeros elsewhere.
 
 Why so. Plain tensors with a batch dimension survive all that happens on the way: `BatchFeature.to`, collation, pinned memory,
 the slices of data-parallel wrappers, and the `repeat_interleave` with which `generate` makes beams and several return
 sequences. Integers stay as they are where trainers cast every floating-point input to half precision (DeepSpeed does), which
-would change the weights of a NeRF before the encoder reads them; an embedding may be cast, the projector casts it anyway.
+would change the weights of a NeRF, or its box, before the encoder reads them; an embedding may be cast, the projector casts it
+anyway.
 
-Shapes: B prompts, K most NeRFs in a prompt, C columns (12), P most weights in a prompt, D embedding (1024).
+Shapes: B prompts, K most NeRFs in a prompt, C numbers of the longest architecture row, P most weights in a prompt, V vectors of
+a NeRF, D embedding (1024).
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
+import struct
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,61 +36,86 @@ NERF_INPUTS = ("nerf_weights", "nerf_architectures", "nerf_embeddings")
 
 NOTHING = 0
 EMBEDDING = -1
-"""Kinds of rows; a NeRF's is the number of its family in `FAMILIES`, from 1 on."""
-
-
-def columns() -> tuple[str, ...]:
-    """Meaning of the numbers of an architecture row: the kind, then every size of every family, 0 where a family lacks it."""
-    return ("kind", *dict.fromkeys(field.name for cls in FAMILIES.values() for field in dataclasses.fields(cls)))
+NERF = 1
+"""Kinds of rows."""
 
 
 def architecture_row(architecture: NerfArchitecture) -> list[int]:
-    """The numbers of `columns`. The inverse of `architecture_of_row`."""
-    sizes = dataclasses.asdict(architecture)
-    kind = 1 + list(FAMILIES).index(architecture.family)
-    return [kind, *(int(sizes.get(column, 0)) for column in columns()[1:])]
+    """A NeRF's row: its kind, then the architecture's `to_dict` as JSON in UTF-8, eight bytes a number.
+
+    So sizes of any kind arrive as they are: whole and other numbers, words, lists of these.
+
+    Raises `ValueError` for an architecture of no registered family, or that JSON does not bring back.
+    """
+    if FAMILIES.get(architecture.family) is not type(architecture):
+        raise ValueError(
+            f"{architecture.name}: its family {architecture.family!r} is not registered; call register_family first"
+        )
+    try:
+        text = json.dumps(architecture.to_dict(), separators=(",", ":")).encode()
+        row = [NERF, *struct.unpack(f"<{-(-len(text) // 8)}q", text.ljust(-(-len(text) // 8) * 8, b"\0"))]
+        arrived = architecture_of_row(row)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{architecture.name}: cannot be written as JSON ({error})") from error
+    if arrived != architecture:
+        raise ValueError(
+            f"{architecture.name}: JSON brings back {arrived.to_dict()}; expected sizes of numbers, words or tuples of these"
+        )
+    return row
 
 
 def architecture_of_row(row: Sequence[int]) -> NerfArchitecture:
-    names = columns()
-    if len(row) != len(names) or not 1 <= row[0] <= len(FAMILIES):
-        raise ValueError(
-            f"{list(row)} is no architecture of a NeRF; expected {len(names)} numbers as the processor writes them: "
-            + ", ".join(names)
-        )
-    family, cls = list(FAMILIES.items())[row[0] - 1]
-    sizes = dict(zip(names, row, strict=True))
-    values = {
-        field.name: bool(sizes[field.name]) if isinstance(field.default, bool) else sizes[field.name]
-        for field in dataclasses.fields(cls)
-    }
-    return parse_architecture({"family": family, **values})
+    """The inverse of `architecture_row`; zeros may follow. Raises `ValueError` for any other row."""
+    if len(row) < 2 or row[0] != NERF:
+        raise ValueError(_NO_ARCHITECTURE.format(list(row)[:8]))
+    try:
+        values = json.loads(struct.pack(f"<{len(row) - 1}q", *row[1:]).rstrip(b"\0"))
+        sizes = {name: _tuples(value) for name, value in values.items()}
+    except (ValueError, AttributeError, RecursionError, struct.error) as error:
+        raise ValueError(_NO_ARCHITECTURE.format(list(row)[:8])) from error
+    return parse_architecture(sizes)
 
 
-def pack_nerfs(groups: Sequence[Sequence[Nerf | Tensor]], *, embedding_dim: int) -> dict[str, Tensor]:
-    """NeRFs, or embeddings ``(D,)`` in their place, of each prompt to the tensors described above.
+_NO_ARCHITECTURE = "{} is no architecture of a NeRF; expected a row as the processor writes it"
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as the tuples they were: architectures can be hashed."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def pack_nerfs(groups: Sequence[Sequence[Nerf | Tensor]], *, embedding_shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """NeRFs, or embeddings in their place, of each prompt to the tensors described above.
 
     Keys that would hold nothing are left out; without any NeRF the result is empty.
+
+    Args:
+        groups: the NeRFs of each prompt.
+        embedding_shape: the shape of an embedding, ``(D,)`` or ``(V, D)``.
     """
     most = max((len(group) for group in groups), default=0)
     if most == 0:
         return {}
-    architectures = torch.zeros(len(groups), most, len(columns()), dtype=torch.int64)
-    embeddings = torch.zeros(len(groups), most, embedding_dim)
+    rows = [
+        [architecture_row(item.architecture) if isinstance(item, Nerf) else [EMBEDDING] for item in group]
+        for group in groups
+    ]
+    longest = max(len(row) for group in rows for row in group)
+    architectures = torch.zeros(len(groups), most, longest, dtype=torch.int64)
+    embeddings = torch.zeros(len(groups), most, *embedding_shape)
     flat: list[Tensor] = []
     for b, group in enumerate(groups):
         pieces = []
-        for k, item in enumerate(group):
+        for k, (item, row) in enumerate(zip(group, rows[b], strict=True)):
+            architectures[b, k, : len(row)] = torch.tensor(row)
             if isinstance(item, Nerf):
-                architectures[b, k] = torch.tensor(architecture_row(item.architecture))
                 pieces += [_bits(item.tensors[key]) for key in item.architecture.tensor_shapes]
             else:
-                architectures[b, k, 0] = EMBEDDING
                 embeddings[b, k] = item
         flat.append(torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.int32))
     packed = {"nerf_architectures": architectures}
-    if longest := max(len(weights) for weights in flat):
-        packed["nerf_weights"] = torch.zeros(len(groups), longest, dtype=torch.int32)
+    if largest := max(len(weights) for weights in flat):
+        packed["nerf_weights"] = torch.zeros(len(groups), largest, dtype=torch.int32)
         for b, weights in enumerate(flat):
             packed["nerf_weights"][b, : len(weights)] = weights
     if (architectures[..., 0] == EMBEDDING).any():
@@ -129,26 +159,30 @@ def unpack_nerfs(weights: Tensor | None, architectures: Tensor) -> list[tuple[in
 
 
 def embedded_rows(kinds: Tensor) -> Tensor:
-    """Architecture rows ``(B, K, C)`` of the kind "an embedding" wherever `kinds` ``(B, K)`` has a NeRF."""
-    rows = kinds.new_zeros(*kinds.shape, len(columns()))
-    rows[..., 0] = torch.where(kinds == NOTHING, NOTHING, EMBEDDING)
-    return rows
+    """Architecture rows ``(B, K, 1)`` of the kind "an embedding" wherever `kinds` ``(B, K)`` has a NeRF."""
+    return torch.where(kinds == NOTHING, NOTHING, EMBEDDING)[..., None]
 
 
-def align_embeddings(embeddings: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings that came alone to ``(B, K, D)`` and kinds ``(B, K)``.
+def align_embeddings(embeddings: Tensor, counts: Tensor, embedding_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Embeddings that came alone to ``(B, K, *embedding_shape)`` and kinds ``(B, K)``.
 
     Args:
-        embeddings: embeddings ``(B, K, D)``, or ``(N, D)`` in the order of the placeholders.
+        embeddings: embeddings ``(B, K, *embedding_shape)``, or ``(N, *embedding_shape)`` in the order of the placeholders. Where
+            one vector stands for a NeRF, it may come as a matrix of one row, as `NerfEncoder.encode_tokens` gives it.
         counts: number of placeholders of each prompt ``(B,)``.
+        embedding_shape: the shape of an embedding, ``(D,)`` or ``(V, D)``.
     """
-    batch = counts.shape[0]
-    if embeddings.ndim == 3 and embeddings.shape[0] == batch:
+    batch, single = counts.shape[0], len(embedding_shape) == 1
+    if single and embeddings.ndim == 4 and embeddings.shape[2] == 1:
+        embeddings = embeddings[:, :, 0]
+    if single and embeddings.ndim == 3 and embeddings.shape[1] == 1 and embeddings.shape[0] != batch:
+        embeddings = embeddings[:, 0]
+    if embeddings.ndim == 2 + len(embedding_shape) and embeddings.shape[0] == batch:
         return embeddings, torch.ones(embeddings.shape[:2], dtype=torch.int64, device=counts.device)
-    if embeddings.ndim != 2:
+    if embeddings.ndim != 1 + len(embedding_shape):
+        each = "embedding size" if single else "vectors a NeRF, embedding size"
         raise ValueError(
-            f"nerf_embeddings has shape {tuple(embeddings.shape)}; expected (NeRFs, embedding size) "
-            f"or ({batch}, NeRFs a prompt, embedding size)"
+            f"nerf_embeddings has shape {tuple(embeddings.shape)}; expected (NeRFs, {each}) or ({batch}, NeRFs a prompt, {each})"
         )
     total = int(counts.sum())
     if total != len(embeddings):
@@ -157,7 +191,7 @@ def align_embeddings(embeddings: Tensor, counts: Tensor) -> tuple[Tensor, Tensor
             "each placeholder needs one, in order"
         )
     present = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
-    aligned = embeddings.new_zeros(*present.shape, embeddings.shape[-1])
+    aligned = embeddings.new_zeros(*present.shape, *embeddings.shape[1:])
     aligned[present.to(embeddings.device)] = embeddings
     return aligned, present.long()
 

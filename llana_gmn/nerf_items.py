@@ -1,6 +1,6 @@
 """What a user passes as a NeRF: a record, the path of one or of an embedding, or an array.
 
-Shapes: D embedding (1024).
+Shapes: E of what stands for a NeRF, ``(D,)`` or, of V vectors, ``(V, D)``; D embedding (1024).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gmn_encoder.nerfs.record import Nerf
 NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
 
 
-def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_dim: int) -> list[list[Nerf | Tensor]]:
+def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_shape: tuple[int, ...]) -> list[list[Nerf | Tensor]]:
     """NeRFs of each prompt, `counts` of them."""
     if nerfs is None:
         nerfs = []
@@ -28,7 +28,7 @@ def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_dim: int) -> list[l
         nerfs = [nerfs]
     nested = bool(nerfs) and all(isinstance(item, list | tuple) for item in nerfs)
     if nested:
-        groups = [[one for item in group for one in read_nerf(item, embedding_dim)] for group in nerfs]
+        groups = [[one for item in group for one in read_nerf(item, embedding_shape)] for group in nerfs]
         if len(groups) != len(counts):
             raise ValueError(f"NeRFs for {len(groups)} prompts came with {len(counts)} prompts")
         for prompt, (group, count) in enumerate(zip(groups, counts, strict=True)):
@@ -37,7 +37,7 @@ def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_dim: int) -> list[l
                     f"prompt {prompt} has {count} placeholders but {len(group)} NeRFs; write one <nerf> for each NeRF"
                 )
         return groups
-    flat = [one for item in nerfs for one in read_nerf(item, embedding_dim)]
+    flat = [one for item in nerfs for one in read_nerf(item, embedding_shape)]
     if len(flat) != sum(counts):
         raise ValueError(
             f"{len(flat)} NeRFs were passed for {sum(counts)} placeholders in {len(counts)} prompts; "
@@ -47,10 +47,10 @@ def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_dim: int) -> list[l
     return [[next(rest) for _ in range(count)] for count in counts]
 
 
-def read_nerf(item: NerfLike, embedding_dim: int) -> list[Nerf | Tensor]:
-    """What the model is shown for an input: the record itself or of its file, or embeddings ``(D,)`` float32 on the CPU.
+def read_nerf(item: NerfLike, embedding_shape: tuple[int, ...]) -> list[Nerf | Tensor]:
+    """What the model is shown for an input: the record itself or of its file, or embeddings ``E`` float32 on the CPU.
 
-    An array of embeddings ``(n, D)`` stands for n NeRFs.
+    An array of embeddings ``(n, *E)`` stands for n NeRFs. Where E is ``(D,)``, it may also be ``(n, 1, D)``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -62,18 +62,25 @@ def read_nerf(item: NerfLike, embedding_dim: int) -> list[Nerf | Tensor]:
     if isinstance(item, str | os.PathLike):
         if not is_embedding_file(item):
             return [load_nerf(item)]
-        source, item = f"{item}: the embedding", read_embedding(item)
+        source, item = f"{item}: the embedding", read_embedding(item, tokens=len(embedding_shape) > 1)
     if not is_array(item):
-        raise TypeError(f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array ({embedding_dim},)")
+        raise TypeError(f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array {embedding_shape}")
     values = torch.as_tensor(item).detach().to("cpu", torch.float32)
-    if values.ndim not in (1, 2) or values.shape[-1] != embedding_dim or not len(values):
+    if len(embedding_shape) == 1 and values.ndim == 3 and values.shape[1] == 1:
+        values = values[:, 0]
+    if (
+        tuple(values.shape[-len(embedding_shape) :]) != embedding_shape
+        or values.ndim > 1 + len(embedding_shape)
+        or not len(values)
+    ):
+        many = f"(n, {', '.join(map(str, embedding_shape))})"
         raise ValueError(
-            f"{source} has shape {tuple(values.shape)}; expected ({embedding_dim},) or (n, {embedding_dim}), "
+            f"{source} has shape {tuple(values.shape)}; expected {embedding_shape} or {many}, "
             "as the encoder of this model makes them"
         )
     if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{source} has NaN or infinite values")
-    return list(values.reshape(-1, embedding_dim))
+    return list(values.reshape(-1, *embedding_shape))
 
 
 def is_array(value: Any) -> bool:

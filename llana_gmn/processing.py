@@ -4,7 +4,8 @@ Every ``<nerf>`` in a prompt (LLaNA's ``<point>`` too) stands for one NeRF and b
 ``<point_patch>``, ``<point_end>``. NeRFs come as records, as files, or as embeddings; `nerf_inputs.py` says in which tensors
 they go on.
 
-Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, D embedding (1024).
+Shapes: B prompts, L tokens, K most NeRFs in a prompt, T tokens a NeRF, E of what stands for a NeRF, ``(D,)`` or ``(V, D)``, D
+embedding (1024).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .chat_template import (
     for_template,
     is_batch,
 )
-from .configuration import LlanaGmnConfig
+from .configuration import LlanaGmnConfig, embedding_shape
 from .hub import push_processor
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 from .nerf_items import NerfLike, group_nerfs, read_nerf
@@ -60,6 +61,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             that the tokenizer brought along, if any, as ``"backbone"``.
         tokens_per_nerf: tokens of a NeRF, T, as in the model's configuration.
         embedding_dim: size of an embedding, D, as in the model's configuration.
+        vectors_per_nerf: number of the encoder's vectors that stand for a NeRF, V, as in the model's configuration.
         nerf_token, nerf_start_token, nerf_end_token: the tokens of the vocabulary that a placeholder becomes.
     """
 
@@ -74,11 +76,13 @@ class LlanaGmnProcessor(ProcessorMixin):
         nerf_token: str = NERF_TOKENS[0],
         nerf_start_token: str = NERF_TOKENS[1],
         nerf_end_token: str = NERF_TOKENS[2],
+        vectors_per_nerf: int = 1,
     ) -> None:
         if tokenizer is None:
             raise ValueError("LlanaGmnProcessor needs the tokenizer of its backbone")
         self.tokens_per_nerf = tokens_per_nerf
         self.embedding_dim = embedding_dim
+        self.vectors_per_nerf = vectors_per_nerf
         self.nerf_token, self.nerf_start_token, self.nerf_end_token = nerf_token, nerf_start_token, nerf_end_token
         if chat_template is None:
             own = getattr(tokenizer, "chat_template", None)
@@ -98,6 +102,11 @@ class LlanaGmnProcessor(ProcessorMixin):
         self.nerf_token_id = vocabulary[nerf_token]
         expanded = re.escape(self.nerf_text)
         self._placeholder = re.compile("|".join([*map(re.escape, PLACEHOLDERS), expanded]))
+
+    @property
+    def embedding_shape(self) -> tuple[int, ...]:
+        """Shape of what stands for a NeRF."""
+        return embedding_shape(self.vectors_per_nerf, self.embedding_dim)
 
     @property
     def nerf_text(self) -> str:
@@ -127,8 +136,8 @@ class LlanaGmnProcessor(ProcessorMixin):
         """Tokenize prompts and read their NeRFs.
 
         Args:
-            nerfs: `Nerf` records, paths (of NeRFs, or of embeddings: `.npy`, `.h5`) or embeddings, arrays ``(D,)`` or
-                ``(n, D)``; in the order of the placeholders, or as one list for each prompt.
+            nerfs: `Nerf` records, paths (of NeRFs, or of embeddings: `.npy`, `.h5`) or embeddings, arrays ``E`` or
+                ``(n, *E)``; in the order of the placeholders, or as one list for each prompt.
             text: a prompt or several, with one ``<nerf>`` for each NeRF, also none.
             **kwargs: options of the tokenizer, as they are or in `text_kwargs`. By default prompts are padded to the longest, on
                 the left.
@@ -156,8 +165,10 @@ class LlanaGmnProcessor(ProcessorMixin):
         return_tensors = options.pop("return_tensors", None)
         if len(prompts) == 1 and options["padding"] is True and not options.get("pad_to_multiple_of"):
             options["padding"] = False  # there is nothing to pad, and the tokenizer may have no token for it
-        groups = group_nerfs(nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts], self.embedding_dim)
-        packed = pack_nerfs(groups, embedding_dim=self.embedding_dim)
+        groups = group_nerfs(
+            nerfs, [len(self._placeholder.findall(prompt)) for prompt in prompts], self.embedding_shape
+        )
+        packed = pack_nerfs(groups, embedding_shape=self.embedding_shape)
         expanded, offsets = self._replace_placeholders(prompts, packed)
         encoded = dict(self.tokenizer(expanded, **options))
         self._check_placeholders(encoded["input_ids"], groups)
@@ -189,6 +200,7 @@ class LlanaGmnProcessor(ProcessorMixin):
         vocabulary = self.tokenizer.get_vocab()
         sizes = (
             ("embeddings of size {}", self.embedding_dim, config.embedding_dim),
+            ("{} vectors a NeRF", self.vectors_per_nerf, config.vectors_per_nerf),
             ("{} tokens a NeRF", self.tokens_per_nerf, config.tokens_per_nerf),
             (f"number {{}} for {self.nerf_token}", self.nerf_token_id, config.nerf_token_id),
         )
@@ -359,7 +371,7 @@ class LlanaGmnProcessor(ProcessorMixin):
 
     def read_nerf(self, item: NerfLike) -> list[Nerf | Tensor]:
         """What the model is shown for an input, see `nerf_items.read_nerf`."""
-        return read_nerf(item, self.embedding_dim)
+        return read_nerf(item, self.embedding_shape)
 
 
 def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:

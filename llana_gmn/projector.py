@@ -12,10 +12,11 @@ from .configuration import LlanaGmnConfig
 
 
 class NerfProjector(nn.Sequential):
-    """Embeddings ``(..., D)`` to ``(..., T * H)``; layer numbers as in LLaNA's `vec_proj`."""
+    """Each vector ``(..., D)`` of a NeRF to tokens ``(..., T / V * H)``; layer numbers as in LLaNA's `vec_proj`."""
 
     def __init__(self, config: LlanaGmnConfig) -> None:
-        sizes = [config.embedding_dim, *config.projector_hidden_sizes, config.tokens_per_nerf * config.token_dim]
+        tokens = config.tokens_per_nerf // config.vectors_per_nerf
+        sizes = [config.embedding_dim, *config.projector_hidden_sizes, tokens * config.token_dim]
         layers: list[nn.Module] = []
         for width, out in itertools.pairwise(sizes):
             layers += [nn.Linear(width, out), ACT2FN[config.projector_hidden_act]]

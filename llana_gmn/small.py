@@ -21,6 +21,7 @@ from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .chat_template import PLAIN_TEMPLATE
 from .tiny import tiny_text_config, tiny_tokenizer
 
+_MOST = 1 << 17
 _FLOOR = 1e-2  # deviations below this share of the largest one count as that much
 
 
@@ -90,15 +91,22 @@ def whiten_projector(
 
     Args:
         model: the model, whose projector is changed.
-        embeddings: embeddings of the training set ``(N, D)``, N at least 2 to change anything.
+        embeddings: embeddings of the training set ``(N, D)``, N at least 2 to change anything, or tokens ``(N, V, D)``, which are
+            whitened together: where a token stands is part of what it says.
         groups: the family of each NeRF; None: all are of one. Directions in which the means of families differ are not
             seen at first.
     """
     first = model.projector[0]
     if len(embeddings) < 2 or not isinstance(first, nn.Linear):
         return
+    labels = list(groups or [""] * len(embeddings))
+    if embeddings.ndim == 3:
+        labels = [label for label in labels for _ in range(embeddings.shape[1])]
+        embeddings = embeddings.flatten(0, 1)
+        step = -(-len(embeddings) // _MOST)  # as many as it takes to know the spread
+        labels, embeddings = labels[::step], embeddings[::step]
     values = embeddings.double()
-    centre, whiten = whitening_within_groups(values, groups or [""] * len(values), floor=_FLOOR)
+    centre, whiten = whitening_within_groups(values, labels, floor=_FLOOR)
     if not bool(whiten.any()):
         return
     # The deviations that count as more than they are leave less than one on average.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, stage_progress
 from .embedding_arguments import FILE_HELP, add_embedding_arguments, embed_families, read_families
@@ -12,7 +12,6 @@ from .model_arguments import add_model_argument, model_path
 
 if TYPE_CHECKING:
     from gmn_encoder.embeddings.records import EmbeddingSet
-    from gmn_encoder.encoders.base import NerfEncoder
     from llana_eval.representation.classification_benchmark import ClassificationRun
 
     Families = dict[str, EmbeddingSet]
@@ -98,7 +97,7 @@ class ClassifyCommand(Command):
         from ..loading import load_model
 
         model, processor = load_model(model_path(arguments))
-        (test,) = self._splits(arguments, ["test"], errors, encoder=model.nerf_encoder)
+        (test,) = self._splits(arguments, ["test"], errors, answering=model)
         with stage_progress() as progress:
             return run_zero_shot(model, processor, test, progress=progress)
 
@@ -108,17 +107,20 @@ class ClassifyCommand(Command):
         splits: list[str],
         errors: InputErrors,
         *,
-        encoder: NerfEncoder | None = None,
+        answering: Any = None,
     ) -> list[Families]:
+        """What files hold of splits, or the embeddings of ``--data``: by ``--encoder``, or as a model reads them that answers."""
+        tokens = answering is not None and answering.config.vectors_per_nerf > 1
         given = [getattr(arguments, split) for split in splits]
         if all(given):
-            return [read_families(names) for names in given]
+            return [read_families(names, tokens=tokens) for names in given]
         if any(given) or arguments.data is None:
             options = ", ".join(f"--{split}" for split in splits)
             raise ValueError(
                 f"not all embeddings are given; name files with {options}, or a data set with --data and --encoder"
             )
-        return embed_families(arguments, splits, errors, encoder=encoder)
+        encoder = None if answering is None else answering.nerf_encoder
+        return embed_families(arguments, splits, errors, encoder=encoder, tokens=tokens)
 
     def _train(
         self, arguments: argparse.Namespace, train: Families, val: Families, test: Families

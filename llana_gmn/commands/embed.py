@@ -58,6 +58,9 @@ class EmbedCommand(Command):
         parser.add_argument(
             "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="what heavy products run in"
         )
+        parser.add_argument(
+            "--tokens", action="store_true", help="all of the encoder's tokens, for a language model that reads them"
+        )
         parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -83,6 +86,7 @@ class EmbedCommand(Command):
                 architecture=arguments.architecture,
                 batch_size=arguments.batch_size,
                 dtype=dtype,
+                tokens=arguments.tokens,
                 overwrite=arguments.overwrite,
             )
         start = time.perf_counter()

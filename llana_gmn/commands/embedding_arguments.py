@@ -33,10 +33,13 @@ def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="NeRFs embedded at a time (default: 8)")
 
 
-def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
-    """The embeddings of files, by family: the paper's in its order, then others as they come."""
+def read_families(names: Sequence[str], *, tokens: bool = False) -> dict[str, EmbeddingSet]:
+    """The embeddings of files, by family: the paper's in its order, then others as they come.
+
+    Raises `ValueError` for a file of tokens where `tokens` is off: NeRFs are compared by one vector each.
+    """
     from gmn_encoder.embeddings.files import read_embeddings
-    from gmn_encoder.embeddings.records import join_embeddings
+    from gmn_encoder.embeddings.records import join_embeddings, shape_text
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
     sets = []
@@ -44,17 +47,26 @@ def read_families(names: Sequence[str]) -> dict[str, EmbeddingSet]:
         family, sign, file = name.partition("=")
         named = bool(sign and family) and not Path(name).exists()
         sets.append(read_embeddings(file, family=family) if named else read_embeddings(name))
+        if not tokens and len(sets[-1].row_shape) > 1:
+            raise ValueError(
+                f"{file}: holds {shape_text(sets[-1].row_shape)} tokens a NeRF; expected one vector: embed without --tokens"
+            )
     found = join_embeddings(sets).by_family()
     order = [*FAMILY_NAMES.values(), *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
 
 
 def embed_families(
-    arguments: argparse.Namespace, splits: Sequence[str], errors: InputErrors, *, encoder: NerfEncoder | None = None
+    arguments: argparse.Namespace,
+    splits: Sequence[str],
+    errors: InputErrors,
+    *,
+    encoder: NerfEncoder | None = None,
+    tokens: bool = False,
 ) -> list[dict[str, EmbeddingSet]]:
     """The embeddings of splits of ``--data``, by family; what cannot be read is named in `errors`.
 
-    They are those of `encoder`, or of ``--encoder``.
+    They are those of `encoder`, or of ``--encoder``; with `tokens` all tokens of each NeRF.
     """
     from gmn_encoder.embeddings.cache import EmbeddingCache
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
@@ -71,7 +83,7 @@ def embed_families(
     if not families:
         raise ValueError(f"{data}: holds none of {', '.join(FAMILY_NAMES)}; name its directories with --families")
     encoder = encoder or open_encoder(arguments.encoder).to(process_state().device)
-    cache = EmbeddingCache(arguments.keep, encoder, batch_size=arguments.batch_size)
+    cache = EmbeddingCache(arguments.keep, encoder, batch_size=arguments.batch_size, tokens=tokens)
     found: list[dict[str, EmbeddingSet]] = []
     with stage_progress() as progress:
         for split in splits:

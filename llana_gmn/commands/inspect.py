@@ -68,17 +68,12 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
 
     place = Path(path)
     if is_embedding_file(place) and place.is_file():
-        return {
-            "file": path,
-            "kind": "embeddings",
-            "count": 1,
-            "embedding_dim": len(read_embedding(place)),
-            "encoder": None,
-        }
+        row = read_embedding(place, tokens=True)
+        return {"file": path, "kind": "embeddings", "count": 1, **_row_sizes(row.shape), "encoder": None}
     if is_embedding_set(place) or (place.is_dir() and any(any(place.glob(f"*.{kind}")) for kind in ("h5", "npy"))):
         found = read_embeddings(place)
         encoder = {"fingerprint": found.encoder} if found.encoder else None
-        about = {"count": len(found), "embedding_dim": found.dim}
+        about = {"count": len(found), **_row_sizes(found.row_shape)}
         return {"file": path, "kind": "embeddings", **about, "encoder": encoder}
     if not any((place / name).is_file() for name in (CONFIG_NAME, ADAPTER_CONFIG)):
         return None
@@ -94,6 +89,11 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
         "embedding_dim": found_encoder.embedding_dim,
         "encoder": {"kind": found_encoder.config.model_type, "fingerprint": found_encoder.fingerprint()},
     }
+
+
+def _row_sizes(shape: Sequence[int]) -> dict[str, int]:
+    """Sizes of an embedding, or of the tokens of a NeRF."""
+    return {"embedding_dim": shape[-1], **({"tokens": shape[0]} if len(shape) > 1 else {})}
 
 
 def _model_of(place: Path) -> Any:
@@ -120,7 +120,8 @@ def format_encoding(values: dict[str, Any]) -> str:
         known = "unknown: the file does not say"
     else:
         known = f"none{' (LLaNA reads embeddings of nf2vec)' if values['llana'] else ''}"
-    count = f"{values['count']:,} of size {size:,}" if "count" in values else f"of size {size:,}"
+    tokens = f" and {values['tokens']} tokens" if "tokens" in values else ""
+    count = f"{values['count']:,} of size {size:,}{tokens}" if "count" in values else f"of size {size:,}"
     lines = [
         values["file"],
         f"  kind          {values['kind']}",

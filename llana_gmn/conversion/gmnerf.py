@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 
-from gmn_encoder.encoders.base import NerfEncoder
+from gmn_encoder.encoders.base import NerfEncoder, num_tokens
 from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import atomic_path
@@ -35,6 +36,10 @@ def _no_form(encoder: NerfEncoder) -> str | None:
     config = encoder.config
     if not isinstance(encoder, GmnEncoder) or not isinstance(config, GmnConfig):
         return f"its encoder is a {config.model_type!r}; a gmnerf checkpoint holds a GMN"
+    if num_tokens(config) > 1:
+        return (
+            f"its encoder makes {num_tokens(config)} tokens a NeRF; a gmnerf checkpoint holds an encoder of one vector"
+        )
     if config.layout != "released":
         return f"its encoder was trained on {config.layout!r} graphs, which gmnerf does not have"
     if config.probes:
@@ -45,4 +50,9 @@ def _no_form(encoder: NerfEncoder) -> str | None:
         return f"its encoder has a head ({config.readout_dim} to {config.embedding_dim}), which gmnerf does not have"
     if config.layer_norm_eps != GmnConfig.layer_norm_eps:
         return f"its layer norms have the epsilon {config.layer_norm_eps}, gmnerf's are {GmnConfig.layer_norm_eps}"
+    told = GmnEncoder.config_of_state(encoder.state_dict())  # what gmnerf would take it for
+    if changed := [
+        field.name for field in dataclasses.fields(config) if getattr(told, field.name) != getattr(config, field.name)
+    ]:
+        return f"its encoder has {changed[0]} {getattr(config, changed[0])!r}, which gmnerf does not have"
     return None

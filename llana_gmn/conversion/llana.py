@@ -82,6 +82,11 @@ def config_to_llana(config: LlanaGmnConfig, tokens: tuple[str, str, str]) -> dic
     """The ``config.json`` that LLaNA's code reads. Raises `ValueError` for a model it has no form for."""
     text = config.get_text_config()
     found = (text.model_type, config.projector_hidden_sizes, config.projector_hidden_act, config.tokens_per_nerf)
+    if config.vectors_per_nerf > 1:
+        raise ValueError(
+            f"LLaNA's layout has one vector of the encoder a NeRF, this model reads {config.vectors_per_nerf} (nerf_tokens is "
+            f"{config.nerf_tokens!r}); train one with nerf_tokens 'global' for LLaNA's code"
+        )
     if found != ("llama", [1024, 2048], "gelu", 1) or config.embedding_dim != 1024:
         raise ValueError(
             "LLaNA's layout has a Llama backbone, one token a NeRF and the projector 1024 -> 1024 -> 2048 with GELU; "

@@ -3,7 +3,7 @@
 Source: docs/released_format.md#labels (collation). NeRFs travel as `nerf_inputs.py` describes: embeddings as floats, which mixed
 precision may cast, and where a sample holds whole NeRFs their architectures and weights as integers, which it leaves alone.
 
-Shapes: B samples, L most tokens, K most NeRFs of a sample, D embedding.
+Shapes: B samples, L most tokens, K most NeRFs of a sample, E of what stands for a NeRF.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class ConversationCollator:
 
     Attributes:
         pad_token_id: the tokenizer's padding token.
-        embedding_dim: size of an embedding, D, as in the model's configuration.
+        embedding_shape: shape of an embedding, as the processor's.
         pad_to_multiple_of: number that lengths are rounded up to a multiple of; 8 suits tensor cores.
 
     Returns (when called):
         ``input_ids``, ``attention_mask``, ``labels`` ``(B, L)`` int64, and where there are NeRFs ``nerf_architectures``
-        ``(B, K, C)`` int64 with ``nerf_embeddings`` ``(B, K, D)`` or ``nerf_weights`` ``(B, P)`` int32.
+        ``(B, K, C)`` int64 with ``nerf_embeddings`` ``(B, K, *E)`` or ``nerf_weights`` ``(B, P)`` int32.
 
     Raises (when called):
         ValueError: a sample without a label to learn from, or whose labels do not match its tokens.
     """
 
     pad_token_id: int
-    embedding_dim: int
+    embedding_shape: tuple[int, ...]
     pad_to_multiple_of: int = 1
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ class ConversationCollator:
         input_ids = self._pad([sample["input_ids"] for sample in samples], self.pad_token_id)
         attention = self._pad([torch.ones(len(sample["input_ids"])) for sample in samples], 0)
         labels = self._pad([sample["labels"] for sample in samples], IGNORED)
-        nerfs = pack_nerfs([sample.get("nerfs", ()) for sample in samples], embedding_dim=self.embedding_dim)
+        nerfs = pack_nerfs([sample.get("nerfs", ()) for sample in samples], embedding_shape=self.embedding_shape)
         return {"input_ids": input_ids, "attention_mask": attention, "labels": labels, **nerfs}
 
     def _pad(self, rows: Sequence[Any], value: int) -> Tensor:

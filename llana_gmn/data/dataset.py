@@ -11,7 +11,7 @@ Every dialogue is tokenized once, when the set is built, into flat arrays (4 byt
 first step and loading a sample costs nothing. An object that is there in several variants (as MLP, tri-plane and hash) is a
 sample in each.
 
-Shapes: L tokens, K objects of a dialogue, D embedding.
+Shapes: L tokens, K objects of a dialogue, E of what stands for a NeRF, ``(D,)`` or ``(V, D)``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmn_encoder.embeddings.records import EmbeddingSet
+from gmn_encoder.embeddings.records import EmbeddingSet, shape_text
 from gmn_encoder.progress import Progress, no_progress
 
 from ..chat_template import PLACEHOLDER, conversation_messages
@@ -93,7 +93,7 @@ class ConversationDataset(torch.utils.data.Dataset):
     Args:
         dialogues: the dialogues to learn from.
         table: embeddings of the objects.
-        processor: the model's processor, which writes prompts; its embedding size must be the table's.
+        processor: the model's processor, which writes prompts; the shape of its embeddings must be the table's.
         variants: the families of the record to use, in this order; None for all that an object has.
         max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
             placeholder: such a dialogue is left out.
@@ -108,7 +108,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         supervised: tokens of every sample that are learned from, int64 ``(len(self),)``.
 
     Raises:
-        ValueError: nothing is left to train on, or the table's embeddings have another size than the processor's.
+        ValueError: nothing is left to train on, or the table's embeddings have another shape than the processor's.
     """
 
     def __init__(
@@ -123,10 +123,11 @@ class ConversationDataset(torch.utils.data.Dataset):
         strict: bool = False,
         progress: Progress = no_progress,
     ) -> None:
-        if table.dim != processor.embedding_dim:
+        if table.row_shape != processor.embedding_shape:
+            several = " (llana-gmn embed --tokens)" if processor.vectors_per_nerf > 1 else ""
             raise ValueError(
-                f"the embeddings have size {table.dim}; this model's projector reads {processor.embedding_dim}. "
-                "Embed with the encoder the model was made for"
+                f"the embeddings have size {shape_text(table.row_shape)}; this model's projector reads "
+                f"{shape_text(processor.embedding_shape)}. Embed with the encoder the model was made for{several}"
             )
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2, got {max_length}")
@@ -152,7 +153,7 @@ class ConversationDataset(torch.utils.data.Dataset):
         return len(self._samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``input_ids`` and ``labels`` int64 ``(L,)``, ``nerfs`` a list of K embeddings ``(D,)``."""
+        """``input_ids`` and ``labels`` int64 ``(L,)``, ``nerfs`` a list of K embeddings ``E``."""
         place, variant = self._samples[index]
         dialogue = self.dialogues[place]
         start, end = self._starts[place], self._starts[place + 1]
@@ -241,7 +242,7 @@ class ConversationDataset(torch.utils.data.Dataset):
 
 def encode_dialogues(dialogues: Sequence[Dialogue], processor: LlanaGmnProcessor) -> list[tuple[list[int], list[int]]]:
     """Token ids of each dialogue, and 1 on the assistant's answers (their end tokens included)."""
-    nothing = torch.zeros(processor.embedding_dim)
+    nothing = torch.zeros(processor.embedding_shape)
     features = processor.apply_chat_template(
         [dialogue.messages([nothing] * len(dialogue.object_ids)) for dialogue in dialogues],
         tokenize=True,

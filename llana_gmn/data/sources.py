@@ -72,8 +72,12 @@ class LanguageData:
             )
         return found, problems
 
-    def table(self, split: str, object_ids: Sequence[str], progress: Progress = no_progress) -> EmbeddingSet:
-        """Embeddings of objects, in every variant; a warning is logged where stored ones do not say which encoder made them.
+    def table(
+        self, split: str, object_ids: Sequence[str], progress: Progress = no_progress, *, tokens: bool = False
+    ) -> EmbeddingSet:
+        """Embeddings of objects, or with `tokens` those of `NerfEncoder.encode_tokens`, in every variant.
+
+        A warning is logged where stored ones do not say which encoder made them.
 
         Raises `ValueError` or `FileNotFoundError` that says where was looked, or of which other encoder embeddings are.
         """
@@ -86,7 +90,7 @@ class LanguageData:
         for vecs in (self.root / split / "vecs", self.root / "language" / split / "vecs", self.root / "vecs"):
             if vecs.is_dir():
                 self._check_origin("", vecs)
-                return read_vecs(vecs, object_ids=wanted, progress=progress)
+                return read_vecs(vecs, object_ids=wanted, tokens=tokens, progress=progress)
         families = self.families or tuple(name for name in FAMILIES if (self.root / name).is_dir())
         if not families:
             raise FileNotFoundError(
@@ -98,7 +102,8 @@ class LanguageData:
                 f"{self.root}: holds NeRFs, and this model has no encoder to embed them; name one with encoder=, "
                 "or files of llana-gmn embed with embeddings="
             )
-        cache = EmbeddingCache(self.cache if self.cache is not None else self.root / ".embeddings", self.encoder)
+        place = self.cache if self.cache is not None else self.root / ".embeddings"
+        cache = EmbeddingCache(place, self.encoder, tokens=tokens)
         found = []
         for family in families:
             nerfs = [entry.path for entry in NerfDataset(self.root / family) if entry.nerf_id in wanted]
@@ -131,7 +136,7 @@ class LanguageData:
         """
         dialogues, problems = self.dialogues(split, types)
         objects = list(dict.fromkeys(object_id for each in dialogues for object_id in each.object_ids))
-        table = self.table(split, objects, progress)
+        table = self.table(split, objects, progress, tokens=processor.vectors_per_nerf > 1)
         dataset = ConversationDataset(
             dialogues,
             table,

@@ -122,7 +122,7 @@ def measure(way: Way, settings: Measured) -> dict[str, Any]:
     ids = list(dict.fromkeys(each.object_ids[0] for each in dialogues))
     nerfs = {object_id: Nerf.random(names[i % len(names)], seed=i) for i, object_id in enumerate(ids)}
     started = time.perf_counter()
-    embeddings = torch.zeros(len(ids), processor.embedding_dim)
+    embeddings = torch.zeros(len(ids), *processor.embedding_shape)
     if way == "ours":
         embeddings = model.encode(list(nerfs.values()), batch_size=8).cpu()
     embedding_seconds = time.perf_counter() - started
@@ -132,7 +132,7 @@ def measure(way: Way, settings: Measured) -> dict[str, Any]:
     if settings.checkpointing:
         learner.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad], lr=1e-4)
-    collate = ConversationCollator(processor.tokenizer.pad_token_id, processor.embedding_dim)
+    collate = ConversationCollator(processor.tokenizer.pad_token_id, processor.embedding_shape)
 
     def sample(index: int) -> dict[str, Any]:
         found = dataset[index]

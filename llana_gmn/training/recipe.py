@@ -40,6 +40,7 @@ class NewModel:
         hidden_size, intermediate_size, layers, heads: sizes of the Llama.
         max_position_embeddings: most tokens it reads.
         projector_hidden_sizes: widths of the layers between embedding and Llama.
+        nerf_tokens: what of the encoder's stands for a NeRF, "global" or "all" (`LlanaGmnConfig.nerf_tokens`).
     """
 
     vocab_size: int = 1024
@@ -49,6 +50,7 @@ class NewModel:
     heads: int = 4
     max_position_embeddings: int = 512
     projector_hidden_sizes: tuple[int, ...] = (256, 256)
+    nerf_tokens: str = "global"
 
 
 @dataclass(frozen=True)

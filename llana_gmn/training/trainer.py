@@ -178,7 +178,7 @@ class TrainingRun:
             train_dataset=self.train_set,
             eval_dataset=self.eval_set,
             data_collator=ConversationCollator(
-                self.processor.tokenizer.pad_token_id, self.processor.embedding_dim, 8 if recipe.bf16 else 1
+                self.processor.tokenizer.pad_token_id, self.processor.embedding_shape, 8 if recipe.bf16 else 1
             ),
             processing_class=self.processor,
             callbacks=self._callbacks(),

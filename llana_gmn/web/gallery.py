@@ -129,7 +129,9 @@ class Gallery:
         others = [other for other in (*among, *self.entries) if other.key != entry.key]
         if not others:
             return []
-        cosines, places = nearest(entry.embedding[None], torch.stack([other.embedding for other in others]), count)
+        # Of several tokens all are compared together.
+        known = torch.stack([other.embedding.flatten() for other in others])
+        cosines, places = nearest(entry.embedding.flatten()[None], known, count)
         return [(others[i], cosine) for cosine, i in zip(cosines[0].tolist(), places[0].tolist(), strict=True)]
 
 

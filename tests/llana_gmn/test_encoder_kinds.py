@@ -27,7 +27,7 @@ def test_a_language_model_around_another_kind(moments, nerfs, tmp_path):
     ids = model.generate(**inputs, max_new_tokens=4, do_sample=False)
     model.bfloat16().float().save_pretrained(tmp_path / "model")
     saved = json.loads((tmp_path / "model" / "config.json").read_text())["encoder_config"]
-    assert saved == {"model_type": "moments", "embedding_dim": 12}
+    assert saved == {"model_type": "moments", "embedding_dim": 12, "num_tokens": 2}
     loaded = LlanaGmnForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.bfloat16)
     assert loaded.config.encoder_config == MomentsConfig(embedding_dim=12)
     assert loaded.nerf_encoder.fingerprint() == model.nerf_encoder.fingerprint()

@@ -2,6 +2,7 @@
 
     <cache>/<fingerprint>/<part>.safetensors                  a file of `write_embeddings` for each call that embedded anything
     <cache>/<fingerprint>/<architecture>/<part>.safetensors   of NeRFs whose architecture was given: it decides what a file means
+    <cache>/<fingerprint>/tokens/...                          the same of tokens
 
 A NeRF that was moved or copied is known already; one that was fitted anew in the same place is embedded anew. A cache may be
 shared by encoders and data sets; it grows and never changes. A killed call continues.
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import NerfDataset
-from ..encoders.base import NerfEncoder
+from ..encoders.base import NerfEncoder, num_tokens
 from ..files import StrPath
 from ..nerfs.architectures import NerfArchitecture
 from ..progress import Progress, no_progress
@@ -34,12 +35,14 @@ class EmbeddingCache:
         directory: the cache, made where it is not there.
         encoder: the encoder, on the device to use.
         batch_size: NeRFs of one architecture that go through the encoder at a time.
+        tokens: whether rows are the tokens of `encode_tokens` ``(N, D)``; where N is 1 they are vectors.
     """
 
-    def __init__(self, directory: StrPath, encoder: NerfEncoder, *, batch_size: int = 8) -> None:
+    def __init__(self, directory: StrPath, encoder: NerfEncoder, *, batch_size: int = 8, tokens: bool = False) -> None:
         self.encoder, self.batch_size = encoder, batch_size
+        self.tokens = tokens and num_tokens(encoder.config) > 1
         self.fingerprint = encoder.fingerprint()
-        self.directory = Path(directory) / self.fingerprint[:32]
+        self.directory = Path(directory) / self.fingerprint[:32] / ("tokens" if self.tokens else "")
 
     def embed(
         self,
@@ -80,8 +83,9 @@ class EmbeddingCache:
             for path, digest in zip(map(str, paths), hashes, strict=True)
             if digest and digest not in known and path != missing[digest]
         ]
+        shape = (num_tokens(self.encoder.config), self.encoder.embedding_dim)[0 if self.tokens else 1 :]
         return EmbeddingSet.of_nerfs(
-            torch.stack([known[digest] for _, digest in rows]) if rows else torch.zeros(0, self.encoder.embedding_dim),
+            torch.stack([known[digest] for _, digest in rows]) if rows else torch.zeros(0, *shape),
             [path for path, _ in rows],
             family=family,
             hashes=tuple(digest for _, digest in rows),
@@ -126,6 +130,7 @@ class EmbeddingCache:
             out=out,
             architecture=architecture,
             batch_size=self.batch_size,
+            tokens=self.tokens,
             overwrite=True,
         )
         job.run(progress=progress)

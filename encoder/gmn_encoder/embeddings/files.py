@@ -5,9 +5,9 @@
     <family>/<split>/<index>.h5    the released layout; readers sort by the number (docs/released_format.md#embedding-files)
     vecs/<object_id>.npy           ShapeNeRF-Text's, flat or in sub-folders (#shapenerf-text)
 
-The first three are written too. What older files do not say (hashes) is "" in the record.
+The first three are written too; the first two also hold tokens, (n, N, D). What older files do not say (hashes) is "".
 
-Shapes: n rows, D embedding.
+Shapes: n rows, N tokens, D embedding.
 """
 
 from __future__ import annotations
@@ -45,8 +45,12 @@ def is_embedding_file(path: StrPath) -> bool:
     return Path(path).suffix in (".npy", ".h5")
 
 
-def read_embedding(path: StrPath) -> Tensor:
+def read_embedding(path: StrPath, *, tokens: bool = False) -> Tensor:
     """The embedding in a ``.npy`` or ``.h5`` file of the released layouts, float32 ``(D,)`` on the CPU.
+
+    Args:
+        path: the file.
+        tokens: whether a matrix in it is taken for the tokens of one NeRF, ``(N, D)``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -54,14 +58,14 @@ def read_embedding(path: StrPath) -> Tensor:
     """
     path = Path(path)
     if path.suffix == ".h5":
-        return _h5_datasets(path, ("embedding",))[0]
+        return _h5_datasets(path, ("embedding",), tokens=tokens)[0]
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         values = np.load(path, allow_pickle=False).astype(np.float32)
     except (ValueError, OSError, EOFError, AttributeError) as error:
         raise ValueError(f"{path}: holds no embedding ({error})") from error
-    return _one_row(values, path)
+    return _one_row(values, path, tokens=tokens)
 
 
 def read_h5_embedding(path: StrPath) -> tuple[Tensor, str, str]:
@@ -70,7 +74,7 @@ def read_h5_embedding(path: StrPath) -> tuple[Tensor, str, str]:
     return values, class_id, nerf_id
 
 
-def _h5_datasets(path: Path, names: Sequence[str]) -> list[Any]:
+def _h5_datasets(path: Path, names: Sequence[str], *, tokens: bool = False) -> list[Any]:
     import h5py
 
     if not path.is_file():
@@ -81,13 +85,13 @@ def _h5_datasets(path: Path, names: Sequence[str]) -> list[Any]:
             texts = [file[name].asstr()[()] for name in names if name != "embedding"]
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: is no embedding ({error}); expected datasets {', '.join(names)}") from error
-    return [_one_row(values, path), *texts]
+    return [_one_row(values, path, tokens=tokens), *texts]
 
 
-def _one_row(values: np.ndarray, path: Path) -> Tensor:
+def _one_row(values: np.ndarray, path: Path, *, tokens: bool) -> Tensor:
     row = torch.from_numpy(values)
     row = row[0] if row.ndim == 2 and len(row) == 1 else row
-    if row.ndim != 1 or not len(row):
+    if row.ndim not in ((1, 2) if tokens else (1,)) or not row.numel():
         raise ValueError(f"{path}: the embedding has shape {tuple(row.shape)}; expected one vector (D,)")
     if not bool(row.isfinite().all()):
         raise ValueError(f"{path}: the embedding has NaN or infinite values; embed the NeRF again")
@@ -161,7 +165,7 @@ def read_embeddings(path: StrPath, *, family: str | None = None) -> EmbeddingSet
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not bool(values.isfinite().all()):
-        row = int(values.isfinite().all(dim=1).logical_not().nonzero()[0])
+        row = int(values.isfinite().flatten(1).all(dim=1).logical_not().nonzero()[0])
         raise ValueError(f"{path}: embedding {row} ({'/'.join(object_ids[row])}) has NaN or infinity; embed it again")
     return found
 
@@ -171,6 +175,7 @@ def read_vecs(
     *,
     object_ids: Collection[str] | None = None,
     family: str = VECS,
+    tokens: bool = False,
     progress: Progress = no_progress,
 ) -> EmbeddingSet:
     """ShapeNeRF-Text's ``vecs`` folder; files that cannot be used are named in the record's problems.
@@ -179,6 +184,7 @@ def read_vecs(
         directory: the folder, which is searched for ``<object_id>.npy``, float ``(D,)`` or ``(1, D)``, with all below it.
         object_ids: the objects to read; None for all.
         family: the family of the rows.
+        tokens: whether files hold the tokens of a NeRF each, ``(N, D)``.
         progress: receives how many files were read.
 
     Raises:
@@ -195,7 +201,7 @@ def read_vecs(
 
     def read(file: Path) -> Tensor | str:
         try:
-            return read_embedding(file)
+            return read_embedding(file, tokens=tokens)
         except (ValueError, OSError) as error:
             return str(error)
 
@@ -203,7 +209,7 @@ def read_vecs(
         for done, (file, found) in enumerate(zip(files, pool.map(read, files), strict=True), 1):
             if isinstance(found, str):
                 problems.append(found)
-            elif rows and len(found) != len(rows[0]):
+            elif rows and found.shape != rows[0].shape:
                 wanted, shape = tuple(rows[0].shape), tuple(found.shape)
                 problems.append(f"{file}: the embedding has shape {shape}; expected {wanted}")
             else:
@@ -227,10 +233,13 @@ def write_embeddings(members: EmbeddingSet, out: StrPath, *, indices: Tensor | N
 
     Raises:
         OSError: it cannot be written.
+        ValueError: tokens, which ``.h5`` files do not hold.
     """
     out = Path(out)
     if not len(members):
         return
+    if len(members.row_shape) > 1:
+        check_holds_tokens(out)
     indices = torch.arange(len(members)) if indices is None else indices
     rows = {
         "paths": members.paths,
@@ -256,6 +265,14 @@ def write_embeddings(members: EmbeddingSet, out: StrPath, *, indices: Tensor | N
     else:
         for index, row, (class_id, nerf_id) in zip(indices.tolist(), members.values, members.object_ids, strict=True):
             write_h5_embedding(row, out / f"{index}.h5", class_id=class_id, nerf_id=nerf_id)
+
+
+def check_holds_tokens(out: Path) -> None:
+    """Raise `ValueError` for an output that holds one vector a NeRF."""
+    if out.suffix not in (".safetensors", ".npz"):
+        raise ValueError(
+            f"{out}: is a directory of .h5 files, which hold one vector a NeRF; write tokens to .safetensors or .npz"
+        )
 
 
 def write_h5_embedding(embedding: Tensor, path: StrPath, *, class_id: str, nerf_id: str) -> None:

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from ..ahead import ahead
-from ..encoders.base import NerfEncoder
+from ..encoders.base import NerfEncoder, num_tokens
 from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..nerfs.architectures import NerfArchitecture
 from ..nerfs.files import load_nerf
 from ..nerfs.record import Nerf
 from ..progress import Progress, no_progress
-from .files import content_hash, content_hashes, write_embeddings
+from .files import check_holds_tokens, content_hash, content_hashes, write_embeddings
 from .records import EmbeddingSet
 
 CHUNK_SIZE = 64
@@ -46,6 +46,7 @@ class EmbeddingJob:
         architecture: the architecture of all files, where it cannot be detected.
         batch_size: NeRFs of one architecture that go through the encoder at a time.
         dtype: the dtype of the heavy products.
+        tokens: whether rows are the tokens of `encode_tokens` ``(N, D)``, not in ``.h5`` files; where N is 1 they are vectors.
         overwrite: replace an existing output.
 
     Raises:
@@ -63,6 +64,7 @@ class EmbeddingJob:
         architecture: NerfArchitecture | str | None = None,
         batch_size: int = 8,
         dtype: torch.dtype | None = None,
+        tokens: bool = False,
         overwrite: bool = False,
     ) -> None:
         self.paths = [str(path) for path in paths]
@@ -71,6 +73,7 @@ class EmbeddingJob:
         self.architecture = architecture
         self.batch_size = batch_size
         self.dtype = dtype
+        self.tokens = tokens and num_tokens(encoder.config) > 1
         self.partial = self.out.with_name(self.out.name + ".partial")
         if not self.paths:
             raise ValueError("no NeRF to embed; name at least one file or directory")
@@ -78,6 +81,8 @@ class EmbeddingJob:
             raise ValueError(
                 f"{self.out}: unknown kind {self.out.suffix!r}; expected .safetensors, .npz, or a directory for .h5 files"
             )
+        if self.tokens:
+            check_holds_tokens(self.out)
         self._job: dict[str, Any] = {
             "paths": hashlib.sha256(json.dumps(self.paths).encode()).hexdigest(),
             "count": len(self.paths),
@@ -86,6 +91,7 @@ class EmbeddingJob:
             "batch_size": batch_size,
             "dtype": str(dtype),
             "chunk_size": CHUNK_SIZE,
+            **({"tokens": True} if self.tokens else {}),
         }
         self._start(overwrite=overwrite)
 
@@ -172,9 +178,9 @@ class EmbeddingJob:
         members = self._members(chunk)
         errors = {i: found for i, (_, found) in zip(members, loaded, strict=True) if isinstance(found, str)}
         good = [(i, nerf) for i, (_, nerf) in zip(members, loaded, strict=True) if isinstance(nerf, Nerf)]
-        encode = self.encoder.encode
+        encode = self.encoder.encode_tokens if self.tokens else self.encoder.encode
         embeddings = encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype).cpu()
-        usable = embeddings.isfinite().all(dim=1)
+        usable = embeddings.isfinite().flatten(1).all(dim=1)
         places = torch.tensor([i for i, _ in good], dtype=torch.int64)
         for i in places[~usable].tolist():
             errors[i] = f"{self.paths[i]}: its embedding has NaN or infinite values; expected weights of a NeRF"

@@ -4,7 +4,9 @@ Objects are known by ``(class_id, nerf_id)``, and a row also by its family: the 
 it, a folder of unseen sizes (``triplane_unseen/16_resolution``), or what the reader was told. Texts name objects by
 ``class_id/nerf_id``, or by the bare ``nerf_id`` where it means one object (docs/released_format.md#data-layout).
 
-Shapes: n rows, D embedding.
+A row is one vector, or N tokens of `NerfEncoder.encode_tokens`: what a language model may read, and no benchmark of embeddings.
+
+Shapes: n rows, N tokens, D embedding.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class EmbeddingSet:
     """Rows of embeddings and what they are of.
 
     Attributes:
-        values: float ``(n, D)``.
+        values: float ``(n, D)``, or tokens ``(n, N, D)``.
         object_ids: ``(class_id, nerf_id)`` of each row; the class is "" where nothing tells it.
         families: the family of each row.
         paths: the NeRF of each row as it was named when it was embedded, "" where that is not known.
@@ -40,7 +42,7 @@ class EmbeddingSet:
         problems: one sentence for each NeRF or file that could not be used.
 
     Raises:
-        ValueError: other numbers of rows and ids, or values that are no float matrix.
+        ValueError: other numbers of rows and ids, or values of another shape or dtype.
     """
 
     values: Tensor
@@ -56,7 +58,7 @@ class EmbeddingSet:
         object.__setattr__(self, "paths", self.paths or unknown)
         object.__setattr__(self, "hashes", self.hashes or unknown)
         counts = {len(each) for each in (self.object_ids, self.families, self.paths, self.hashes)}
-        if self.values.ndim != 2 or not self.values.is_floating_point() or counts != {len(self.values)}:
+        if self.values.ndim not in (2, 3) or not self.values.is_floating_point() or counts != {len(self.values)}:
             raise ValueError(
                 f"holds a tensor of shape {list(self.values.shape)} and dtype {self.values.dtype} "
                 f"for {len(self.object_ids)} NeRFs; expected an embedding each"
@@ -66,7 +68,7 @@ class EmbeddingSet:
     def of_nerfs(
         cls, values: Tensor, paths: Sequence[StrPath], *, family: str | None = None, **known: Any
     ) -> EmbeddingSet:
-        """Rows ``(n, D)`` of NeRFs in the released layout, whose paths tell ids and families.
+        """Rows of NeRFs in the released layout, whose paths tell ids and families.
 
         Args:
             values: the embeddings.
@@ -83,7 +85,12 @@ class EmbeddingSet:
 
     @property
     def dim(self) -> int:
-        return self.values.shape[1]
+        return self.values.shape[-1]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """``(D,)``, or ``(N, D)`` where rows are tokens."""
+        return tuple(self.values.shape[1:])
 
     @property
     def class_ids(self) -> tuple[str, ...]:
@@ -147,8 +154,13 @@ class EmbeddingSet:
         return [family for family in first if all(family in other for other in others)]
 
     def lookup(self, object_ids: Sequence[str], family: str) -> Tensor:
-        """Embeddings ``(len(object_ids), D)`` of objects in a family. Raises `KeyError` for what is not there."""
+        """Embeddings ``(len(object_ids), *row_shape)`` of objects in a family. Raises `KeyError` for what is not there."""
         return self.values[[self.rows[object_id][family] for object_id in object_ids]]
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """The shape of a row for a message: ``1024``, or ``65 x 1024``."""
+    return " x ".join(map(str, shape))
 
 
 def family_of(path: StrPath) -> str | None:
@@ -168,11 +180,11 @@ def _family_directory(path: StrPath) -> Path:
 
 
 def join_embeddings(sets: Iterable[EmbeddingSet]) -> EmbeddingSet:
-    """All rows of several sets, float32. Raises `ValueError` where they are of different widths, or there are none."""
+    """All rows of several sets, float32. Raises `ValueError` where they are of different shapes, or there are none."""
     members = list(sets)
-    widths = sorted({each.dim for each in members})
-    if len(widths) != 1:
-        found = f"embeddings {' and '.join(map(str, widths))} wide" if widths else "no embeddings"
+    shapes = sorted({each.row_shape for each in members})
+    if len(shapes) != 1:
+        found = f"embeddings {' and '.join(map(shape_text, shapes))} wide" if shapes else "no embeddings"
         raise ValueError(f"{found} cannot be joined; expected embeddings of one encoder")
     encoders = {each.encoder for each in members}
 

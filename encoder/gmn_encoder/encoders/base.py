@@ -27,7 +27,7 @@ _GMN = "gmn_encoder"
 
 @runtime_checkable
 class EncoderConfig(Protocol):
-    """Sizes of an encoder of one kind."""
+    """Sizes of an encoder of one kind. One of several tokens a NeRF says ``num_tokens`` too."""
 
     model_type: ClassVar[str]
 
@@ -67,7 +67,7 @@ class NerfEncoder(Protocol):
         ...
 
     def encode_tokens(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
-        """N vectors a NeRF, ``(B, N, D)``; N is 1 where the encoder gives one vector."""
+        """N vectors a NeRF, ``(B, N, D)``, as many as `num_tokens` says; that of `encode` where N is 1."""
         ...
 
     def check_nerf(self, nerf: Nerf) -> None:
@@ -97,6 +97,11 @@ _CHECKPOINTS = {"layers.0.weight": "nf2vec"}
 """A tensor that checkpoint files of a kind have -> the kind; files without any hold a GMN."""
 
 
+def num_tokens(config: EncoderConfig) -> int:
+    """Vectors that `encode_tokens` of an encoder with this configuration gives a NeRF, N: 1 where it names no ``num_tokens``."""
+    return getattr(config, "num_tokens", 1)
+
+
 def register_encoder(model_type: str, cls: str | type) -> None:
     """Make a kind of encoder known to `load_encoder` and to the language model's configuration.
 
@@ -104,7 +109,7 @@ def register_encoder(model_type: str, cls: str | type) -> None:
         model_type: the kind's name in its config.json.
         cls: a torch module class with the methods of `NerfEncoder`, or ``"package.module:Class"``, imported when first needed.
             It is called with its configuration, has ``from_pretrained(path)``, and names as ``config_class`` the class of its
-            configuration (`EncoderConfig`).
+            configuration (`EncoderConfig`), which has a ``num_tokens`` where `encode_tokens` gives more than one vector.
 
     Raises:
         ValueError: the name is another class's already.

@@ -31,7 +31,7 @@ class NamedObject:
     Attributes:
         object_id, variant: the object's name, and the architecture family of its NeRF.
         class_name: its class.
-        embedding: ``(D,)``.
+        embedding: what a model reads of it, ``(D,)`` or tokens ``(V, D)``.
         caption: a training object's caption, to be copied; "" otherwise.
     """
 
@@ -59,14 +59,14 @@ def named_class(text: str, words: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def nearest_captions(queries: Sequence[NamedObject], training: Sequence[NamedObject]) -> list[str]:
-    """For each query the caption of the training object with the nearest embedding (cosine), whatever its variant.
+    """For each query the caption of the training object with the nearest embedding (cosine, over all tokens), whatever variant.
 
     Raises `ValueError` where there is nothing to copy from.
     """
     known = [each for each in training if each.caption]
     if not known:
         raise ValueError("no training object has a caption; expected brief descriptions to copy from")
-    asked, gallery = (torch.stack([each.embedding for each in side]) for side in (queries, known))
+    asked, gallery = (torch.stack([each.embedding.flatten() for each in side]) for side in (queries, known))
     return [known[i].caption for i in nearest(asked, gallery, 1)[1][:, 0].tolist()]
 
 
@@ -104,7 +104,7 @@ def compare_with_baselines(
     """`naming_accuracy` of a model and of the baselines.
 
     Args:
-        caption: embeddings ``(D,)`` to captions, in order.
+        caption: embeddings to captions, in order.
         objects: unseen objects. training: those that were trained on, with their captions.
 
     Returns:

@@ -64,8 +64,9 @@ def measure_naming(
         "architectures": settings.architectures,
     }
     asked = LanguageData(Path(data), families=tuple(families) or None, **place)
-    objects = named_objects(asked, split)
-    training = named_objects(LanguageData(Path(data), **place), "train")
+    several = processor.vectors_per_nerf > 1
+    objects = named_objects(asked, split, tokens=several)
+    training = named_objects(LanguageData(Path(data), **place), "train", tokens=several)
 
     def caption(members: list[Tensor]) -> list[str]:
         options: dict[str, Any] = {"question": question, "batch_size": batch_size, "max_new_tokens": _NEW_TOKENS}
@@ -78,11 +79,14 @@ def measure_naming(
     return results
 
 
-def named_objects(data: LanguageData, split: str) -> list[NamedObject]:
-    """The objects of a split in every variant, each with its brief description; those without a known class are left out."""
+def named_objects(data: LanguageData, split: str, *, tokens: bool = False) -> list[NamedObject]:
+    """The objects of a split in every variant, each with its brief description; those without a known class are left out.
+
+    Their embeddings are vectors or, with `tokens`, all of the encoder's tokens.
+    """
     dialogues, _ = data.dialogues(split, ["brief_description"])
     captions = {each.object_ids[0]: each.turns[0][1] for each in dialogues if each.object_ids}
-    table = data.table(split, list(captions))
+    table = data.table(split, list(captions), tokens=tokens)
     classes = classes_of(table.rows)
     return [
         NamedObject(object_id, variant, classes[object_id], table.values[row], captions[object_id])

@@ -36,13 +36,18 @@ def shipped_families(nerfs: Path) -> dict[str, str]:
     return {directory: name for directory, name in FAMILY_NAMES.items() if (nerfs / directory).is_dir()}
 
 
-def embed_families(model: Any, nerfs: Path, out: Path, progress: Progress = no_progress) -> dict[str, EmbeddingSet]:
+def embed_families(
+    model: Any, nerfs: Path, out: Path, progress: Progress = no_progress, *, tokens: bool = False
+) -> dict[str, EmbeddingSet]:
     """Embeddings of each family's NeRFs, by the paper's name, kept in the cache ``<out>/embeddings``.
+
+    With `tokens` they are what the model reads, which may be several vectors a NeRF; else one vector, to compare NeRFs by.
 
     Raises `FileNotFoundError` or `ValueError` for NeRFs that are missing or broken.
     """
     sets, families = {}, shipped_families(nerfs)
-    cache = EmbeddingCache(out / "embeddings", model.nerf_encoder, batch_size=16)
+    several = tokens and model.config.vectors_per_nerf > 1
+    cache = EmbeddingCache(out / "embeddings", model.nerf_encoder, batch_size=16, tokens=several)
     for number, (directory, name) in enumerate(families.items(), 1):
         sets[name] = cache.embed_family(nerfs / directory)
         if sets[name].problems:
@@ -58,7 +63,7 @@ def ask_about(
 
     Args:
         model, processor: a model and its processor, from `load_model`.
-        embeddings: ``(n, D)``.
+        embeddings: what the model reads of n NeRFs, ``(n, D)`` or ``(n, V, D)``.
         questions: the questions about each NeRF.
         stage: name of the work for `progress`, which receives the number of answers.
     """

@@ -73,8 +73,11 @@ def run_on_object(
     )
     name = next(iter(made.values())).name
     own = {FAMILY_NAMES[family]: (directory, load_nerf(directory)) for family, directory in made.items()}
-    embeddings = model.encode([nerf for _, nerf in own.values()]).float().cpu()
-    answers = ask_about(model, processor, embeddings, QUESTIONS, stage="asking", progress=progress)
+    records = [nerf for _, nerf in own.values()]
+    answers = ask_about(
+        model, processor, model.encode(records).float().cpu(), QUESTIONS, stage="asking", progress=progress
+    )
+    embeddings = model.encode_global(records).float().cpu()
     shipped = join_embeddings(embed_families(model, nerfs, out, progress).values())
     rows = []
     for (family, (directory, _)), embedding in zip(own.items(), embeddings, strict=True):

@@ -50,13 +50,14 @@ def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress:
     out, objects = Path(out), default_objects(nerfs)
     kinds = {(each.class_id, each.nerf_id): each for each in objects}
     sets = embed_families(model, nerfs, out, progress)
+    read = embed_families(model, nerfs, out, progress, tokens=True) if model.config.vectors_per_nerf > 1 else sets
     rows, page, places = [], [], []
     for directory, family in shipped_families(nerfs).items():
         members = sets[family]
-        nothing = torch.zeros(1, members.values.shape[1])
+        nothing = torch.zeros(1, *read[family].row_shape)
         captions, (without,) = (
             [text for (text,) in ask_about(model, processor, shown, [DESCRIBE], stage=stage, progress=progress)]
-            for shown, stage in ((members.values, f"describing {family}"), (nothing, "without a NeRF"))
+            for shown, stage in ((read[family].values, f"describing {family}"), (nothing, "without a NeRF"))
         )
         answers, records, questioned = _ask(model, processor, nerfs, directory, progress)
         rows.append(_row(family, members, captions, without, kinds, answers))

@@ -54,7 +54,7 @@ def class_log_likelihoods(
     Args:
         model: the model, in evaluation mode; a NeRF is encoded once, not once a class.
         processor: the model's processor.
-        nerfs: records, or embeddings ``(D,)``.
+        nerfs: records, or embeddings as the model reads them.
         class_names: the names of the C classes, each once.
         question: the question about each NeRF.
         template: the form of the sentences, with ``{name}`` and perhaps ``{article}``.
@@ -109,7 +109,7 @@ def run_zero_shot(
     Args:
         model: the model, in evaluation mode.
         processor: the model's processor.
-        test: family -> embeddings of the model's encoder.
+        test: family -> embeddings of the model's encoder, or its tokens for a model that reads them.
         progress: receives the number of sentences scored and of all.
         **options: options of `class_log_likelihoods`.
 

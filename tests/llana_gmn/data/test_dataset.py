@@ -187,7 +187,7 @@ def test_several_nerfs_and_none_in_one_batch(processor):
     rows = table({"a": ["mlp"], "b": ["mlp"]})
     said = [dialogue("Both.", objects=("b", "a")), dialogue("Hello there.", objects=()), dialogue("One.", "Two.")]
     dataset = ConversationDataset(said, rows, processor=processor)
-    batch = ConversationCollator(processor.tokenizer.pad_token_id, 32)([dataset[i] for i in range(3)])
+    batch = ConversationCollator(processor.tokenizer.pad_token_id, (32,))([dataset[i] for i in range(3)])
     assert (batch["input_ids"] == processor.nerf_token_id).sum(dim=1).tolist() == [2, 0, 1]
     assert batch["nerf_embeddings"][:, :, 0].tolist() == [[1, 0], [0, 0], [0, 0]]
     assert batch["nerf_architectures"][..., 0].tolist() == [[EMBEDDING] * 2, [NOTHING] * 2, [EMBEDDING, NOTHING]]

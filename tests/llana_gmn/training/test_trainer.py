@@ -20,7 +20,7 @@ def losses(report):
 
 
 def batch_of(run, count=3):
-    collate = ConversationCollator(run.processor.tokenizer.pad_token_id, run.processor.embedding_dim)
+    collate = ConversationCollator(run.processor.tokenizer.pad_token_id, run.processor.embedding_shape)
     return collate([run.train_set[i] for i in range(count)])
 
 

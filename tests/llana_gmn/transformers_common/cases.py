@@ -127,7 +127,7 @@ class NerfTester(_Tester):
 
     def features(self) -> dict[str, torch.Tensor]:
         nerfs = [[Nerf.random(ARCHITECTURE, seed=seed)] for seed in range(self.batch_size)]
-        return pack_nerfs(nerfs, embedding_dim=32)
+        return pack_nerfs(nerfs, embedding_shape=(32,))
 
 
 class ImageTester(_Tester):

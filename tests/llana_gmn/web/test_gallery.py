@@ -49,6 +49,14 @@ def test_neighbours_are_the_nearest_by_cosine_without_itself(service):
     found = gallery.neighbours(gallery.entries[0], 2)
     # cos 45 degrees = 0.70711, then a right angle
     assert [(other.key, round(cosine, 5)) for other, cosine in found] == [("c", 0.70711), ("b", 0.0)]
+    gallery.entries = [  # of tokens as of one long vector
+        GalleryEntry(key, key, "", nerf, torch.tensor([place, place])) for key, place in at.items()
+    ]
+    assert [(other.key, round(cosine, 5)) for other, cosine in gallery.neighbours(gallery.entries[0], 2)] == [
+        ("c", 0.70711),
+        ("b", 0.0),
+    ]
+    gallery.entries = [GalleryEntry(key, key, "", nerf, torch.tensor(place)) for key, place in at.items()]
     own = GalleryEntry("mine", "mine", "", nerf, torch.tensor((2.0, 0.1)))
     assert gallery.neighbours(gallery.entries[0], 1, among=[own])[0][0] is own
 
