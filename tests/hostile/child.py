@@ -1,9 +1,9 @@
 """The process in which readers and commands meet hostile files: little memory, little time, one meeting after another.
 
-The limit is on address space (RLIMIT_AS): it is what an allocation asks for, whether it is touched or not, so a claim of 13 GiB
-is seen at once and on any machine. torch's libraries alone take a gigabyte of it, so each meeting gets what the process has at
-that moment and `MEMORY` more. A processor timer ends the process after `SECONDS` of work, which no code can catch, so a busy
-neighbour changes nothing.
+The limit is on memory that can be written (RLIMIT_DATA): it is what an allocation asks for, whether it is touched or not, so a
+claim of 13 GiB is seen at once and on any machine, while libraries and files that are mapped to be read do not count. Each
+meeting gets what the process has at that moment and `MEMORY` more. A processor timer ends the process after `SECONDS` of work,
+which no code can catch, so a busy neighbour changes nothing.
 
 Reads meetings as JSON lines from stdin, one at a time, and answers each with a line.
 """
@@ -30,14 +30,15 @@ _OUT_OF_MEMORY = re.compile(r"MemoryError|allocate|out of memory", re.IGNORECASE
 _LONGEST = 700
 
 
-def address_space() -> int:
-    """Bytes of address space of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+def data_size() -> int:
+    """Bytes of memory of this process that can be written."""
+    (kilobytes,) = re.findall(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kilobytes) << 10
 
 
 def limit(on: bool) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY if on else hard, hard))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (data_size() + MEMORY if on else hard, hard))
     signal.setitimer(signal.ITIMER_PROF, SECONDS if on else 0)
 
 

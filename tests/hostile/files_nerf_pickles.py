@@ -105,7 +105,7 @@ def many_lists(folder: Path) -> Path:
     return archive(folder / "bad.pth", pickle, _WEIGHTS, deflate=True)
 
 
-@hostile("nerf")
+@hostile("nerf", harmless=True)
 def deep_lists(folder: Path) -> Path:
     return _beside(folder, (EMPTY_LIST + MARK) * 400_000 + b"e" * 400_000)
 

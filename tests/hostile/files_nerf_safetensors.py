@@ -119,7 +119,7 @@ def thin_levels(folder: Path) -> Path:
     return written(folder / "bad.safetensors", content)
 
 
-@hostile("nerf")
+@hostile("nerf", harmless=("render",))
 def wide_planes(folder: Path) -> Path:
     """Planes of 4,000 x 4,000 cells that the file has, as a hole on the disk: 48 million nodes of a graph."""
     planes = 3 * 4000 * 4000 * 4

@@ -18,10 +18,14 @@ def _helpers(good: Path) -> Path:
 
 @reader("nerf")
 def load_nerf(path: Path) -> None:
-    from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
+    from gmn_encoder import GmnConfig, GmnEncoder, find_nerfs, load_nerf
+    from gmn_encoder.encoders.gmn.graph import build_parameter_graph
 
+    encoder = GmnEncoder(GmnConfig(hidden_dim=8, embedding_dim=16, num_layers=2))
     for each in find_nerfs(path):
-        build_parameter_graph(load_nerf(each).architecture)
+        nerf = load_nerf(each)
+        encoder.check_nerf(nerf)
+        build_parameter_graph(nerf.architecture)
 
 
 @reader("nerf", extra="gradio")

@@ -33,7 +33,7 @@ Kind = Literal[
 ]
 
 MEMORY = 1536 << 20
-"""Bytes that one meeting may take beyond what the process had before it (address space, `child.py`)."""
+"""Bytes that one meeting may take beyond what the process had before it (`child.py`)."""
 
 SECONDS = 10
 """Seconds of work of one meeting, of the processor; waiting is cut off later (`driver.py`)."""
