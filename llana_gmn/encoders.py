@@ -9,18 +9,18 @@ Shapes: n rows, D embedding.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gmn_encoder.embeddings.files import EMBEDDINGS_KEY
 from gmn_encoder.encoders.base import NerfEncoder, encoder_kinds, load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory
-from gmn_encoder.files import StrPath, read_json
+from gmn_encoder.files import StrPath, read_json, safetensors_metadata
 
 from .hub import ADAPTER_CONFIG
 
@@ -117,12 +117,11 @@ def is_embedding_set(path: StrPath) -> bool:
         return False
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return EMBEDDINGS_KEY in (file.metadata() or {})
+            return EMBEDDINGS_KEY in safetensors_metadata(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return "embeddings" in file.files
-    except (SafetensorError, OSError, ValueError):
+            with zipfile.ZipFile(path) as file:
+                return "embeddings.npy" in file.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
         pass
     return False
 

@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
+from ...files import brief
 from ...nerfs.blocks import GraphLayout
-from ..config import SavedConfig
+from ..config import MAX_LAYERS, MAX_WIDTH, SavedConfig
 
 _RELEASED = {
     "hidden_dim",
@@ -89,27 +90,32 @@ class GmnConfig(SavedConfig):
         for name, least in smallest.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"GmnConfig.{name} must be an integer of at least {least}, got {value!r}")
+                raise ValueError(f"GmnConfig.{name} must be an integer of at least {least}, got {brief(value)}")
+            most = MAX_LAYERS if name == "num_layers" else MAX_WIDTH
+            if value > most:
+                raise ValueError(f"GmnConfig.{name} must be at most {most}, got {brief(value)}")
         if self.readout_dim is not None and (
-            not isinstance(self.readout_dim, int) or self.readout_dim < self.embedding_dim
+            not isinstance(self.readout_dim, int) or not self.embedding_dim <= self.readout_dim <= MAX_WIDTH
         ):
             raise ValueError(
                 f"GmnConfig.readout_dim must be None or an integer of at least embedding_dim = {self.embedding_dim}, "
-                f"got {self.readout_dim!r}"
+                f"got {brief(self.readout_dim)}"
             )
         for name in self.OPTIONS:
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"GmnConfig.{name} must be true or false, got {getattr(self, name)!r}")
-        if not isinstance(self.layer_norm_eps, int | float) or not self.layer_norm_eps > 0:
-            raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {self.layer_norm_eps!r}")
+                raise ValueError(f"GmnConfig.{name} must be true or false, got {brief(getattr(self, name))}")
+        if not isinstance(self.layer_norm_eps, int | float) or not 0 < self.layer_norm_eps < 1e6:
+            raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {brief(self.layer_norm_eps)}")
         if self.layout not in get_args(GraphLayout):
-            raise ValueError(f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {self.layout!r}")
+            raise ValueError(
+                f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {brief(self.layout)}"
+            )
 
         self._check_probes()
 
     def _check_probes(self) -> None:
         if not isinstance(self.graph, bool):
-            raise ValueError(f"GmnConfig.graph must be true or false, got {self.graph!r}")
+            raise ValueError(f"GmnConfig.graph must be true or false, got {brief(self.graph)}")
         if not self.probes:
             if not self.graph:
                 raise ValueError("GmnConfig.graph is false and probes is 0: nothing is read; set probes, such as 1024")
@@ -117,7 +123,9 @@ class GmnConfig(SavedConfig):
         for name, smallest, largest in (("token_grid", 1, 16), ("probes", max(16, 8 * self.token_grid**3), 1 << 17)):
             value = getattr(self, name) or 1
             if value & (value - 1) or not smallest <= value <= largest:
-                raise ValueError(f"GmnConfig.{name} must be a power of two in {smallest}..{largest}, got {value}")
+                raise ValueError(
+                    f"GmnConfig.{name} must be a power of two in {smallest}..{largest}, got {brief(value)}"
+                )
 
     @property
     def num_tokens(self) -> int:

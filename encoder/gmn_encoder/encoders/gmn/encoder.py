@@ -27,6 +27,7 @@ from ...nerfs.record import Nerf, NerfBatch
 from ..module import EncoderModule
 from .config import GmnConfig
 from .dense import DenseReadout
+from .graph import check_graph
 from .modules import GnnWithReadout, PreEncoder, ReadoutHead
 from .probes import ProbeNetwork
 
@@ -217,6 +218,15 @@ class GmnEncoder(EncoderModule):
             ValueError: a NeRF whose field is not finite somewhere, by an encoder with probes.
         """
         return self._encode(self.combine, nerfs, (self.embedding_dim,), batch_size, dtype)
+
+    def check_nerf(self, nerf: Nerf) -> None:
+        """Raise `ValueError` for a NeRF without the parameter graph that is read, or with one too large (`graph.MAX_EDGES`)."""
+        if not self.config.graph or (self.probes is not None and not nerf.architecture.has_graph):
+            return
+        try:
+            check_graph(nerf.architecture)
+        except ValueError as error:
+            raise ValueError(f"{nerf.name}: {error}") from error
 
     @torch.no_grad()
     def encode_tokens(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:

@@ -102,6 +102,22 @@ def edge_values(block: Block, tensors: Mapping[str, Tensor], *, standardised: bo
     return values * math.sqrt(block.num_sources)
 
 
+MAX_EDGES = 1 << 23
+"""Edges of a graph, which are the weights of a NeRF; the paper's largest has 78,000. Eight million take half a gibibyte before
+an encoder works on them."""
+
+
+def check_graph(architecture: NerfArchitecture) -> None:
+    """Raise `ValueError` for an architecture without a parameter graph, or with one that is too large."""
+    if not architecture.has_graph:
+        architecture.add_blocks(GraphBuilder(), "released")  # which says so
+    if (weights := architecture.num_parameters) > MAX_EDGES:
+        raise ValueError(
+            f"{architecture.name} has {weights:,} weights, each an edge of its parameter graph; expected at most {MAX_EDGES:,}: "
+            "fit a smaller NeRF"
+        )
+
+
 @functools.lru_cache(maxsize=64)
 def build_parameter_graph(
     architecture: NerfArchitecture, layout: GraphLayout = "released", *, bounded_positions: bool = False
@@ -115,8 +131,9 @@ def build_parameter_graph(
         bounded_positions: as in `GmnConfig`.
 
     Raises:
-        ValueError: a family that has no graph, or an unknown layout.
+        ValueError: a family that has no graph, one with more than `MAX_EDGES`, or an unknown layout.
     """
+    check_graph(architecture)
     if layout not in get_args(GraphLayout):
         raise ValueError(f"unknown graph layout {layout!r}; expected one of {', '.join(get_args(GraphLayout))}")
     builder = GraphBuilder()
