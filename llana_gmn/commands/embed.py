@@ -64,6 +64,7 @@ class EmbedCommand(Command):
         import torch
 
         from gmn_encoder.embeddings.job import EmbeddingJob
+        from gmn_encoder.locks import output_lock
 
         from ..encoders import open_encoder
 
@@ -75,23 +76,24 @@ class EmbedCommand(Command):
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
             encoder = encoder.to(dtype)
-        with state.main_process_first():  # the main process sets the job up, the others find it
-            job = EmbeddingJob(
-                paths,
-                encoder.to(state.device),
-                out=arguments.out,
-                architecture=arguments.architecture,
-                batch_size=arguments.batch_size,
-                dtype=dtype,
-                overwrite=arguments.overwrite,
-            )
         start = time.perf_counter()
-        with stage_progress(disable=not state.is_main_process) as progress:
-            job.run(rank=state.process_index, world_size=state.num_processes, progress=progress)
-        state.wait_for_everyone()
-        if not state.is_main_process:
-            return 0
-        result = job.finish()
+        with output_lock(arguments.out, hold=state.is_main_process):
+            with state.main_process_first():  # the main process sets the job up, the others find it
+                job = EmbeddingJob(
+                    paths,
+                    encoder.to(state.device),
+                    out=arguments.out,
+                    architecture=arguments.architecture,
+                    batch_size=arguments.batch_size,
+                    dtype=dtype,
+                    overwrite=arguments.overwrite,
+                )
+            with stage_progress(disable=not state.is_main_process) as progress:
+                job.run(rank=state.process_index, world_size=state.num_processes, progress=progress)
+            state.wait_for_everyone()
+            if not state.is_main_process:
+                return 0
+            result = job.finish()
         errors = InputErrors(self.name, debug=arguments.debug)
         for message in result.problems:
             errors.add(message)
