@@ -10,14 +10,18 @@ decide.)
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from .files import StrPath, file_digest, read_json, write_bytes
 from .progress import Progress, no_progress
@@ -58,6 +62,8 @@ class Digests:
         before, stamp = self._known.get(name), _stamp(name)
         if before is not None and stamp is not None and before[1] == stamp:
             return before[0]
+        if os.path.exists(name) and not os.path.isfile(name):  # a pipe, a device, a directory: reading may never end
+            raise OSError(f"{file}: is not a file; expected one")
         found = file_digest(file)
         if before is not None and before[0] != found:
             self.changed.add(name)
@@ -121,8 +127,31 @@ def _stamp(name: str) -> Stamp | None:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of what JSON can hold, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the content of `plain` values, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(plain(value, whole=False), sort_keys=True).encode()).hexdigest()
+
+
+def plain(value: Any, *, whole: bool = True) -> Any:
+    """A value as JSON holds it: tensors as lists, records as objects of their public fields, all else as it prints itself.
+
+    Args:
+        value: the value.
+        whole: whether tensors stay what they are, rather than the SHA-256 of their bytes.
+    """
+    if isinstance(value, Tensor):
+        if whole:
+            return value.tolist()
+        content = value.detach().cpu().contiguous()
+        digest = hashlib.sha256(content.flatten().view(torch.uint8).numpy().tobytes())
+        return [str(content.dtype), list(content.shape), digest.hexdigest()]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in dataclasses.fields(value) if not each.name.startswith("_")]
+        return {name: plain(getattr(value, name), whole=whole) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, whole=whole) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, whole=whole) for each in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def files_below(path: StrPath) -> list[Path]:
