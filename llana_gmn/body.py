@@ -18,6 +18,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from gmn_encoder.encoders.base import NerfEncoder, encoder_class
 from gmn_encoder.encoders.frozen import FrozenLinear, frozen, frozen_copy
+from gmn_encoder.nerfs.finite import OnError, check_embeddings
 from gmn_encoder.nerfs.record import Nerf
 
 from .adapters import adapter_config
@@ -138,10 +139,11 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         self._no_split_modules = [*kept, *self.nerf_encoder._no_split_modules]
         self.config.encoder_config, self.config.use_encoder = encoder.config, True
 
-    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16, on_error: OnError | None = None) -> Tensor:
         """Embeddings ``(len(nerfs), D)`` float32, to be passed in place of the NeRFs.
 
-        Raises `ValueError` where the model was built without an encoder, or its weights are offloaded.
+        Raises `ValueError` for NaN or infinite ones (see `check_embeddings`), or where the model was built without an encoder,
+        or its weights are offloaded.
         """
         if self.nerf_encoder is None:
             raise ValueError(
@@ -152,7 +154,10 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
             raise ValueError(
                 "the encoder has no weights in memory; do not offload buffers (offload_buffers=False), its weights are such"
             )
-        return self.nerf_encoder.encode(nerfs, batch_size=batch_size, dtype=getattr(torch, self.config.encoder_dtype))
+        dtype = getattr(torch, self.config.encoder_dtype)
+        embeddings = self.nerf_encoder.encode(nerfs, batch_size=batch_size, dtype=dtype)
+        check_embeddings(nerfs, embeddings, on_error)
+        return embeddings
 
     def encode_nerfs(
         self,

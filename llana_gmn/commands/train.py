@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import Command, stage_progress
@@ -41,6 +42,9 @@ class Train(Command):
         )
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.locks import LOCK_NAME, output_lock
+
+        from ..training.processes import is_main_process
         from ..training.recipe import read_recipe
 
         # Of libraries about each other: names that they renamed.
@@ -48,7 +52,9 @@ class Train(Command):
         recipe = read_recipe(
             arguments.config, arguments.settings, stage=arguments.stage, strict=arguments.strict or None
         )
-        with stage_progress() as progress:
+        hold = bool(recipe.output) and not arguments.dry_run and is_main_process()
+        lock = output_lock(recipe.output, file=Path(recipe.output, LOCK_NAME), hold=hold)
+        with lock, stage_progress() as progress:
             return _train(recipe, arguments, progress)
 
 

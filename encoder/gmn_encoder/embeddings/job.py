@@ -25,6 +25,7 @@ from ..encoders.base import NerfEncoder
 from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..nerfs.architectures import NerfArchitecture
 from ..nerfs.files import load_nerf
+from ..nerfs.finite import check_embeddings, check_field
 from ..nerfs.record import Nerf
 from ..progress import Progress, no_progress
 from .files import content_file, content_hash, content_hashes, write_embeddings
@@ -171,6 +172,7 @@ class EmbeddingJob:
             if content_hash(path, self._digests) != digest:
                 raise ValueError(f"{path}: changed while it was read; embed it again")
             self.encoder.check_nerf(nerf)
+            check_field(nerf)
             return digest, nerf
         except (ValueError, OSError) as error:
             return digest, str(error)
@@ -183,8 +185,9 @@ class EmbeddingJob:
         embeddings = encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype).cpu()
         usable = embeddings.isfinite().all(dim=1)
         places = torch.tensor([i for i, _ in good], dtype=torch.int64)
-        for i in places[~usable].tolist():
-            errors[i] = f"{self.paths[i]}: its embedding has NaN or infinite values; expected weights of a NeRF"
+        check_embeddings(
+            [nerf for _, nerf in good], embeddings, lambda row, error: errors.update({good[row][0]: str(error)})
+        )
         tensors = {"embeddings": embeddings[usable], "indices": places[usable]}
         metadata = {
             "errors": json.dumps(dict(sorted(errors.items()))),
