@@ -59,12 +59,15 @@ class Train(Command):
 
 
 def _train(recipe: Any, arguments: argparse.Namespace, progress: Progress) -> int:
+    from ..training.inputs import check_same_inputs, run_inputs
     from ..training.processes import is_main_process
     from ..training.trainer import TrainingRun, finished
 
     main = is_main_process()
     if arguments.resume and recipe.output and not arguments.dry_run and finished(recipe):
         if main:
+            if note := check_same_inputs(recipe, run_inputs(recipe)):
+                print(note, file=sys.stderr)
             print(f"{recipe.output}: finished before; --no-resume begins anew", file=sys.stderr)
         return 0
     run = TrainingRun(recipe, resume=arguments.resume, progress=progress, report=_print if main else None)
