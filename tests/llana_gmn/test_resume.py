@@ -1,0 +1,142 @@
+"""Every cell of the table in docs/resume.md: a command is run, something it depends on changes in its place, it is run again."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gmn_encoder.embeddings.job import EmbeddingJob
+from gmn_encoder.nerfs.files import save_nerf
+from gmn_encoder.nerfs.record import Nerf
+from llana_gmn.commands import main
+from tests.llana_gmn import resume_jobs as jobs
+
+PAGE = (Path(__file__).parents[2] / "docs/resume.md").read_text(encoding="utf-8")
+TABLE = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
+COLUMNS = TABLE[0][1:]
+ROWS = {
+    row[0].replace("`", ""): dict(zip(COLUMNS, row[1:], strict=True))
+    for row in TABLE[2:]
+    if len(row) == len(TABLE[0]) and set(row[1:]) <= {"kept", "redone", "refused", "-"}
+}
+SLOW = {"train, finished", "train, interrupted", "train-encoder", "evaluate", "fit"}
+
+
+def _marks(row, column):
+    return [pytest.mark.slow] if row in SLOW and column != "content of an input" else []
+
+
+CASES = [
+    pytest.param(row, column, marks=_marks(row, column), id=f"{row}: {column}")
+    for row, cells in ROWS.items()
+    for column, cell in cells.items()
+    if cell != "-" and row != "demo"
+]
+
+
+@pytest.fixture
+def job(request, tmp_path, tiny_folder, nerfs, small_encoder, language_data):
+    row = request.param
+    name, _, state = row.partition(", ")
+    if name in ("caption", "evaluate", "score --judge"):
+        return getattr(jobs, name.replace(" --", "_"))(tmp_path, tiny_folder, nerfs)
+    if name == "embed":
+        return jobs.embed(tmp_path, small_encoder, interrupted=state == "interrupted")
+    if name == "train":
+        return jobs.train(tmp_path, tiny_folder, language_data, interrupted=state == "interrupted")
+    if name in ("fit", "train-encoder"):
+        return getattr(jobs, name.replace("-", "_"))(tmp_path)
+    return getattr(jobs, name.split(" ")[0])(tmp_path, small_encoder)
+
+
+def counted(method, found):
+    def spy(*args, **kwargs):
+        found.append(1)
+        return method(*args, **kwargs)
+
+    return spy
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list that grows by one for every result, or step towards one, that is made."""
+    found = []
+    for name in jobs.SPIES:
+        module, cls, method = name.rsplit(".", 2)
+        owner = getattr(importlib.import_module(module), cls)
+
+        monkeypatch.setattr(owner, method, counted(getattr(owner, method), found))
+    monkeypatch.setattr("gmn_encoder.embeddings.job.CHUNK_SIZE", 1)
+    monkeypatch.setattr("gmn_encoder.digests.SETTLED_SECONDS", 0)  # what was looked at is remembered at once
+    return found
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def content(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.name != "digests.json"}
+
+
+@pytest.mark.parametrize(("job", "column"), CASES, indirect=["job"])
+def test_a_cell(request, job, column, made, tmp_path, capsys, caplog, monkeypatch):
+    row = request.node.callspec.id.partition(": ")[0]
+    expected = ROWS[row][column]
+    if row == "embed, interrupted":
+        with monkeypatch.context() as patch:
+            patch.setattr(EmbeddingJob, "finish", lambda self: (_ for _ in ()).throw(Interrupted))
+            with pytest.raises(Interrupted):
+                main(job.arguments)
+    else:
+        assert main(job.arguments) == 0, capsys.readouterr().err
+    assert made and (job.total is None or len(made) == job.total)
+    job.again()
+    time.sleep(0.02)  # longer than the clock of a file system takes to tick
+    arguments = job.arguments
+    if column != "nothing changed":
+        arguments = job.changes[column]() or arguments
+    before = content(tmp_path)
+    capsys.readouterr()
+    caplog.clear()
+    made.clear()
+    status, said = main(arguments), capsys.readouterr()
+    outcome = "refused" if status else "redone" if made else "kept"
+    assert outcome == expected, said.err
+    if outcome == "refused":
+        (line,) = [line for line in said.err.splitlines() if line.startswith("llana-gmn")]
+        assert re.search(r"--overwrite|--no-resume|another directory|other encoder|other batch_size", line), line
+        kept = {path for path in before if "kept" not in path.parts}  # embeddings of what is there now are no results
+        assert {path: data for path, data in content(tmp_path).items() if path in kept} == {p: before[p] for p in kept}
+    elif outcome == "redone" and column == "content of an input":
+        assert job.total is None or len(made) == job.total // (2 if row == "fit" else job.total)
+        if row in ("caption", "evaluate", "embed, interrupted", "retrieve --data"):
+            assert re.search(r"\b1 of \d+ .*had changed", said.err + caplog.text)
+    if outcome != "refused" and not row.startswith("embed"):
+        made.clear()
+        assert main(arguments) == 0
+        assert not made
+
+
+@pytest.mark.parametrize("changed", [None, "content", "encoder"])
+def test_the_demo(changed, made, tmp_path, small_encoder, golden_encoder):
+    """Its embeddings; the rest it makes anew."""
+    from llana_eval.demo.common import embed_families
+
+    assert ROWS["demo"] == dict(zip(COLUMNS, ["kept", "redone", "-", "redone", "-"], strict=True))
+    for i in range(2):
+        save_nerf(Nerf.random("MLP-32H", seed=i), tmp_path / "nerfs" / "mlp" / "c" / f"n{i}" / "nerf.safetensors")
+    embed_families(SimpleNamespace(nerf_encoder=small_encoder), tmp_path / "nerfs", tmp_path / "out")
+    assert len(made) == 2
+    made.clear()
+    time.sleep(0.02)
+    if changed == "content":
+        jobs.other_nerf(tmp_path / "nerfs" / "mlp" / "c" / "n1" / "nerf.safetensors")
+    encoder = golden_encoder if changed == "encoder" else small_encoder
+    embed_families(SimpleNamespace(nerf_encoder=encoder), tmp_path / "nerfs", tmp_path / "out")
+    assert len(made) == {None: 0, "content": 1, "encoder": 2}[changed]
