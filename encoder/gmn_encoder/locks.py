@@ -68,58 +68,67 @@ def output_lock(path: StrPath, *, file: StrPath | None = None, hold: bool = True
 
 def _acquire(lock: Path, path: StrPath) -> Callable[[], None]:
     """Take a lock; returns what lets go of it."""
-    if sys.platform != "win32":
-        try:
-            return _acquire_from_system(lock, path)
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-    return _acquire_by_presence(lock, path)
-
-
-def _acquire_from_system(lock: Path, path: StrPath) -> Callable[[], None]:
-    import fcntl
-
     for _ in range(_TRIES):
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+            is_ours = True
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            is_ours = False
+            try:
+                handle = os.open(lock, os.O_RDWR)
+            except FileNotFoundError:  # its holder let go of it between our two looks
+                continue
+        try:
+            has_it = _lock(handle)
+            if has_it and not _is_at(handle, lock):  # its holder removed it between our opening and our locking it
+                os.close(handle)
+                continue
+            if has_it or (has_it is None and is_ours):
                 _sign(handle)
-                break
-            os.close(handle)
-        except FileNotFoundError:  # its holder removed it between our opening and our locking it
-            os.close(handle)
-        except BlockingIOError:
-            os.close(handle)
-            raise BeingWrittenError(_sentence(path, lock)) from None
         except BaseException:
             os.close(handle)
             raise
-    else:
-        raise BeingWrittenError(_sentence(path, lock))
-
-    def release() -> None:
-        # Removed while it is held: who opened it before finds that it is no longer the one at this path.
-        lock.unlink(missing_ok=True)
+        if has_it:
+            return lambda: _release(lock, handle)
         os.close(handle)
-
-    return release
-
-
-def _acquire_by_presence(lock: Path, path: StrPath) -> Callable[[], None]:
-    for _ in range(_TRIES):
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            if not _is_gone(_holder(lock)):
-                raise BeingWrittenError(f"{_sentence(path, lock)} (if that one is gone, delete {lock})") from None
+        if has_it is None and is_ours:
+            return lambda: lock.unlink(missing_ok=True)
+        if has_it is None and _is_gone(_holder(lock)):
             lock.unlink(missing_ok=True)
             continue
-        _sign(handle)
-        os.close(handle)
-        return lambda: lock.unlink(missing_ok=True)
+        remedy = "" if has_it is False else f" (if that one is gone, delete {lock})"
+        raise BeingWrittenError(_sentence(path, lock) + remedy)
     raise BeingWrittenError(_sentence(path, lock))
+
+
+def _lock(handle: int) -> bool | None:
+    """Whether the system gives us the lock of a file; None where it has none to give."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return None
+    return True
+
+
+def _is_at(handle: int, lock: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(lock))
+    except FileNotFoundError:
+        return False
+
+
+def _release(lock: Path, handle: int) -> None:
+    # Removed while it is held: who opened it before finds that it is no longer the one at this path.
+    lock.unlink(missing_ok=True)
+    os.close(handle)
 
 
 def _sign(handle: int) -> None:
