@@ -39,12 +39,14 @@ class Job:
     Attributes:
         arguments: the command line.
         changes: column of the table -> changes something in its place, or returns other arguments.
+        output: what it writes, of which there is one writer at a time.
         total: results of a whole run, in the unit that `SPIES` count; None where they are not counted.
         again: done once between the first run and the others.
     """
 
     arguments: list[str]
     changes: dict[str, Callable[[], list[str] | None]]
+    output: Path
     total: int | None = None
     again: Callable[[], object] = field(default=lambda: None)
 
@@ -91,7 +93,7 @@ def caption(root: Path, tiny_folder: Path, nerfs: list[Nerf]) -> Job:
         "encoder": lambda: other_weights(model / "model.safetensors", "nerf_encoder"),
         "setting": setting(arguments, "--question", "Why?"),
     }
-    return Job(arguments, changes, total=3)
+    return Job(arguments, changes, root / "c.jsonl", total=3)
 
 
 def evaluate(root: Path, tiny_folder: Path, nerfs: list[Nerf]) -> Job:
@@ -110,7 +112,7 @@ def evaluate(root: Path, tiny_folder: Path, nerfs: list[Nerf]) -> Job:
         "encoder": lambda: other_weights(model / "model.safetensors", "nerf_encoder"),
         "setting": setting(arguments, "--temperature", "1"),
     }
-    return Job(arguments, changes, total=3)
+    return Job(arguments, changes, root / "out" / "brief_description_hash.jsonl", total=3)
 
 
 def score_judge(root: Path, tiny_folder: Path, nerfs: list[Nerf]) -> Job:
@@ -127,7 +129,7 @@ def score_judge(root: Path, tiny_folder: Path, nerfs: list[Nerf]) -> Job:
         "model": lambda: other_weights(judge / "model.safetensors", "norm"),
         "setting": setting(arguments, "--judge-max-new-tokens", "9"),
     }
-    return Job(arguments, changes, total=3)
+    return Job(arguments, changes, root / "results_judge_judge.jsonl", total=3)
 
 
 def embed(root: Path, small_encoder, *, interrupted: bool) -> Job:
@@ -140,7 +142,7 @@ def embed(root: Path, small_encoder, *, interrupted: bool) -> Job:
         "encoder": lambda: other_weights(root / "encoder" / "model.safetensors", "weight"),
         "setting": setting(arguments, "--batch-size", "2"),
     }
-    return Job(arguments, changes, total=3)
+    return Job(arguments, changes, out, total=3)
 
 
 def _set(root: Path, small_encoder) -> list[Path]:
@@ -165,7 +167,7 @@ def retrieve(root: Path, small_encoder) -> Job:
         "encoder": lambda: other_weights(root / "encoder" / "model.safetensors", "weight"),
         "setting": setting(arguments, "--ks", "1,2"),
     }
-    return Job(arguments, changes, total=8)
+    return Job(arguments, changes, root / "kept", total=8)
 
 
 def classify(root: Path, small_encoder) -> Job:
@@ -177,7 +179,7 @@ def classify(root: Path, small_encoder) -> Job:
         "encoder": lambda: other_weights(root / "encoder" / "model.safetensors", "weight"),
         "setting": setting(arguments, "--learning-rate", "0.01"),
     }
-    return Job(arguments, changes)
+    return Job(arguments, changes, root / "out" / "MLP")
 
 
 def fit(root: Path) -> Job:
@@ -201,7 +203,7 @@ def fit(root: Path) -> Job:
         "content of an input": lambda: in_place(mesh, CUBE.replace("1 1 0", "1 3 0").encode()),
         "setting": setting(arguments, "--iterations", "4"),
     }
-    return Job(arguments, changes, total=6)
+    return Job(arguments, changes, root / "out" / "hash" / "own" / "cube", total=6)
 
 
 def train(root: Path, tiny_folder: Path, language_data: Path, *, interrupted: bool) -> Job:
@@ -216,7 +218,7 @@ def train(root: Path, tiny_folder: Path, language_data: Path, *, interrupted: bo
         "setting": setting(arguments, "learning_rate=0.5"),
     }
     report = root / "run" / "report.json"
-    return Job(arguments, changes, again=(lambda: report.unlink()) if interrupted else (lambda: None))
+    return Job(arguments, changes, root / "run", again=(lambda: report.unlink()) if interrupted else (lambda: None))
 
 
 def train_encoder(root: Path) -> Job:
@@ -235,4 +237,5 @@ def train_encoder(root: Path) -> Job:
         else:
             shutil.copyfile(made, file)
 
-    return Job(arguments, {"content of an input": other_content, "setting": setting(arguments, "learning_rate=0.01")})
+    changes = {"content of an input": other_content, "setting": setting(arguments, "learning_rate=0.01")}
+    return Job(arguments, changes, root / "out")

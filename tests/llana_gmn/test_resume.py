@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from gmn_encoder.embeddings.job import EmbeddingJob
+from gmn_encoder.locks import LOCK_NAME, output_lock
 from gmn_encoder.nerfs.files import save_nerf
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn.commands import main
@@ -140,3 +142,30 @@ def test_the_demo(changed, made, tmp_path, small_encoder, golden_encoder):
     encoder = golden_encoder if changed == "encoder" else small_encoder
     embed_families(SimpleNamespace(nerf_encoder=encoder), tmp_path / "nerfs", tmp_path / "out")
     assert len(made) == {None: 0, "content": 1, "encoder": 2}[changed]
+
+
+WRITERS = [row for row in ROWS if row not in ("demo", "retrieve --data", "embed, finished", "train, interrupted")]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [pytest.param(row, marks=[pytest.mark.slow] if row in SLOW else [], id=row) for row in WRITERS],
+    indirect=True,
+)
+def test_two_writers(request, job, made, tmp_path, capsys):
+    """Whoever comes second is told who is first, and touches nothing."""
+    row, out = request.node.callspec.id, job.output
+    inside = out / LOCK_NAME if row.startswith(("train", "classify")) else None
+    file = tmp_path / "out" / ".fit" / "hash-own-cube.lock" if row == "fit" else inside
+    with output_lock(out, file=file):
+        before = content(tmp_path)
+        assert main(job.arguments) == 1
+        said = capsys.readouterr().err
+        assert f"{out}: is being written by process {os.getpid()} on " in said
+        # The other of two objects is fitted, and embeddings that no classifier was trained on yet are kept.
+        assert len(made) == {"fit": 3, "classify --data --out": 4}.get(row, 0), said
+        now = content(tmp_path)
+        assert {path: now[path] for path in before} == before
+    made.clear()
+    assert main(job.arguments) == 0, capsys.readouterr().err
+    assert made
