@@ -89,7 +89,9 @@ class Caption(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("nerfs", nargs="+", help="NeRFs, directories of NeRFs, or embeddings")
         parser.add_argument(
-            "--out", required=True, help="the JSONL file; the same command continues what was interrupted"
+            "--out",
+            required=True,
+            help="the JSONL file; the same command continues it, and does again what changed; another model is refused",
         )
         parser.add_argument("--question", default="What is this object?", help="asked of each NeRF")
         add_record_arguments(parser, max_new_tokens=128)

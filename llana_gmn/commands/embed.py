@@ -32,7 +32,10 @@ def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) 
 
 class EmbedCommand(Command):
     name = "embed"
-    help = "embed NeRFs with an encoder; continues where a killed run stopped, and embeds anew what has changed since"
+    help = (
+        "embed NeRFs with an encoder; continues where a killed run stopped, embeds anew what has changed since, and refuses "
+        "another encoder"
+    )
     example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

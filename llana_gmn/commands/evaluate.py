@@ -25,7 +25,10 @@ _TASKS = ("brief_description", "detailed_description", "single_round", "multi_ro
 
 class Evaluate(Command):
     name = "evaluate"
-    help = "run the LLaNA benchmark: ask, score, report; continues after a kill"
+    help = (
+        "run the LLaNA benchmark: ask, score, report; continues after a kill, asks again about NeRFs that changed, and refuses "
+        "another model"
+    )
     example = "llana-gmn evaluate --model llana-gmn-7b --data data --task brief_description --family hash"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

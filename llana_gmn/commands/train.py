@@ -38,7 +38,7 @@ class Train(Command):
             "--resume",
             action=argparse.BooleanOptionalAction,
             default=True,
-            help="continue what the output directory holds (default), or begin anew",
+            help="continue what the output directory holds (default; other data or another model are refused), or begin anew",
         )
 
     def run(self, arguments: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ class TrainEncoderCommand(Command):
             "--resume",
             action=argparse.BooleanOptionalAction,
             default=True,
-            help="continue what is in --out (default), or begin anew",
+            help="continue what is in --out (default; NeRFs that changed are refused), or begin anew",
         )
         parser.add_argument(
             "--tracker", action="append", choices=("tensorboard", "wandb"), help="log there too; repeatable"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from gmn_encoder.embeddings.job import EmbeddingJob
+from gmn_encoder.files import read_tensors
 from gmn_encoder.locks import LOCK_NAME, output_lock
 from gmn_encoder.nerfs.files import save_nerf
 from gmn_encoder.nerfs.record import Nerf
@@ -169,3 +174,64 @@ def test_two_writers(request, job, made, tmp_path, capsys):
     made.clear()
     assert main(job.arguments) == 0, capsys.readouterr().err
     assert made
+
+
+KILLED = """
+import importlib, os, signal, sys
+module, cls, method, after = sys.argv[1].rsplit(".", 2) + [int(sys.argv[2])]
+owner, count = getattr(importlib.import_module(module), cls), 0
+original = getattr(owner, method)
+
+def deadly(*args, **kwargs):
+    global count
+    count += 1
+    if count > after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+
+setattr(owner, method, deadly)
+import gmn_encoder.embeddings.job as job
+job.CHUNK_SIZE = 1
+from gmn_encoder.fitting.job import FitJob
+FitJob.checkpoint_seconds = -1.0
+from llana_gmn.commands import main
+main(sys.argv[3:])
+"""
+_FIRST = ["caption", "embed, finished", "fit", "train-encoder", "classify --data --out", "train, finished"]
+STEPS = dict(zip(_FIRST, jobs.SPIES, strict=True))
+STEPS |= {"evaluate": STEPS["caption"], "score --judge": STEPS["caption"], "retrieve --data": STEPS["embed, finished"]}
+
+
+@pytest.mark.slow
+@pytest.mark.same_bits
+@pytest.mark.parametrize("job", STEPS, indirect=True)
+def test_kill_9_in_the_middle(request, job, made, tmp_path, capsys):
+    """What was killed at the second result is continued: a lock and half-written files are in nobody's way."""
+    row = request.node.callspec.id
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, STEPS[row], "1", *job.arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(tmp_path.rglob("*.lock")), "nobody held the output"
+    assert main(job.arguments) == 0, capsys.readouterr().err
+    assert job.total is None or len(made) < job.total or row == "fit"
+    assert list(tmp_path.rglob("*.lock")) == []
+    results = {path.name: digest(path) for path in tmp_path.rglob("*") if path.name in RESULTS}
+    shutil.rmtree(job.output) if job.output.is_dir() else job.output.unlink(missing_ok=True)
+    for beside in job.output.parent.glob(f"{job.output.name}.*"):
+        beside.unlink()
+    assert main(job.arguments) == 0, capsys.readouterr().err
+    assert results and results == {path.name: digest(path) for path in tmp_path.rglob("*") if path.name in RESULTS}
+
+
+RESULTS = (
+    *("c.jsonl", "e.safetensors", "nerf_weights.pth", "model.safetensors", "brief_description_hash.jsonl"),
+    *("results_judge_judge.jsonl", "adapter_model.safetensors"),
+)
+
+
+def digest(path):
+    return (
+        path.stat().st_size,
+        path.read_bytes() if path.suffix != ".pth" else [*map(str, read_tensors(path)[0].items())],
+    )
