@@ -19,6 +19,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from gmn_encoder.embeddings.records import shape_text
 from gmn_encoder.encoders.base import NerfEncoder, encoder_class, num_tokens
 from gmn_encoder.encoders.frozen import FrozenLinear, frozen, frozen_copy
+from gmn_encoder.nerfs.finite import OnError, check_embeddings
 from gmn_encoder.nerfs.record import Nerf
 
 from .adapters import adapter_config
@@ -144,24 +145,28 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
         self._no_split_modules = [*kept, *self.nerf_encoder._no_split_modules]
         self.config.encoder_config, self.config.use_encoder = encoder.config, True
 
-    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16, on_error: OnError | None = None) -> Tensor:
         """Embeddings ``(len(nerfs), *E)`` float32, to be passed in place of the NeRFs.
 
-        Raises `ValueError` where the model was built without an encoder, or its weights are offloaded.
+        Raises `ValueError` for NaN or infinite ones (see `check_embeddings`), or where the model was built without an encoder,
+        or its weights are offloaded.
         """
         if self.config.vectors_per_nerf == 1:
-            return self.encode_global(nerfs, batch_size=batch_size)
+            return self.encode_global(nerfs, batch_size=batch_size, on_error=on_error)
         tokens = self._encoder().encode_tokens(nerfs, batch_size=batch_size, dtype=self._encoder_dtype)
         if tuple(tokens.shape[1:]) != self.config.embedding_shape:
             raise ValueError(
                 f"the encoder made tokens of shape {shape_text(tokens.shape[1:])}, its configuration says "
                 f"{shape_text(self.config.embedding_shape)}; a kind of encoder must tell its num_tokens"
             )
+        check_embeddings(nerfs, tokens, on_error)
         return tokens
 
-    def encode_global(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+    def encode_global(self, nerfs: Sequence[Nerf], *, batch_size: int = 16, on_error: OnError | None = None) -> Tensor:
         """One vector a NeRF ``(len(nerfs), D)`` float32, whatever stands for it in a prompt: what NeRFs are compared by."""
-        return self._encoder().encode(nerfs, batch_size=batch_size, dtype=self._encoder_dtype)
+        embeddings = self._encoder().encode(nerfs, batch_size=batch_size, dtype=self._encoder_dtype)
+        check_embeddings(nerfs, embeddings, on_error)
+        return embeddings
 
     @property
     def _encoder_dtype(self) -> torch.dtype:

@@ -19,6 +19,7 @@ from gmn_encoder.ahead import ahead
 from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import conversation_messages
+from .context import ConversationFull, room_for_answer
 from .modeling import LlanaGmnForConditionalGeneration
 from .nerf_items import NerfLike
 from .processing import LlanaGmnProcessor
@@ -51,7 +52,8 @@ def caption_nerfs(
         nerfs: records, paths or embeddings.
         question: one question for all, or one each.
         batch_size: prompts generated together.
-        on_error: receives the place and the error of an input that cannot be read, which is then left out; None to raise.
+        on_error: receives the place and the error of an input that cannot be read, or leaves no room for an answer in the
+            context, which is then left out; None to raise.
         seed: the seed of sampling, set anew for each window.
         **generation: options of `generate`; by default greedy, 128 new tokens.
 
@@ -141,8 +143,20 @@ def _converse(
             else:
                 on_error(place, found)
         for turn in range(max((len(each.questions) for each in held), default=0)):
-            _answer_turn(model, processor, [each for each in held if len(each.questions) > turn], batch_size, options)
+            asked = [each for each in held if len(each.questions) > turn]
+            full = _answer_turn(model, processor, asked, batch_size, options)
+            for place, error in full.items():
+                if on_error is None:
+                    raise error
+                on_error(place, ConversationFull(f"{_name_of(nerfs[place], place)}: {error}"))
+            held = [each for each in held if each.place not in full]
         yield from ((each.place, each.answers) for each in held)
+
+
+def _name_of(nerf: NerfLike, place: int) -> str:
+    if isinstance(nerf, str | os.PathLike):
+        return os.fspath(nerf)
+    return nerf.name if isinstance(nerf, Nerf) else f"embedding {place}"
 
 
 class _Embeddings:
@@ -174,13 +188,18 @@ class _Embeddings:
         found = {key: self._kept.get(key, content) for key, content in read.items()}
         good = {key: content for key, content in found.items() if not isinstance(content, Exception)}
         records = [each for content in good.values() for each in content if isinstance(each, Nerf)]
-        encoded = iter(self._model.encode(records, batch_size=self._batch_size).cpu() if records else ())
-        shown = {key: [next(encoded) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
+        useless: dict[int, Exception] = {}
+        encode = self._model.encode
+        encoded = encode(records, batch_size=self._batch_size, on_error=useless.__setitem__).cpu() if records else ()
+        rows = iter([useless.get(row, embedding) for row, embedding in enumerate(encoded)])
+        made = {key: [next(rows) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
+        shown = {key: each for key, each in made.items() if not any(isinstance(one, Exception) for one in each)}
         self._kept |= {key: embeddings for key, embeddings in shown.items() if isinstance(key, str)}
         total = sum(map(_bytes_of, self._kept.values()))
         while total > KEPT_BYTES:
             total -= _bytes_of(self._kept.pop(next(iter(self._kept))))
         failed = {key: content for key, content in found.items() if isinstance(content, Exception)}
+        failed |= {key: one for key, each in made.items() for one in each if isinstance(one, Exception)}
         return [shown.get(key) or failed[key] for key in map(self._key, places)]
 
     def _key(self, place: int) -> Hashable:
@@ -198,17 +217,29 @@ def _answer_turn(
     items: list[_Conversation],
     batch_size: int,
     options: Mapping[str, Any],
-) -> None:
-    """Add to the answers of each conversation the one to its next question."""
+) -> dict[int, ConversationFull]:
+    """Add to the answers of each conversation the one to its next question; returns the places of those without room for one."""
     texts = {item.place: item.text() for item in items}
     lengths = {text: len(processor.tokenizer(text)["input_ids"]) for text in set(texts.values())}
     items = sorted(items, key=lambda item: (lengths[texts[item.place]], item.place))
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
     prepared = ahead(lambda batch: _inputs(processor, batch), batches)
+    full: dict[int, ConversationFull] = {}
     for batch, inputs in zip(batches, prepared, strict=True):
-        ids = model.generate(**inputs.to(model.device), **options)
-        for item, text in zip(batch, processor.post_process(ids, inputs), strict=True):
-            item.answers.append(text)
+        by_room: dict[int, list[_Conversation]] = {}
+        for item, length in zip(batch, inputs["attention_mask"].sum(dim=1).tolist(), strict=True):
+            try:
+                room = room_for_answer(model.config, length, options["max_new_tokens"])
+                by_room.setdefault(room, []).append(item)
+            except ConversationFull as error:
+                full[item.place] = error
+        for room, members in by_room.items():
+            # Answers near the end of the context are of their own length, whoever else is in the batch.
+            theirs = inputs if len(members) == len(batch) else _inputs(processor, members)
+            ids = model.generate(**theirs.to(model.device), **{**options, "max_new_tokens": room})
+            for item, text in zip(members, processor.post_process(ids, theirs), strict=True):
+                item.answers.append(text)
+    return full
 
 
 def _inputs(processor: LlanaGmnProcessor, batch: Sequence[_Conversation]) -> Any:

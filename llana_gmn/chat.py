@@ -14,6 +14,7 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.nerfs.record import Nerf
 
 from .chat_template import content_text, conversation_messages, conversation_parts
+from .context import room_for_answer
 from .modeling import LlanaGmnForConditionalGeneration
 from .nerf_items import NerfLike
 from .processing import LlanaGmnProcessor
@@ -83,7 +84,7 @@ class ChatSession:
         A caller that stops early ends the generation; the history is then as before, and the NeRFs are still to be shown.
 
         Raises:
-            ValueError: a conversation that no longer fits the backbone's context.
+            ConversationFull: a conversation that no longer fits the backbone's context.
         """
         shown = list(self._shown)
         messages = [*self.messages, *conversation_messages(shown, [question])]
@@ -99,15 +100,7 @@ class ChatSession:
         self._shown = []
 
     def _room(self, length: int) -> int:
-        wanted = int(self._generation["max_new_tokens"])
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        if limit is None:
-            return wanted
-        if length >= limit:
-            raise ValueError(
-                f"the conversation has {length} tokens, the backbone reads {limit}; start a new one (/reset in the terminal)"
-            )
-        return min(wanted, limit - length)
+        return room_for_answer(self._model.config, length, int(self._generation["max_new_tokens"]))
 
     def _generate(self, inputs: Any, options: dict[str, Any]) -> Iterator[str]:
         streamer = TextIteratorStreamer(self._processor.tokenizer, skip_prompt=True, skip_special_tokens=True)

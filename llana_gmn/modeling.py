@@ -100,9 +100,9 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         self.model.set_nerf_encoder(encoder)
         self._no_split_modules = [*kept, *self.model._no_split_modules]
 
-    def encode(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
+    def encode(self, nerfs: Sequence[Nerf], **options: Any) -> Tensor:
         """`LlanaGmnModel.encode`: embeddings ``(len(nerfs), *E)``, to be passed in place of the NeRFs."""
-        return self.model.encode(nerfs, batch_size=batch_size)
+        return self.model.encode(nerfs, **options)
 
     def encode_global(self, nerfs: Sequence[Nerf], *, batch_size: int = 16) -> Tensor:
         """`LlanaGmnModel.encode_global`: one vector a NeRF ``(len(nerfs), D)``, to compare NeRFs by."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.finite import check_field
 from gmn_encoder.nerfs.record import Nerf
 
 NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
@@ -54,14 +55,15 @@ def read_nerf(item: NerfLike, embedding_shape: tuple[int, ...]) -> list[Nerf | T
 
     Raises:
         FileNotFoundError: no such file.
-        TypeError, ValueError: neither a NeRF nor an embedding of the model's size, or a broken file.
+        TypeError, ValueError: neither a NeRF nor an embedding of the model's size, a broken file, or a field without numbers.
     """
-    if isinstance(item, Nerf):
-        return [item]
     source = "an embedding"
+    if isinstance(item, str | os.PathLike) and not is_embedding_file(item):
+        item = load_nerf(item)
+    if isinstance(item, Nerf):
+        check_field(item)
+        return [item]
     if isinstance(item, str | os.PathLike):
-        if not is_embedding_file(item):
-            return [load_nerf(item)]
         source, item = f"{item}: the embedding", read_embedding(item, tokens=len(embedding_shape) > 1)
     if not is_array(item):
         raise TypeError(f"a NeRF is a {type(item).__name__}; expected a Nerf, a path or an array {embedding_shape}")

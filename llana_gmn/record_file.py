@@ -3,7 +3,8 @@
 Each process appends to a part of its own beside the file; `RecordFile.finish` puts the parts together in the order of the inputs.
 What stands in the file and in parts that an interrupted run left is not done again, if it was asked of the same: a record holds
 what it is of (such as the SHA-256 of its input), and one of something else is done again. The settings, the model's fingerprint
-among them, stand beside it in ``<file>.settings.json``: a file that was begun with others is refused.
+among them, stand beside it in ``<file>.settings.json``: a file that was begun with others is refused. What was read to find out
+stands in ``<file>.digests.json``.
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class RecordFile:
         """Write down the settings. One process does, before any other writes."""
         write_json(self.settings, self._settings_path)
 
+    def is_of(self, name: str) -> dict[str, Any]:
+        """What the record of a name is to be of."""
+        return self._asked[name]
+
     def append(self, name: str, fields: Mapping[str, Any]) -> None:
         """Add a record: its name, what it is of, and `fields`."""
         record = {self._name_field: name, **self._asked[name], **fields}
@@ -137,8 +142,14 @@ class RecordFile:
 def remove_records(path: StrPath) -> None:
     """Delete a record file and all that belongs to it."""
     path = Path(path)
-    for file in [path, _settings_path(path), *_parts(path)]:
+    for file in [path, _settings_path(path), digests_path(path), *_parts(path)]:
         file.unlink(missing_ok=True)
+
+
+def digests_path(path: StrPath) -> Path:
+    """Where the digests of what the records of a file came from are remembered."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.digests.json")
 
 
 def _settings_path(path: Path) -> Path:

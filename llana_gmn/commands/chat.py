@@ -39,6 +39,8 @@ class Chat(Command):
         for path in arguments.nerf:
             _add(session, path, errors)
         if arguments.question:
+            if errors.messages:  # an answer would be about something else than what was named
+                return errors.status
             for question in arguments.question:
                 _answer(session, question, errors)
             return errors.status

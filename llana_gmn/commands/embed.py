@@ -32,7 +32,10 @@ def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) 
 
 class EmbedCommand(Command):
     name = "embed"
-    help = "embed NeRFs with an encoder; continues where a killed run stopped, and embeds anew what has changed since"
+    help = (
+        "embed NeRFs with an encoder; continues where a killed run stopped, embeds anew what has changed since, and refuses "
+        "another encoder"
+    )
     example = "llana-gmn embed nerfs/ --encoder l_rec_con/best.pt --out embeddings.safetensors"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -67,6 +70,7 @@ class EmbedCommand(Command):
         import torch
 
         from gmn_encoder.embeddings.job import EmbeddingJob
+        from gmn_encoder.locks import output_lock
 
         from ..encoders import open_encoder
 
@@ -78,24 +82,25 @@ class EmbedCommand(Command):
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
             encoder = encoder.to(dtype)
-        with state.main_process_first():  # the main process sets the job up, the others find it
-            job = EmbeddingJob(
-                paths,
-                encoder.to(state.device),
-                out=arguments.out,
-                architecture=arguments.architecture,
-                batch_size=arguments.batch_size,
-                dtype=dtype,
-                tokens=arguments.tokens,
-                overwrite=arguments.overwrite,
-            )
         start = time.perf_counter()
-        with stage_progress(disable=not state.is_main_process) as progress:
-            job.run(rank=state.process_index, world_size=state.num_processes, progress=progress)
-        state.wait_for_everyone()
-        if not state.is_main_process:
-            return 0
-        result = job.finish()
+        with output_lock(arguments.out, hold=state.is_main_process):
+            with state.main_process_first():  # the main process sets the job up, the others find it
+                job = EmbeddingJob(
+                    paths,
+                    encoder.to(state.device),
+                    out=arguments.out,
+                    architecture=arguments.architecture,
+                    batch_size=arguments.batch_size,
+                    dtype=dtype,
+                    tokens=arguments.tokens,
+                    overwrite=arguments.overwrite,
+                )
+            with stage_progress(disable=not state.is_main_process) as progress:
+                job.run(rank=state.process_index, world_size=state.num_processes, progress=progress)
+            state.wait_for_everyone()
+            if not state.is_main_process:
+                return 0
+            result = job.finish()
         errors = InputErrors(self.name, debug=arguments.debug)
         for message in result.problems:
             errors.add(message)

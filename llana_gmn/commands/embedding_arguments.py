@@ -28,7 +28,10 @@ def add_embedding_arguments(parser: argparse.ArgumentParser) -> None:
         "--families", metavar="NAMES", help="directories of --data (default: those of mlp,triplane,hash)"
     )
     parser.add_argument(
-        "--keep", default="embeddings", metavar="DIR", help="where embeddings of --data are kept (default: embeddings)"
+        "--keep",
+        default="embeddings",
+        metavar="DIR",
+        help="where embeddings of --data are kept, by encoder and content: what changed is embedded anew (default: embeddings)",
     )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="NeRFs embedded at a time (default: 8)")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, process_state, stage_progress, with_rate
 from .model_arguments import load_answering, model_path
-from .records import add_record_arguments, answer_options, answer_settings, open_records
+from .records import add_record_arguments, answer_options, answer_settings, has_changed, open_records
 from .score import add_score_arguments, check_scoring, scored_records
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ _TASKS = ("brief_description", "detailed_description", "single_round", "multi_ro
 
 class Evaluate(Command):
     name = "evaluate"
-    help = "run the LLaNA benchmark: ask, score, report; continues after a kill"
+    help = (
+        "run the LLaNA benchmark: ask, score, report; continues after a kill, asks again about NeRFs that changed, and refuses "
+        "another model"
+    )
     example = "llana-gmn evaluate --model llana-gmn-7b --data data --task brief_description --family hash"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -99,18 +102,18 @@ class Evaluate(Command):
             if arguments.baseline:
                 check_baseline(arguments.model, [item.nerf for item in benchmark.items])
         stem = _stem(arguments, benchmark)
-        file = open_records(
+        with open_records(
             f"{stem}.jsonl",
-            lambda: asked_of(benchmark.items),
-            lambda: {**_settings(arguments, benchmark), **answer_settings(arguments)},
+            lambda known: asked_of(benchmark.items, known),
+            lambda known: {**_settings(arguments, benchmark), **answer_settings(arguments, known)},
             overwrite=arguments.overwrite,
             state=state,
-        )
-        _answer(file, benchmark, arguments, state, errors)
-        state.wait_for_everyone()
-        if state.is_main_process:
-            file.finish()
-            _report(file, benchmark, arguments, stem, errors)
+        ) as file:
+            _answer(file, benchmark, arguments, state, errors)
+            state.wait_for_everyone()
+            if state.is_main_process:
+                file.finish()
+                _report(file, benchmark, arguments, stem, errors)
         return errors.status
 
 
@@ -140,6 +143,7 @@ def _stem(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
 def _answer(
     file: RecordFile, benchmark: Benchmark, arguments: argparse.Namespace, state: PartialState, errors: InputErrors
 ) -> None:
+    from gmn_encoder.digests import Digests
     from gmn_encoder.embeddings.files import is_embedding_file
     from llana_eval.captioning.benchmark import answer
 
@@ -156,7 +160,11 @@ def _answer(
             print(note, file=sys.stderr)
     options = {"on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
     found = answer(model, processor, items, **options)
+    known = Digests()
     for item, answers in with_rate(found, "conversations", len(items), disable=not state.is_main_process):
+        if has_changed(item.nerf, file.is_of(item.name), known):
+            errors.add(f"{item.nerf}: changed while the model was asked about it; run the same command again")
+            continue
         file.append(item.name, {"nerf": str(item.nerf), "answers": answers})
 
 

@@ -57,7 +57,7 @@ class FitCommand(Command):
             "--resume",
             action=argparse.BooleanOptionalAction,
             default=True,
-            help="keep finished NeRFs and continue unfinished ones (default), or begin anew",
+            help="keep finished NeRFs whose source has not changed and continue unfinished ones (default), or begin anew",
         )
         parser.add_argument("--device", help="where to fit, such as cpu or cuda (default: cuda where there is one)")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gmn_encoder.files import StrPath
@@ -13,6 +15,8 @@ from .model_arguments import add_answer_arguments, generation_options, model_pat
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from gmn_encoder.digests import Digests
 
     from ..record_file import RecordFile
 
@@ -30,14 +34,14 @@ def answer_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"batch_size": arguments.batch_size, "seed": arguments.seed, **generation_options(arguments)}
 
 
-def answer_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def answer_settings(arguments: argparse.Namespace, known: Digests) -> dict[str, Any]:
     """Everything about the model that decides what its answers are."""
     from ..provenance import model_fingerprint
 
     path = model_path(arguments)
     return {
         "model": path,
-        "model_sha256": model_fingerprint(path),
+        "model_sha256": model_fingerprint(path, known),
         "dtype": arguments.dtype,
         "bits": arguments.bits,
         "seed": arguments.seed,
@@ -45,38 +49,63 @@ def answer_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+@contextmanager
 def open_records(
     path: StrPath,
-    asked: Callable[[], Mapping[str, Mapping[str, Any]]],
-    settings: Callable[[], Mapping[str, Any]],
+    asked: Callable[[Digests], Mapping[str, Mapping[str, Any]]],
+    settings: Callable[[Digests], Mapping[str, Any]],
     *,
     overwrite: bool,
     state: PartialState,
     name_field: str = "name",
-) -> RecordFile:
-    """A record file as this process sees it. The main process says on stderr what had changed and is done again.
+) -> Iterator[RecordFile]:
+    """A record file as this process sees it, which no other job writes meanwhile. The main process says on stderr what had
+    changed and is done again.
 
     Args:
         path: the file.
-        asked, settings: functions of the arguments of `RecordFile`, called by the main process for all.
+        asked, settings: functions that give the arguments of `RecordFile`, from digests of files that are remembered; called by
+            the main process for all.
         overwrite: whether to remove what is there.
         state: this process among the others.
         name_field: the field of a record that holds its name.
+
+    Raises:
+        BeingWrittenError: another process is writing it.
+        ValueError: what `RecordFile` refuses.
     """
     from accelerate.utils import broadcast_object_list
 
-    from ..record_file import RecordFile, remove_records
+    from gmn_encoder.digests import Digests
+    from gmn_encoder.locks import output_lock
 
-    if overwrite and state.is_main_process:
-        remove_records(path)
-    found: list[Any] = [asked(), settings()] if state.is_main_process else [None, None]
-    broadcast_object_list(found)
-    place = {"rank": state.process_index, "world_size": state.num_processes}
-    file = RecordFile(path, found[0], settings=found[1], name_field=name_field, **place)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        file.start()
-        if file.changed:
-            total = len(file.done) + len(file.changed)
-            print(f"{path}: {len(file.changed)} of {total} had changed and are done again", file=sys.stderr)
-    return file
+    from ..record_file import RecordFile, digests_path, remove_records
+
+    with output_lock(path, hold=state.is_main_process):
+        if overwrite and state.is_main_process:
+            remove_records(path)
+        known = Digests(digests_path(path))
+        found: list[Any] = [asked(known), settings(known)] if state.is_main_process else [None, None]
+        broadcast_object_list(found)
+        place = {"rank": state.process_index, "world_size": state.num_processes}
+        file = RecordFile(path, found[0], settings=found[1], name_field=name_field, **place)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            file.start()
+            known.save()
+            if file.changed:
+                total = len(file.done) + len(file.changed)
+                print(f"{path}: {len(file.changed)} of {total} had changed and are done again", file=sys.stderr)
+        yield file
+
+
+def has_changed(nerf: Any, of: Mapping[str, Any], known: Digests) -> bool:
+    """Whether the file of a NeRF, or embedding, is no longer what a record of it is to be of: it was written to meanwhile."""
+    from gmn_encoder.embeddings.files import content_hash
+
+    if not isinstance(nerf, str | os.PathLike):
+        return False
+    try:
+        return content_hash(nerf, known) != of["sha256"]
+    except OSError:
+        return True

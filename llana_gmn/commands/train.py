@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .base import Command, stage_progress
@@ -37,10 +38,13 @@ class Train(Command):
             "--resume",
             action=argparse.BooleanOptionalAction,
             default=True,
-            help="continue what the output directory holds (default), or begin anew",
+            help="continue what the output directory holds (default; other data or another model are refused), or begin anew",
         )
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.locks import LOCK_NAME, output_lock
+
+        from ..training.processes import is_main_process
         from ..training.recipe import read_recipe
 
         # Of libraries about each other: names that they renamed.
@@ -48,17 +52,22 @@ class Train(Command):
         recipe = read_recipe(
             arguments.config, arguments.settings, stage=arguments.stage, strict=arguments.strict or None
         )
-        with stage_progress() as progress:
+        hold = bool(recipe.output) and not arguments.dry_run and is_main_process()
+        lock = output_lock(recipe.output, file=Path(recipe.output, LOCK_NAME), hold=hold)
+        with lock, stage_progress() as progress:
             return _train(recipe, arguments, progress)
 
 
 def _train(recipe: Any, arguments: argparse.Namespace, progress: Progress) -> int:
+    from ..training.inputs import check_same_inputs, run_inputs
     from ..training.processes import is_main_process
     from ..training.trainer import TrainingRun, finished
 
     main = is_main_process()
     if arguments.resume and recipe.output and not arguments.dry_run and finished(recipe):
         if main:
+            if note := check_same_inputs(recipe, run_inputs(recipe)):
+                print(note, file=sys.stderr)
             print(f"{recipe.output}: finished before; --no-resume begins anew", file=sys.stderr)
         return 0
     run = TrainingRun(recipe, resume=arguments.resume, progress=progress, report=_print if main else None)

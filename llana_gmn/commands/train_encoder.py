@@ -46,13 +46,14 @@ class TrainEncoderCommand(Command):
             "--resume",
             action=argparse.BooleanOptionalAction,
             default=True,
-            help="continue what is in --out (default), or begin anew",
+            help="continue what is in --out (default; NeRFs that changed are refused), or begin anew",
         )
         parser.add_argument(
             "--tracker", action="append", choices=("tensorboard", "wandb"), help="log there too; repeatable"
         )
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.locks import LOCK_NAME, output_lock
         from gmn_encoder.training.loop import Reports
         from gmn_encoder.training.representation.recipe import load_recipe
         from gmn_encoder.training.representation.task import encoder_training
@@ -61,7 +62,8 @@ class TrainEncoderCommand(Command):
         recipe = load_recipe(arguments.config, changes)
         accelerator = _accelerator(arguments, recipe)
         main = accelerator.is_main_process
-        with stage_progress() as progress:
+        lock = output_lock(arguments.out, file=Path(arguments.out, LOCK_NAME), hold=main)
+        with lock, stage_progress() as progress:
             reports = Reports(progress=progress, on_validation=_say_validation, on_start=_say_start) if main else None
             run = encoder_training(
                 recipe,

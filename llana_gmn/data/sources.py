@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gmn_encoder.datasets import NerfDataset
+from gmn_encoder.digests import files_below
 from gmn_encoder.embeddings.cache import EmbeddingCache
-from gmn_encoder.embeddings.files import VECS, read_embeddings, read_vecs
+from gmn_encoder.embeddings.files import VECS, content_file, read_embeddings, read_vecs
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import read_json
@@ -86,12 +87,11 @@ class LanguageData:
             for path, members in zip(self.embeddings.values(), sets, strict=True):
                 self._check_origin(members.encoder, path)
             return join_embeddings(sets)
-        wanted = {name for object_id in object_ids for name in (object_id, object_id.rpartition("/")[2])}
-        for vecs in (self.root / split / "vecs", self.root / "language" / split / "vecs", self.root / "vecs"):
-            if vecs.is_dir():
-                self._check_origin("", vecs)
-                return read_vecs(vecs, object_ids=wanted, tokens=tokens, progress=progress)
-        families = self.families or tuple(name for name in FAMILIES if (self.root / name).is_dir())
+        wanted = _names(object_ids)
+        if (vecs := self._vecs(split)) is not None:
+            self._check_origin("", vecs)
+            return read_vecs(vecs, object_ids=wanted, tokens=tokens, progress=progress)
+        families = self._families()
         if not families:
             raise FileNotFoundError(
                 f"{self.root}: holds neither {split}/vecs nor NeRFs ({', '.join(FAMILIES)}); "
@@ -115,6 +115,28 @@ class LanguageData:
             reason = f" ({table.problems[0]})" if table.problems else ""
             raise ValueError(f"{self.root} ({', '.join(families)}): holds no embeddings that can be used{reason}")
         return table
+
+    def files(self, split: str, types: Sequence[str]) -> dict[str, list[Path]]:
+        """What `load` reads of a split, besides the encoder: ``texts``, and ``embeddings`` or ``NeRFs`` -> files, sorted.
+
+        Raises what `dialogues` raises.
+        """
+        dialogues, _ = self.dialogues(split, types)
+        texts = sorted({conversation_file(self.root, kind, split=split) for kind in types})
+        if self.embeddings:
+            return {"texts": texts, "embeddings": [f for e in self.embeddings.values() for f in files_below(e)]}
+        wanted = _names([object_id for each in dialogues for object_id in each.object_ids])
+        if (vecs := self._vecs(split)) is not None:
+            return {"texts": texts, "embeddings": [file for file in sorted(vecs.rglob("*.npy")) if file.stem in wanted]}
+        entries = [entry for family in self._families() for entry in NerfDataset(self.root / family)]
+        return {"texts": texts, "NeRFs": [content_file(entry.path) for entry in entries if entry.nerf_id in wanted]}
+
+    def _vecs(self, split: str) -> Path | None:
+        places = (self.root / split / "vecs", self.root / "language" / split / "vecs", self.root / "vecs")
+        return next((vecs for vecs in places if vecs.is_dir()), None)
+
+    def _families(self) -> tuple[str, ...]:
+        return self.families or tuple(name for name in FAMILIES if (self.root / name).is_dir())
 
     def _check_origin(self, origin: str, source: Path | str) -> None:
         if note := check_origin(origin, self.encoder, source):
@@ -150,6 +172,11 @@ class LanguageData:
         unread = [Problem(str(self.root), 0, "an unusable embedding", message) for message in messages]
         dataset.problems[:0] = [*problems, *unread]
         return dataset
+
+
+def _names(object_ids: Sequence[str]) -> set[str]:
+    """What objects may be called: with their class, and without."""
+    return {name for object_id in object_ids for name in (object_id, object_id.rpartition("/")[2])}
 
 
 def fitted_architecture(nerfs: Sequence[Path]) -> NerfArchitecture | None:

@@ -4,8 +4,8 @@ Source: docs/released_format.md#labels and #llana-training. The encoder is not r
 killed run continues from its last checkpoint and ends with the loss an uninterrupted one has: the order of samples follows from
 seed and epoch (`sampler.py`), the Trainer restores optimizer, schedule and random states.
 
-The run's directory: ``recipe.json``, ``plan.json``, ``problems.txt``, ``samples.jsonl``, ``checkpoint-N/``, and when it is done
-the result itself (an adapter, or a model) with its processor and ``report.json``.
+The run's directory: ``recipe.json``, ``inputs.json``, ``plan.json``, ``problems.txt``, ``samples.jsonl``, ``checkpoint-N/``, and
+when it is done the result itself (an adapter, or a model) with its processor and ``report.json``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ..processing import LlanaGmnProcessor
 from ..small import small_model, whiten_projector
 from .arguments import training_arguments
 from .callbacks import Report, SampleAnswers, Steps
+from .inputs import check_same_inputs, run_inputs, write_inputs
 from .plan import TrainingPlan, make_plan, make_sampler
 from .processes import is_main_process, main_process_first, start_processes, world_size
 from .recipe import NEW, TrainingRecipe
@@ -113,6 +114,10 @@ class TrainingRun:
         self.recipe, self.output = recipe, Path(recipe.output)
         self._progress, self._report = progress, report
         self.resume = resume and check_same_run(recipe)
+        # Before anything is loaded: what changes from now on differs from what is written down.
+        self._inputs = run_inputs(recipe) if is_main_process() else {}
+        if self.resume and is_main_process() and (note := check_same_inputs(recipe, self._inputs)):
+            logger.warning("%s", note)
         start_processes(deepspeed=bool(recipe.deepspeed))
         with main_process_first():
             encoder = open_encoder(recipe.encoder) if recipe.encoder else None
@@ -222,6 +227,7 @@ class TrainingRun:
             (self.output / "samples.jsonl").unlink(missing_ok=True)
         (self.output / REPORT_NAME).unlink(missing_ok=True)
         write_json(self.recipe.to_dict(), self.output / RECIPE_NAME)
+        write_inputs(self.recipe, self._inputs)
         write_json(self.plan.to_dict(), self.output / "plan.json")
         with atomic_path(self.output / PROBLEMS_NAME) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in self.problems()), encoding="utf-8")

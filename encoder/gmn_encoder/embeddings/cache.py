@@ -3,15 +3,17 @@
     <cache>/<fingerprint>/<part>.safetensors                  a file of `write_embeddings` for each call that embedded anything
     <cache>/<fingerprint>/<architecture>/<part>.safetensors   of NeRFs whose architecture was given: it decides what a file means
     <cache>/<fingerprint>/tokens/...                          the same of tokens
+    <cache>/digests.json                                      of the files that were looked at, for all encoders
 
-A NeRF that was moved or copied is known already; one that was fitted anew in the same place is embedded anew. A cache may be
-shared by encoders and data sets; it grows and never changes. A killed call continues.
+A NeRF that was moved or copied is known already; one that was fitted anew in the same place is embedded anew, and a log message
+counts those. A cache may be shared by encoders and data sets; it grows and never changes. A killed call continues.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -19,13 +21,17 @@ import torch
 from torch import Tensor
 
 from ..datasets import NerfDataset
+from ..digests import DIGESTS_NAME, Digests
 from ..encoders.base import NerfEncoder, num_tokens
 from ..files import StrPath
+from ..locks import output_lock
 from ..nerfs.architectures import NerfArchitecture
 from ..progress import Progress, no_progress
 from .files import content_hash, content_hashes, read_embeddings
 from .job import EmbeddingJob
 from .records import EmbeddingSet
+
+logger = logging.getLogger(__name__)
 
 
 class EmbeddingCache:
@@ -43,6 +49,7 @@ class EmbeddingCache:
         self.tokens = tokens and num_tokens(encoder.config) > 1
         self.fingerprint = encoder.fingerprint()
         self.directory = Path(directory) / self.fingerprint[:32] / ("tokens" if self.tokens else "")
+        self._digests = Path(directory) / DIGESTS_NAME
 
     def embed(
         self,
@@ -63,20 +70,32 @@ class EmbeddingCache:
         Returns:
             a row for each NeRF that could be read, in the order given, none where none could; a message for each of the others
             in `problems`.
+
+        Raises:
+            BeingWrittenError: another process is embedding the same NeRFs into the same cache.
         """
-        hashes = content_hashes(paths, progress=progress)
+        digests = Digests(self._digests)
+        hashes = content_hashes(paths, known=digests, progress=progress)
         directory = self.directory if architecture is None else self.directory / _digest(architecture.to_dict())
         known = _read_parts(directory, set(hashes))
         missing = {
             digest: str(path) for path, digest in zip(paths, hashes, strict=True) if digest and digest not in known
         }
         problems = [_unreadable(path) for path, digest in zip(paths, hashes, strict=True) if not digest]
+        if digests.changed:
+            logger.warning(
+                "%s: %d of %d NeRFs had changed since they were last looked at; what is not known of them is embedded anew",
+                self.directory.parent,
+                len(digests.changed),
+                len(paths),
+            )
         if missing:
             made = self._make(missing, directory, architecture, progress)
             known.update(zip(made.hashes, made.values, strict=True))
             then = dict(zip(made.paths, made.hashes, strict=True))  # a file may have changed since it was looked at
             hashes = [then.get(str(path), digest) for path, digest in zip(paths, hashes, strict=True)]
             problems += made.problems
+        digests.save()  # not before the embeddings are there: an interrupted call still says what had changed
         rows = [(str(path), digest) for path, digest in zip(paths, hashes, strict=True) if digest in known]
         problems += [
             f"{path}: is the same as {missing[digest]}, which could not be embedded"
@@ -124,17 +143,18 @@ class EmbeddingCache:
         # In the order of the hashes, so that equal calls find the chunks of one that was killed.
         ordered = sorted(files.items())
         out = directory / f"{_digest([self.batch_size, ordered])}.safetensors"
-        job = EmbeddingJob(
-            [path for _, path in ordered],
-            self.encoder,
-            out=out,
-            architecture=architecture,
-            batch_size=self.batch_size,
-            tokens=self.tokens,
-            overwrite=True,
-        )
-        job.run(progress=progress)
-        return job.finish()
+        with output_lock(out):
+            job = EmbeddingJob(
+                [path for _, path in ordered],
+                self.encoder,
+                out=out,
+                architecture=architecture,
+                batch_size=self.batch_size,
+                tokens=self.tokens,
+                overwrite=True,
+            )
+            job.run(progress=progress)
+            return job.finish()
 
 
 def _read_parts(directory: Path, wanted: Collection[str]) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from ..datasets import SPLITS, ObjectId
-from ..files import StrPath, file_digest, parse_json, read_tensors, reason, write_bytes, write_safetensors
+from ..digests import Digests
+from ..files import StrPath, parse_json, read_tensors, reason, write_bytes, write_safetensors
 from ..nerfs.architectures import FAMILY_NAMES
 from ..nerfs.files import weights_file
 from ..progress import Progress, no_progress
@@ -96,29 +97,34 @@ def _one_row(values: np.ndarray, path: Path, *, tokens: bool) -> Tensor:
     return row
 
 
-def content_hash(path: StrPath) -> str:
+def content_hash(path: StrPath, known: Digests | None = None) -> str:
     """SHA-256 of a NeRF's weights file, as hexadecimal digits: what its embedding depends on besides the encoder.
+
+    Args:
+        path: the NeRF.
+        known: digests that are remembered.
 
     Raises `FileNotFoundError` where there is no file, `OSError` where it cannot be read.
     """
-    return file_digest(weights_file(path))
+    return (known or Digests()).digest(weights_file(path))
 
 
-def content_hashes(paths: Sequence[StrPath], *, progress: Progress = no_progress) -> list[str]:
+def content_file(path: StrPath) -> Path:
+    """The file that `content_hash` is of; the path itself where there is none."""
+    try:
+        return weights_file(path)
+    except OSError:
+        return Path(path)
+
+
+def content_hashes(
+    paths: Sequence[StrPath], *, known: Digests | None = None, progress: Progress = no_progress
+) -> list[str]:
     """`content_hash` of each path, "" where there is nothing to read. The files are read by several threads."""
-
-    def known(path: StrPath) -> str:
-        try:
-            return content_hash(path)
-        except OSError:
-            return ""
-
-    found = []
-    with ThreadPoolExecutor(_READERS) as pool:
-        for value in pool.map(known, paths):
-            found.append(value)
-            progress("looking at NeRFs", len(found), len(paths))
-    return found
+    return (known or Digests()).digests(
+        [content_file(path) for path in paths],
+        progress=lambda _, done, total: progress("looking at NeRFs", done, total),
+    )
 
 
 def read_embeddings(path: StrPath, *, family: str | None = None) -> EmbeddingSet:

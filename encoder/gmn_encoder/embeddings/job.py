@@ -1,9 +1,9 @@
 """Embedding many NeRF files: in chunks that survive a kill, shared out over processes, merged into one result.
 
 While a job runs, finished chunks stand in a directory beside the output (``OUT.partial``) together with ``job.json``, which
-says what the job is. The same call continues it; a call for another job refuses. A chunk says the SHA-256 of each of its files:
-one with a file that has changed since is made again. Chunks depend on the list of files alone, so an interrupted job and an
-uninterrupted one end with identical files, whatever the number of processes (one machine, as many threads in each).
+says what the job is. The same call continues it; a call for another job refuses. A chunk says the SHA-256 of each of its files
+(`digests.py`): one with a file that has changed since is made again. Chunks depend on the list of files alone, so an interrupted
+job and an uninterrupted one end with identical files, whatever the number of processes (one machine, as many threads in each).
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from typing import Any
 import torch
 
 from ..ahead import ahead
+from ..digests import Digests
 from ..encoders.base import NerfEncoder, num_tokens
 from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..nerfs.architectures import NerfArchitecture
 from ..nerfs.files import load_nerf
+from ..nerfs.finite import check_embeddings, check_field
 from ..nerfs.record import Nerf
 from ..progress import Progress, no_progress
-from .files import check_holds_tokens, content_hash, content_hashes, write_embeddings
+from .files import check_holds_tokens, content_file, content_hash, content_hashes, write_embeddings
 from .records import EmbeddingSet
 
 CHUNK_SIZE = 64
@@ -74,6 +76,7 @@ class EmbeddingJob:
         self.batch_size = batch_size
         self.dtype = dtype
         self.tokens = tokens and num_tokens(encoder.config) > 1
+        self._digests = Digests()
         self.partial = self.out.with_name(self.out.name + ".partial")
         if not self.paths:
             raise ValueError("no NeRF to embed; name at least one file or directory")
@@ -152,7 +155,10 @@ class EmbeddingJob:
                 _, metadata = read_tensors(self._chunk_file(chunk))
                 # A chunk without hashes was written before they were compared: it is made again.
                 before.update(zip(self._members(chunk), json.loads(metadata.get("hashes", "[]")), strict=False))
-        now = content_hashes([self.paths[i] for i in before])
+                for i, entry in zip(self._members(chunk), json.loads(metadata.get("digests", "[]")), strict=False):
+                    if entry is not None:
+                        self._digests.remember(content_file(self.paths[i]), entry)
+        now = content_hashes([self.paths[i] for i in before], known=self._digests)
         changed = [i for (i, then), digest in zip(before.items(), now, strict=True) if digest != then]
         if changed:
             logger.warning(
@@ -167,9 +173,12 @@ class EmbeddingJob:
         """The SHA-256 of a file ("": there is none) and its NeRF, or why it cannot be read."""
         digest = ""
         try:
-            digest = content_hash(path)
+            digest = content_hash(path, self._digests)
             nerf = load_nerf(path, self.architecture)
+            if content_hash(path, self._digests) != digest:
+                raise ValueError(f"{path}: changed while it was read; embed it again")
             self.encoder.check_nerf(nerf)
+            check_field(nerf)
             return digest, nerf
         except (ValueError, OSError) as error:
             return digest, str(error)
@@ -182,12 +191,14 @@ class EmbeddingJob:
         embeddings = encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype).cpu()
         usable = embeddings.isfinite().flatten(1).all(dim=1)
         places = torch.tensor([i for i, _ in good], dtype=torch.int64)
-        for i in places[~usable].tolist():
-            errors[i] = f"{self.paths[i]}: its embedding has NaN or infinite values; expected weights of a NeRF"
+        check_embeddings(
+            [nerf for _, nerf in good], embeddings, lambda row, error: errors.update({good[row][0]: str(error)})
+        )
         tensors = {"embeddings": embeddings[usable], "indices": places[usable]}
         metadata = {
             "errors": json.dumps(dict(sorted(errors.items()))),
             "hashes": json.dumps([digest for digest, _ in loaded]),
+            "digests": json.dumps([self._digests.entry(content_file(self.paths[i])) for i in members]),
         }
         write_safetensors(tensors, self._chunk_file(chunk), metadata=metadata)
 

@@ -1,30 +1,34 @@
 """A whole run of fits: sources in, NeRF directories out, batch after batch, one family after the other on the same views.
 
-A run that was killed continues: finished directories with the same settings and seed are kept, the batch in work is continued
-from its last checkpoint (``<out>/.fit/``), with the weights that an uninterrupted run would have reached (CPU, same
-machine, as many threads).
+A run that was killed continues: finished directories of the same source, settings and seed are kept (`inputs.py`), the batch in
+work is continued from its last checkpoint (``<out>/.fit/``), with the weights that an uninterrupted run would have reached (CPU,
+same machine, as many threads). Several runs may share a directory: each NeRF is fitted by one of them at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..files import StrPath, read_tensors, write_pth_content
+from ..digests import DIGESTS_NAME, Digests
+from ..files import StrPath, read_json, read_tensors, write_json, write_pth_content
+from ..locks import BeingWrittenError, output_lock
 from ..nerfs.architectures import NerfArchitecture
 from ..progress import Progress, no_progress
 from ..rendering.marching import STEP
 from ..rendering.psnr import psnr_of_error
 from ..seeds import derived_seed
+from .inputs import are_same_files, are_stored_views, files_of, views_digest
 from .measure import held_out_psnr
 from .output import FIT_NAME, is_complete, nerf_directory, split_of, write_fit, write_language, write_splits
 from .photometric import PhotometricFit
@@ -48,7 +52,8 @@ class FitJob:
         seed: seed of everything random, together with the object's ids and the architecture's name.
         batch: number of NeRFs that are fitted at once.
         device: the device that fits run on; the default device if left out.
-        resume: whether to keep what is finished and to continue what is not.
+        resume: whether to keep what is finished, if its source, settings and seed are still the same, and to continue what is
+            not.
         checkpoint_seconds: seconds between checkpoints.
         on_error: receives the error of every object that failed; the others go on.
         on_done: receives the record of every NeRF written.
@@ -67,12 +72,18 @@ class FitJob:
     on_done: Report = field(default=lambda *_: None)
     on_skip: Report = field(default=lambda *_: None)
     progress: Progress = no_progress
+    _digests: Digests = field(default_factory=Digests, init=False, repr=False)
+    _current: set[Path] = field(default_factory=set, init=False, repr=False)
+    _inputs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+    _changed: int = field(default=0, init=False, repr=False)
 
     def run(self, sources: Iterable[Source]) -> None:
         """Fit every source in every architecture. Raises `ValueError` for a batch under one."""
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}; expected at least 1 NeRF at a time")
         sources = list(sources)
+        self._digests = Digests(Path(self.out, CHECKPOINTS, DIGESTS_NAME))
+        self._current, self._inputs, self._changed = set(), {}, 0
         valid = []
         for source, problem in check_ids(sources):
             if problem:
@@ -81,19 +92,23 @@ class FitJob:
                 valid.append(source)
         for start in range(0, len(valid), self.batch):
             self._fit_objects(valid[start : start + self.batch])
+            self._digests.save()
+        if self._changed:
+            total = len(self._current)
+            logger.warning("%s: %d of %d NeRFs had changed and were fitted again", self.out, self._changed, total)
         self._write_sets(valid)
 
     def _fit_objects(self, sources: Sequence[Source]) -> None:
         """All architectures of some sources."""
+        loaded: dict[str, PosedImages] = {}
         open_: dict[NerfArchitecture, list[Source]] = {}
         for architecture in self.settings:
-            open_[architecture] = [source for source in sources if not self._finished(architecture, source)]
-        loaded: dict[str, PosedImages] = {}
+            open_[architecture] = [source for source in sources if not self._finished(architecture, source, loaded)]
         for source in sources:
-            if not any(source in each for each in open_.values()):
+            if source.name in loaded or not any(source in each for each in open_.values()):
                 continue
             try:
-                loaded[source.name] = source.load()
+                loaded[source.name] = self._open(source)
             except (ValueError, OSError, ImportError, MemoryError) as error:
                 self.on_error(_named(error, source))
         for architecture, waiting in open_.items():
@@ -102,25 +117,81 @@ class FitJob:
             ready.sort(key=lambda source: sizes[source.name])
             for _, group in itertools.groupby(ready, key=lambda source: sizes[source.name]):
                 members = list(group)
-                self._fit_batch(architecture, members, [loaded[source.name] for source in members])
+                with self._held(architecture, members, loaded) as mine:
+                    if mine:
+                        self._fit_batch(architecture, mine, [loaded[source.name] for source in mine])
 
-    def _finished(self, architecture: NerfArchitecture, source: Source) -> bool:
-        directory = nerf_directory(self.out, architecture, source.class_id, source.nerf_id)
-        record = self._own_record(directory, architecture) if self.resume else None
+    def _open(self, source: Source) -> PosedImages:
+        files = files_of(source, self._digests)
+        posed = source.load()
+        self._inputs[source.name] = {**files, "views": views_digest(posed)} if files else {}
+        return posed
+
+    @contextlib.contextmanager
+    def _held(
+        self, architecture: NerfArchitecture, sources: Sequence[Source], loaded: dict[str, PosedImages]
+    ) -> Iterator[list[Source]]:
+        """Those of some sources that nobody else is fitting, or has fitted meanwhile, for the time of a block."""
+        with contextlib.ExitStack() as held:
+            mine = []
+            for source in sources:
+                directory = nerf_directory(self.out, architecture, source.class_id, source.nerf_id)
+                name = f"{'-'.join(directory.relative_to(self.out).parts)}.lock"
+                try:
+                    held.enter_context(output_lock(directory, file=Path(self.out, CHECKPOINTS, name)))
+                except (BeingWrittenError, OSError) as error:
+                    self.on_error(error)
+                    continue
+                record, _ = self._look(architecture, source, loaded)
+                if record is None:
+                    mine.append(source)
+                else:
+                    self._keep(architecture, source, record)
+            yield mine
+
+    def _finished(self, architecture: NerfArchitecture, source: Source, loaded: dict[str, PosedImages]) -> bool:
+        """Whether a NeRF is there, of this source, settings and seed. What had to be opened to know is put into `loaded`."""
+        record, reason = self._look(architecture, source, loaded)
         if record is not None:
-            self.on_skip(source, architecture, record)
-        return record is not None
+            self._keep(architecture, source, record)
+            return True
+        if reason:
+            self._changed += 1
+            name = f"{architecture.name} {source.class_id}/{source.nerf_id}"
+            logger.warning("%s: %s since it was fitted; it is fitted again", name, reason)
+        return False
 
-    def _own_record(self, directory: Path, architecture: NerfArchitecture) -> dict[str, Any] | None:
-        """The record of a NeRF that was finished with these settings and this seed, or None."""
-        if not is_complete(directory):
-            return None
+    def _keep(self, architecture: NerfArchitecture, source: Source, record: Mapping[str, Any]) -> None:
+        self._current.add(nerf_directory(self.out, architecture, source.class_id, source.nerf_id))
+        self.on_skip(source, architecture, record)
+
+    def _look(
+        self, architecture: NerfArchitecture, source: Source, loaded: dict[str, PosedImages]
+    ) -> tuple[dict[str, Any] | None, str]:
+        """The record of a NeRF that is finished and as it would be now; or None, and what changed where one is finished."""
+        directory = nerf_directory(self.out, architecture, source.class_id, source.nerf_id)
+        if not self.resume or not is_complete(directory):
+            return None, ""
         try:
-            record = json.loads((directory / FIT_NAME).read_text(encoding="utf-8"))
-            same = record["settings"] == self.settings[architecture].to_dict() and record["seed"] == self.seed
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return record if same else None
+            record = read_json(directory / FIT_NAME)
+        except (OSError, ValueError):
+            return None, ""
+        if record.get("settings") != self.settings[architecture].to_dict() or record.get("seed") != self.seed:
+            return None, "the settings or the seed changed"
+        inputs = record.get("inputs") or {}
+        if source.path is None or are_same_files(source, inputs, self._digests):
+            return record, ""
+        try:
+            if source.name not in loaded:
+                loaded[source.name] = self._open(source)
+        except (ValueError, OSError, ImportError, MemoryError):
+            return None, f"{source.name} changed"  # what is wrong with it is said when it is opened to be fitted to
+        posed, now = loaded[source.name], self._inputs[source.name]
+        same = inputs["views"] == now["views"] if "views" in inputs else are_stored_views(directory, posed)
+        if not same:
+            return None, f"{source.name} changed"
+        write_json({**record, "inputs": now}, directory / FIT_NAME)
+        return record, ""
 
     def _fit_batch(self, architecture: NerfArchitecture, sources: list[Source], objects: list[PosedImages]) -> None:
         settings = self.settings[architecture]
@@ -186,6 +257,7 @@ class FitJob:
                     "nerf_id": posed.nerf_id,
                     "source": posed.source,
                     "notes": list(posed.notes),
+                    "inputs": self._inputs[source.name],
                     "settings": fit.settings.to_dict(),
                     "seed": self.seed,
                     "object_seed": seeds[number],
@@ -213,6 +285,7 @@ class FitJob:
                     rendered=rendered.cpu(),
                     shared=self._sibling(fit.architecture, posed),
                 )
+                self._current.add(nerf_directory(self.out, fit.architecture, posed.class_id, posed.nerf_id))
                 self.on_done(source, fit.architecture, record)
             except (ValueError, OSError) as error:
                 self.on_error(_named(error, source))
@@ -221,10 +294,8 @@ class FitJob:
         """The directory of another family of the same object from a fit of the same views."""
         for other in self.settings:
             directory = nerf_directory(self.out, other, posed.class_id, posed.nerf_id)
-            if other == architecture or self._own_record(directory, other) is None:
-                continue
             first, same = self.settings[other], self.settings[architecture]
-            if (first.views, first.size) == (same.views, same.size):
+            if directory in self._current and (first.views, first.size) == (same.views, same.size):
                 return directory
         return None
 

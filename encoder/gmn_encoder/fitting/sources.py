@@ -6,16 +6,19 @@ Shapes: V views.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ..digests import plain
 from ..files import StrPath
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_files import EXTENSIONS
@@ -90,6 +93,9 @@ class Source:
         load: function that opens it.
         procedural: function that makes the procedural object, if it is one.
         index: number of the procedural object.
+        path: the file or directory that it is read from, by whose content a later run tells whether it changed; None for what
+            is made rather than read.
+        options: how it is read, for JSON: another reading is another source.
     """
 
     name: str
@@ -98,6 +104,19 @@ class Source:
     load: Callable[[], PosedImages] = field(repr=False)
     procedural: Callable[[], ProceduralObject] | None = field(default=None, repr=False)
     index: int | None = None
+    path: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _from_disk(source_of: Callable[..., Source]) -> Callable[..., Source]:
+    """Let the sources that a function makes of paths say what they are read from, and how: with which keyword arguments."""
+
+    @functools.wraps(source_of)
+    def with_path(path: StrPath, **options: Any) -> Source:
+        how = {name: plain(value) for name, value in sorted(options.items()) if value is not None}
+        return dataclasses.replace(source_of(path, **options), path=Path(path), options=how)
+
+    return with_path
 
 
 def find_sources(
@@ -142,6 +161,7 @@ def find_sources(
         )
 
 
+@_from_disk
 def path_source(
     path: StrPath,
     *,

@@ -10,6 +10,7 @@ is whole.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import torch
 
 from ..files import read_tensors, write_pth_content
 from .recipe import RunRecipe
+
+logger = logging.getLogger(__name__)
 
 TRAINER_NAME = "trainer.pth"
 LAST, BEST = "last", "best"
@@ -62,7 +65,7 @@ def check_same_run(path: Path, content: Mapping[str, Any], recipe: RunRecipe, *,
         path: the checkpoint.
         content: the checkpoint's content.
         recipe: the recipe of the run.
-        data: digest of the objects that the run trains on.
+        data: digest of the objects that the run trains on, and behind a colon, where it is known, that of their content.
         processes: number of processes.
     """
     changed = recipe.differences(recipe.from_dict(json.loads(content["recipe"]), source=path))
@@ -73,11 +76,14 @@ def check_same_run(path: Path, content: Mapping[str, Any], recipe: RunRecipe, *,
             f"{path}: was trained with {key}={before}, and now {key}={now} is asked for{more}; "
             "use the same recipe, another --out, or --no-resume to begin anew"
         )
-    if content.get("data") != data:
-        raise ValueError(
-            f"{path}: was trained on other objects than the lists name now; "
-            "use the same data, another --out, or --no-resume to begin anew"
-        )
+    remedy = "use the same data, another --out, or --no-resume to begin anew"
+    (objects, _, nerfs), (objects_then, _, nerfs_then) = data.partition(":"), str(content.get("data")).partition(":")
+    if objects_then != objects:
+        raise ValueError(f"{path}: was trained on other objects than the lists name now; {remedy}")
+    if nerfs and nerfs_then and nerfs_then != nerfs:
+        raise ValueError(f"{path}: the NeRFs that it was trained on have changed since; {remedy}")
+    if nerfs and not nerfs_then:
+        logger.warning("%s: does not say what its NeRFs were, which may have changed since", path)
     if content.get("processes") != processes:
         raise ValueError(
             f"{path}: was trained with {content.get('processes')} processes, and now there are {processes}; "

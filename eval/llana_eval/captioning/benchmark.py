@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmn_encoder.digests import Digests
 from gmn_encoder.embeddings.files import content_hashes
 from gmn_encoder.files import StrPath
 from llana_gmn.caption import converse
@@ -116,10 +117,15 @@ def _items(
     return items, [f"{message} ({count} conversations left out)" for message, count in missing.items()]
 
 
-def asked_of(items: Sequence[BenchmarkItem]) -> dict[str, dict[str, Any]]:
-    """Name of each item -> what its answers are of: the object, the questions, and the content of its NeRF."""
+def asked_of(items: Sequence[BenchmarkItem], known: Digests | None = None) -> dict[str, dict[str, Any]]:
+    """Name of each item -> what its answers are of: the object, the questions, and the content of its NeRF.
+
+    Args:
+        items: the conversations.
+        known: digests of files that are remembered.
+    """
     paths = list(dict.fromkeys(item.nerf for item in items))
-    hashes = dict(zip(paths, content_hashes(paths), strict=True))
+    hashes = dict(zip(paths, content_hashes(paths, known=known), strict=True))
     return {
         item.name: {
             "object_id": item.conversation.object_id,

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from gmn_encoder.files import StrPath
+from gmn_encoder.locks import output_lock
 from gmn_encoder.progress import Progress, no_progress
 from llana_gmn.provenance import model_fingerprint
 from llana_gmn.record_file import RecordFile, remove_records
@@ -110,29 +111,30 @@ def judge_records(
         progress: receives the replies done and all.
 
     Raises:
-        ValueError: `path` was begun with another judge or prompt.
+        ValueError: `path` was begun with another judge or prompt, or another process is writing it.
         OSError: the judge cannot be asked any more; what it replied until then is kept.
     """
     keys = ("object_id", "question", "ground_truth", "model_output")
     asked = {str(place): {key: record.get(key) for key in keys} for place, record in enumerate(records)}
-    if overwrite:
-        remove_records(path)
-    file = RecordFile(path, asked, settings=judge_settings(judge))
-    missing = file.missing()
-    prompts = [judge_prompt(asked[name]) for name in missing]
-    done = len(asked) - len(missing)
-    started = done
-    try:
-        for place, reply in judge.replies(prompts) if missing else ():
-            if done == started:  # a judge that never replied leaves no file
-                file.start()
-            file.append(missing[place], {"score": parse_score(reply), "reply": reply})
-            done += 1
-            progress("asking the judge", done, len(asked))
-    finally:
-        if done > started:
-            file.finish()
-    found = file.records()
+    with output_lock(path):
+        if overwrite:
+            remove_records(path)
+        file = RecordFile(path, asked, settings=judge_settings(judge))
+        missing = file.missing()
+        prompts = [judge_prompt(asked[name]) for name in missing]
+        done = len(asked) - len(missing)
+        started = done
+        try:
+            for place, reply in judge.replies(prompts) if missing else ():
+                if done == started:  # a judge that never replied leaves no file
+                    file.start()
+                file.append(missing[place], {"score": parse_score(reply), "reply": reply})
+                done += 1
+                progress("asking the judge", done, len(asked))
+        finally:
+            if done > started:
+                file.finish()
+        found = file.records()
     return [found[name]["score"] for name in asked]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
+from gmn_encoder.locks import LOCK_NAME, output_lock
 from gmn_encoder.progress import Progress, no_progress
 
 from ..classes import label_order, labels_of
@@ -93,23 +94,27 @@ def run_classification(
         progress: receives how many epochs are done.
 
     Raises:
-        ValueError: as `ClassifierTraining`; no test set; a class in `val` or `test` that is not in `train`'s table.
+        ValueError: as `ClassifierTraining`; no test set; a class in `val` or `test` that is not in `train`'s table; another
+            process is writing `out`.
     """
     options = options or ClassifierOptions()
     classes = label_order(train.class_ids)
     # Before training, so that hours are not lost to a wrong test set.
     prepared = _prepare(test, classes, width=train.values.shape[1])
-    training = ClassifierTraining(
-        (train.values, labels_of(train.class_ids, classes, what="the training set")),
-        (val.values, labels_of(val.class_ids, classes, what="the validation set")),
-        num_classes=len(classes),
-        options=options,
-        checkpoint=None if out is None else Path(out) / "training.pt",
-    )
-    classifier = training.run(progress=progress)
-    if out is not None:
-        about = {"trained_on": trained_on, "val_accuracy": training.best_accuracy, "best_epoch": training.best_epoch}
-        save_classifier(classifier, out, class_ids=classes, about={**about, "options": dataclasses.asdict(options)})
+    lock = None if out is None else Path(out, LOCK_NAME)
+    with output_lock(out or "", file=lock, hold=out is not None):
+        training = ClassifierTraining(
+            (train.values, labels_of(train.class_ids, classes, what="the training set")),
+            (val.values, labels_of(val.class_ids, classes, what="the validation set")),
+            num_classes=len(classes),
+            options=options,
+            checkpoint=None if out is None else Path(out) / "training.pt",
+        )
+        classifier = training.run(progress=progress)
+        if out is not None:
+            about = {"trained_on": trained_on, "val_accuracy": training.best_accuracy}
+            about |= {"best_epoch": training.best_epoch, "options": dataclasses.asdict(options)}
+            save_classifier(classifier, out, class_ids=classes, about=about)
     tests = _test(classifier, prepared, classes)
     return ClassificationRun(trained_on, options, training.best_epoch, training.best_accuracy, tests)
 

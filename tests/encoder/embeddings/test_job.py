@@ -172,7 +172,8 @@ def test_an_embedding_without_numbers_is_an_error_of_its_file(tmp_path, files, s
     monkeypatch.setattr(type(small_encoder), "encode", lambda *a, **k: encode(*a, **k) * spoil)
     result = run(EmbeddingJob(files[:2], small_encoder, out=tmp_path / "out.safetensors"))
     assert result.paths == (str(files[0]),)
-    assert result.problems == (f"{files[1]}: its embedding has NaN or infinite values; expected weights of a NeRF",)
+    (problem,) = result.problems
+    assert problem.startswith(f"{files[1]}: its embedding has NaN or infinite values (its weights reach ")
 
 
 def test_outputs_that_cannot_be(tmp_path, files, small_encoder):

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...datasets import NerfDataset, ObjectId, PairedDataset
+from ...digests import DIGESTS_NAME, Digests, digest_of
 from ...files import StrPath
+from ...nerfs.files import weights_file
 from ...progress import Progress
+from ...rendering.camera_files import camera_file
+from ...rendering.occupancy import GRID_NAME
 from ..loop import Reports, TrainingLoop, gather_rows
 from .batches import BatchMaker, TrainingBatch
 from .model import TrainedModel
@@ -34,6 +38,8 @@ class EncoderTask:
         init: checkpoint whose weights a new run starts from.
         device: the device that teachers are rendered on and batches are moved to.
         process, processes: number of this process and of all, which share each step.
+        digests: digests of files that are remembered, by which a continued run tells whether the NeRFs changed; None to go by
+            the lists of objects alone.
 
     Raises:
         FileNotFoundError, ValueError: data that are missing or do not fit, in one sentence.
@@ -48,6 +54,7 @@ class EncoderTask:
         device: torch.device | str = "cpu",
         process: int = 0,
         processes: int = 1,
+        digests: Digests | None = None,
     ) -> None:
         self.recipe, self._init = recipe, init
         train, held_out = _members(data, recipe, "train"), _members(data, recipe, "val")
@@ -64,6 +71,8 @@ class EncoderTask:
         self.model = TrainedModel(recipe)
         self.steps_per_epoch = self.maker.steps_per_epoch
         self.data_digest = hashlib.sha256("\n".join("/".join(each) for each in train.object_ids).encode()).hexdigest()
+        if digests is not None:
+            self.data_digest += f":{_content([train, held_out], recipe, digests)}"
         self.best_metric = _METRICS[recipe.selection]
         self.lower_is_better = recipe.selection == "siglip"
 
@@ -107,6 +116,8 @@ def encoder_training(
         from accelerate import Accelerator
 
         accelerator = Accelerator()
+    # The main process looks at the data for all: it writes the checkpoints.
+    digests = Digests(Path(out, DIGESTS_NAME)) if accelerator.is_main_process else None
     task = EncoderTask(
         recipe,
         data,
@@ -114,8 +125,22 @@ def encoder_training(
         device=accelerator.device,
         process=accelerator.process_index,
         processes=accelerator.num_processes,
+        digests=digests,
     )
     return TrainingLoop(task, recipe, out=out, accelerator=accelerator, resume=resume, reports=reports)
+
+
+def _content(sets: Sequence[PairedDataset], recipe: Recipe, digests: Digests) -> str:
+    """Digest of the weights of all NeRFs and, where they are rendered, of their grids and cameras."""
+    files: dict[str, Path] = {}
+    for family, entry in ((family, entry) for each in sets for item in each for family, entry in item.items()):
+        name = f"{family}/{entry.class_id}/{entry.nerf_id}"
+        files[name] = weights_file(entry.path)
+        if recipe.renders:
+            files[f"{name} grid"], files[f"{name} cameras"] = entry.path / GRID_NAME, camera_file(entry.path)
+    found = digest_of(dict(zip(files, digests.digests(list(files.values())), strict=True)))
+    digests.save()
+    return found
 
 
 def _watched(data: StrPath, recipe: Recipe, held_out: PairedDataset) -> dict[str, NerfDataset]:
