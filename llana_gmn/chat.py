@@ -19,6 +19,10 @@ from .nerf_items import NerfLike
 from .processing import LlanaGmnProcessor
 
 
+class ConversationFull(ValueError):
+    """A conversation that no longer fits the backbone's context."""
+
+
 class ChatSession:
     """One conversation. Each NeRF is encoded once, when it is added, and stands before the next question.
 
@@ -83,7 +87,7 @@ class ChatSession:
         A caller that stops early ends the generation; the history is then as before, and the NeRFs are still to be shown.
 
         Raises:
-            ValueError: a conversation that no longer fits the backbone's context.
+            ConversationFull: a conversation that no longer fits the backbone's context.
         """
         shown = list(self._shown)
         messages = [*self.messages, *conversation_messages(shown, [question], placeholders=False)]
@@ -104,9 +108,7 @@ class ChatSession:
         if limit is None:
             return wanted
         if length >= limit:
-            raise ValueError(
-                f"the conversation has {length} tokens, the backbone reads {limit}; start a new one (/reset in the terminal)"
-            )
+            raise ConversationFull(f"the conversation has {length} tokens, the backbone reads {limit}; start a new one")
         return min(wanted, limit - length)
 
     def _generate(self, inputs: Any, options: dict[str, Any]) -> Iterator[str]:
