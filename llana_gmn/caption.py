@@ -50,7 +50,7 @@ def caption_nerfs(
         model: the model that answers, in evaluation mode.
         processor: the model's processor.
         nerfs: records, paths or embeddings.
-        question: one question for all, or one each.
+        question: one question for all, or one each; placeholders and special tokens spelled out in it are text.
         batch_size: prompts generated together.
         on_error: receives the place and the error of an input that cannot be read, or leaves no room for an answer in the
             context, which is then left out; None to raise.
@@ -64,7 +64,8 @@ def caption_nerfs(
     if len(questions) != len(nerfs):
         raise ValueError(f"{len(questions)} questions came with {len(nerfs)} NeRFs; pass one for all, or one each")
     turns = [[text] for text in questions]
-    found = converse(model, processor, nerfs, turns, batch_size=batch_size, on_error=on_error, seed=seed, **generation)
+    options = {"batch_size": batch_size, "on_error": on_error, "seed": seed, "placeholders": False, **generation}
+    found = converse(model, processor, nerfs, turns, **options)
     return ((place, caption) for place, (caption,) in found)
 
 
@@ -77,12 +78,14 @@ def converse(
     batch_size: int = 16,
     on_error: OnError | None = None,
     seed: int = 0,
+    placeholders: bool = True,
     **generation: Any,
 ) -> Iterator[tuple[int, list[str]]]:
     """What the model answers in a conversation about each NeRF: turn by turn, each question after its own earlier answers.
 
     Args:
         questions: the turns of each NeRF's conversation, at least one.
+        placeholders: whether questions may have placeholders, see `conversation_messages`.
         model, processor, nerfs, batch_size, on_error, seed, generation: arguments of `caption_nerfs`.
 
     Yields:
@@ -96,7 +99,7 @@ def converse(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(questions) != len(nerfs) or not all(questions):
         raise ValueError(f"{len(questions)} lists of questions came with {len(nerfs)} NeRFs; pass one each, none empty")
-    return _converse(model, processor, nerfs, questions, batch_size, on_error, seed, generation)
+    return _converse(model, processor, nerfs, questions, batch_size, on_error, seed, placeholders, generation)
 
 
 @dataclass
@@ -106,13 +109,15 @@ class _Conversation:
     place: int
     embeddings: list[Tensor]
     questions: Sequence[str]
+    placeholders: bool = True
     answers: list[str] = field(default_factory=list)
 
     def messages(self) -> list[dict[str, Any]]:
         """Up to the first question without an answer."""
         # Made from all questions: a placeholder in a later one decides where the NeRF stands in the first prompt too.
         answers = [*self.answers, *[""] * (len(self.questions) - len(self.answers))]
-        return conversation_messages(self.embeddings, self.questions, answers)[: 2 * len(self.answers) + 1]
+        messages = conversation_messages(self.embeddings, self.questions, answers, placeholders=self.placeholders)
+        return messages[: 2 * len(self.answers) + 1]
 
     def text(self) -> str:
         return "\n".join([*self.questions[: len(self.answers) + 1], *self.answers])
@@ -126,6 +131,7 @@ def _converse(
     batch_size: int,
     on_error: OnError | None,
     seed: int,
+    placeholders: bool,
     generation: Mapping[str, Any],
 ) -> Iterator[tuple[int, list[str]]]:
     options = {"max_new_tokens": 128, "do_sample": False, **generation}
@@ -137,7 +143,7 @@ def _converse(
         held = []
         for place, found in zip(places, shown.encode(places, read), strict=True):
             if not isinstance(found, Exception):
-                held.append(_Conversation(place, found, questions[place]))
+                held.append(_Conversation(place, found, questions[place], placeholders))
             elif on_error is None:
                 raise found
             else:

@@ -87,7 +87,7 @@ class ChatSession:
             ConversationFull: a conversation that no longer fits the backbone's context.
         """
         shown = list(self._shown)
-        messages = [*self.messages, *conversation_messages(shown, [question])]
+        messages = [*self.messages, *conversation_messages(shown, [question], placeholders=False)]
         inputs = self._processor.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
@@ -96,7 +96,7 @@ class ChatSession:
         for piece in self._generate(inputs.to(self._model.device), options):
             answer += piece
             yield piece
-        self.messages += conversation_messages(shown, [question], [answer.strip()])
+        self.messages += conversation_messages(shown, [question], [answer.strip()], placeholders=False)
         self._shown = []
 
     def _room(self, length: int) -> int:

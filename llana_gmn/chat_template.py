@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .literal import guarded
+
 PLACEHOLDERS = ("<nerf>", "<point>")
 """What a user writes for a NeRF: ours, and LLaNA's."""
 
@@ -66,11 +68,12 @@ VICUNA_TEMPLATE = _template(f"{SYSTEM_PROMPT} ")
 PLAIN_TEMPLATE = _template("")
 """The same without a system message: for small models trained from nothing, which it would only cost time."""
 
+_PLACES = "text with places"
 _NERF_KEYS = ("nerf", "path", "embedding")
 
 
 def conversation_messages(
-    nerfs: Sequence[Any], questions: Sequence[str], answers: Sequence[str] = ()
+    nerfs: Sequence[Any], questions: Sequence[str], answers: Sequence[str] = (), *, placeholders: bool = True
 ) -> list[dict[str, Any]]:
     """The messages of a conversation about NeRFs, as `LlanaGmnProcessor.apply_chat_template` takes them.
 
@@ -79,6 +82,7 @@ def conversation_messages(
             Where the questions have a placeholder for each, or placeholders of one NeRF alone, they stand there and nowhere else.
         questions: the user's turns.
         answers: the assistant's turns, one for each question, or one less where the last is still to be answered.
+        placeholders: whether questions may have placeholders, as those of a data set; a person's are text like any other.
 
     Raises `ValueError` for any other number of answers.
     """
@@ -87,14 +91,15 @@ def conversation_messages(
             f"{len(answers)} answers came with {len(questions)} questions; expected one each, or none to the last"
         )
     messages: list[dict[str, Any]] = []
-    places = sum(len(PLACEHOLDER.findall(question)) for question in questions)
+    places = sum(len(PLACEHOLDER.findall(question)) for question in questions) if placeholders else 0
     in_place = len(nerfs) == 1 <= places or 0 < places == len(nerfs)
     rest = itertools.cycle(nerfs)
     for turn, question in enumerate(questions):
         shown = [{"type": "nerf", "nerf": nerf} for nerf in nerfs] if turn == 0 and not in_place else []
         asked = _in_place(question, rest) if in_place else [{"type": "text", "text": question}]
         messages.append({"role": "user", "content": [*shown, *asked]})
-        messages += [{"role": "assistant", "content": answer} for answer in answers[turn : turn + 1]]
+        said = [[{"type": "text", "text": answer}] for answer in answers[turn : turn + 1]]
+        messages += [{"role": "assistant", "content": content} for content in said]
     return messages
 
 
@@ -107,10 +112,17 @@ def _in_place(question: str, nerfs: Iterator[Any]) -> list[dict[str, Any]]:
     return parts
 
 
-def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+def conversation_parts(
+    conversation: Sequence[Mapping[str, Any]], *, spelled: re.Pattern[str] | None = None
+) -> tuple[list[dict[str, Any]], list[Any]]:
     """Messages whose content is parts, ``{"type": "text", "text": ...}`` or ``{"type": "nerf"}``, and the NeRFs in order.
 
     A NeRF's placeholder will be followed by a newline; one that is ``inline`` becomes text, with nothing behind it.
+
+    Args:
+        conversation: the messages.
+        spelled: special tokens, which are `literal.guarded` in all text; so are placeholders in parts. In content that is one
+            string a placeholder is the place of a NeRF that the caller brings.
 
     Raises `ValueError` for a part of another type, or one with no NeRF or several.
     """
@@ -118,7 +130,7 @@ def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[
     for message in conversation:
         content = message.get("content") or []
         parts: list[dict[str, str]] = []
-        for each in [content] if isinstance(content, str) else content:
+        for each in content if not isinstance(content, str) else ():
             part: Mapping[str, Any] = {"type": "text", "text": each} if isinstance(each, str) else each
             kind = part.get("type")
             if kind == "text":
@@ -131,11 +143,26 @@ def conversation_parts(conversation: Sequence[Mapping[str, Any]]) -> tuple[list[
                         "expected exactly one of them"
                     )
                 nerfs.append(given[0])
-                parts.append({"type": "text", "text": PLACEHOLDERS[0]} if part.get("inline") else {"type": "nerf"})
+                parts.append({"type": _PLACES, "text": PLACEHOLDERS[0]} if part.get("inline") else {"type": "nerf"})
             else:
                 raise ValueError(f"a message has content of type {kind!r}; expected 'text' or 'nerf'")
-        messages.append({**message, "content": _joined(parts)})
+        if isinstance(content, str):
+            parts = [{"type": _PLACES, "text": content}]
+        messages.append({**message, "content": _joined([_as_text(part, spelled) for part in _joined(parts)])})
     return messages, nerfs
+
+
+def _as_text(part: dict[str, str], spelled: re.Pattern[str] | None) -> dict[str, str]:
+    """A part in which no words are read as tokens; only what is a place keeps its placeholders."""
+    if part["type"] == "nerf":
+        return part
+    text = part["text"]
+    if spelled is not None:
+        places = PLACEHOLDER.findall(text) if part["type"] == _PLACES else []
+        words = PLACEHOLDER.split(text) if places else [text]
+        pieces = itertools.zip_longest((guarded(each, spelled) for each in words), places, fillvalue="")
+        text = "".join(itertools.chain.from_iterable(pieces))
+    return {"type": "text", "text": text}
 
 
 def _joined(parts: Sequence[dict[str, str]]) -> list[dict[str, str]]:

@@ -36,6 +36,7 @@ from .chat_template import (
 )
 from .configuration import LlanaGmnConfig, embedding_shape
 from .hub import push_processor
+from .literal import special_tokens, spellings, tokenize
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
 from .nerf_items import NerfLike, group_nerfs, read_nerf
 
@@ -113,7 +114,7 @@ class LlanaGmnProcessor(ProcessorMixin):
             tokenizer.init_kwargs.setdefault("legacy", tokenizer.legacy)
         super().__init__(tokenizer, chat_template=chat_template)
         vocabulary = tokenizer.get_vocab()
-        if missing := [t for t in (nerf_token, nerf_start_token, nerf_end_token) if t not in vocabulary]:
+        if missing := [t for t in self._nerf_tokens if t not in vocabulary]:
             raise ValueError(
                 f"the tokenizer has no token {missing[0]!r}; add it first with llana_gmn.processing.add_nerf_tokens(tokenizer) "
                 "and resize the backbone's embeddings (llana_gmn.assemble does both)"
@@ -126,6 +127,10 @@ class LlanaGmnProcessor(ProcessorMixin):
     def embedding_shape(self) -> tuple[int, ...]:
         """Shape of what stands for a NeRF."""
         return embedding_shape(self.vectors_per_nerf, self.embedding_dim)
+
+    @property
+    def _nerf_tokens(self) -> tuple[str, str, str]:
+        return self.nerf_token, self.nerf_start_token, self.nerf_end_token
 
     @property
     def nerf_text(self) -> str:
@@ -189,7 +194,7 @@ class LlanaGmnProcessor(ProcessorMixin):
         )
         packed = pack_nerfs(groups, embedding_shape=self.embedding_shape)
         expanded, offsets = self._replace_placeholders(prompts, packed)
-        encoded = dict(self.tokenizer(expanded, **options))
+        encoded = tokenize(self.tokenizer, expanded, options)
         self._check_placeholders(encoded["input_ids"], groups)
         if "return_mm_token_type_ids" in asked:
             encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
@@ -252,7 +257,8 @@ class LlanaGmnProcessor(ProcessorMixin):
     ) -> Any:
         """A conversation, or several, as a prompt; with `tokenize`, as the model's inputs.
 
-        Content is written in the form that the template reads, a string or parts, whichever it was given in.
+        Content is written in the form that the template reads, a string or parts, whichever it was given in. Special tokens that
+        are spelled out in it, and placeholders in parts, are text (`literal.py`): only the template and NeRFs write tokens.
 
         Args:
             conversation: messages ``{"role": ..., "content": text or parts}``; a part is ``{"type": "text", "text": ...}`` or
@@ -269,7 +275,9 @@ class LlanaGmnProcessor(ProcessorMixin):
             ValueError: a template without a place for the NeRFs, and as `__call__`.
         """
         batched = is_batch(conversation)
-        found = [conversation_parts(messages) for messages in (conversation if batched else [conversation])]
+        spelled = spellings({*special_tokens(self.tokenizer), *self._nerf_tokens, *PLACEHOLDERS})
+        conversations = conversation if batched else [conversation]
+        found = [conversation_parts(messages, spelled=spelled) for messages in conversations]
         options = {name: kwargs.pop(name) for name in [*kwargs] if name in TextKwargs.__annotations__}
         options |= processor_kwargs or {}
         template: Any = functools.partial(
@@ -277,9 +285,9 @@ class LlanaGmnProcessor(ProcessorMixin):
             chat_template=self._template(chat_template),
             **{"nerf_placeholder": PLACEHOLDERS[0], **self.tokenizer.special_tokens_map, **kwargs},
         )
-        conversations = for_template([messages for messages, _ in found], lambda asked: template(asked)[0])
+        written = for_template([messages for messages, _ in found], lambda asked: template(asked)[0])
         prompts, spans = template(
-            conversations,
+            written,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             return_assistant_tokens_mask=return_assistant_tokens_mask,

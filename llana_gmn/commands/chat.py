@@ -107,10 +107,15 @@ def _show(session: Any, path: str) -> str:
 
 
 def _answer(session: Any, question: str, errors: InputErrors) -> None:
+    from ..context import ConversationFull
+
     try:
         for piece in session.stream(question):
             print(piece, end="", flush=True)
         print()
+    except ConversationFull as error:
+        print()
+        errors.add(f"{error} with /reset")
     except ValueError as error:
         print()
         errors.add(error)

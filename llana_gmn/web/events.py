@@ -1,7 +1,8 @@
 """What happens on the page: from components' values to a visitor's `Session`, and back.
 
-Every handler is a generator, takes the visitor's session first (None at a first visit) and yields it first. What a visitor did
-wrong is shown as one sentence; what this program did wrong is logged, and the visitor is told that it was.
+Every handler is a generator, takes the visitor's session first (None at a first visit) and yields it first; Gradio adds the
+request, which says from where the visitor comes. What a visitor did wrong is shown as one sentence without a path of the server;
+what this program did wrong is logged, and the visitor is told that it was.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gmn_encoder.extras import require
 from gmn_encoder.nerfs.architectures import FAMILIES
 
 from .gallery import GalleryEntry
-from .state import Service, Session
+from .state import Service, Session, without_paths
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -42,7 +43,9 @@ def in_sentences(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterato
         try:
             yield from handler(*arguments, **keywords)
         except (ValueError, OSError, ImportError) as error:
-            raise gr.Error(str(error), print_exception=False, title="That did not work") from None
+            if not isinstance(error, ValueError):
+                logger.warning("the web page could not do something: %s", error)
+            raise gr.Error(without_paths(str(error)), print_exception=False, title="That did not work") from None
         except Exception:
             logger.exception("the web page failed")
             raise gr.Error(
@@ -58,18 +61,19 @@ class Events:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def session(self, session: Session | None) -> Session:
+    def session(self, session: Session | None, request: gr.Request | None) -> Session:
         """The visitor's; a new visitor begins with the first NeRF of the gallery."""
         if session is None:
-            session = self._service.session()
+            client = getattr(request, "client", None)
+            session = self._service.session("" if client is None else str(client.host))
             if session.entries:
                 session.choose(session.entries[0].key)
         return session
 
     @in_sentences
-    def arrive(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
+    def arrive(self, session: Session | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """-> session, gallery, first, second"""
-        session = self.session(session)
+        session = self.session(session, request)
         choices = [(entry.title, entry.key) for entry in session.entries]
         first, second = (choices[min(number, len(choices) - 1)][1] if choices else None for number in (0, 1))
         yield (
@@ -80,15 +84,17 @@ class Events:
         )
 
     @in_sentences
-    def filter(self, session: Session | None, family: str) -> Iterator[tuple[Any, ...]]:
+    def filter(self, session: Session | None, family: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """-> session, gallery"""
-        session = self.session(session)
+        session = self.session(session, request)
         yield session, gr.update(value=self._tiles(session, family), selected_index=None)
 
     @in_sentences
-    def pick(self, session: Session | None, family: str, event: gr.SelectData) -> Iterator[tuple[Any, ...]]:
+    def pick(
+        self, session: Session | None, family: str, event: gr.SelectData, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
         """-> session, chat"""
-        session = self.session(session)
+        session = self.session(session, request)
         shown = self._shown(session, family)
         if not isinstance(event.index, int) or not 0 <= event.index < len(shown):
             raise ValueError("no such NeRF in the gallery; choose one of those shown")
@@ -96,32 +102,35 @@ class Events:
         yield session, []
 
     @in_sentences
-    def show(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
+    def show(self, session: Session | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """-> session, picture, facts, neighbours; the turning picture follows the still one as soon as it is rendered"""
-        session = self.session(session)
+        session = self.session(session, request)
         if (entry := session.chosen) is None:
             yield session, None, "", []
             return
         facts = describe(entry)
         near = [
-            (str(session.still(other)), f"{other.caption} · {cosine:.3f}") for other, cosine in session.neighbours()
+            (str(file), f"{other.caption} · {cosine:.3f}")
+            for other, cosine in session.neighbours()
+            if (file := session.still(other)) is not None
         ]
-        if not session.is_turning(entry):
-            yield session, str(session.still(entry)), facts, near
-        yield session, str(session.turntable(entry)), facts, near
+        for picture in _pictures(session, entry):
+            yield session, picture, facts, near
 
     @in_sentences
-    def ask(self, session: Session | None, question: str, messages: Messages) -> Iterator[tuple[Any, ...]]:
+    def ask(
+        self, session: Session | None, question: str, messages: Messages, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
         """-> session, question, chat"""
-        session = self.session(session)
+        session = self.session(session, request)
         asked = [*(messages or []), {"role": "user", "content": question.strip()}]
         for answer in session.ask(question):
             yield session, "", [*asked, {"role": "assistant", "content": answer}]
 
     @in_sentences
-    def restart(self, session: Session | None) -> Iterator[tuple[Any, ...]]:
+    def restart(self, session: Session | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """-> session, chat"""
-        session = self.session(session)
+        session = self.session(session, request)
         session.restart()
         yield session, []
 
@@ -132,10 +141,11 @@ class Events:
         path: str | None,
         family: str,
         first: str | None,
+        request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> Iterator[tuple[Any, ...]]:
         """-> session, filter, gallery, chat, first, second"""
-        session = self.session(session)
+        session = self.session(session, request)
         if path is None:
             raise ValueError("no file came; choose one first")
 
@@ -155,38 +165,51 @@ class Events:
         )
 
     @in_sentences
-    def look(self, session: Session | None, key: str | None) -> Iterator[tuple[Any, ...]]:
+    def look(self, session: Session | None, key: str | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """-> session, picture of one of the two that are compared"""
-        session = self.session(session)
+        session = self.session(session, request)
         if key is None:
             yield session, None
             return
-        entry = session.find(key)
-        if not session.is_turning(entry):
-            yield session, str(session.still(entry))
-        yield session, str(session.turntable(entry))
+        for picture in _pictures(session, session.find(key)):
+            yield session, picture
 
     @in_sentences
     def compare(
-        self, session: Session | None, first: str | None, second: str | None, question: str, both: bool
+        self,
+        session: Session | None,
+        first: str | None,
+        second: str | None,
+        question: str,
+        both: bool,
+        request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """-> session, answer about the first, about the second, about both"""
-        session = self.session(session)
+        session = self.session(session, request)
         for answers in session.compare(first, second, question, both=both):
             yield session, *answers
 
     def _shown(self, session: Session, family: str) -> list[GalleryEntry]:
-        return [entry for entry in session.entries if family in (ALL_FAMILIES, entry.family)]
+        """Those that have a picture: old uploads make room for others."""
+        entries = [entry for entry in session.entries if family in (ALL_FAMILIES, entry.family)]
+        return [entry for entry in entries if session.still(entry) is not None]
 
     def _tiles(self, session: Session, family: str) -> list[tuple[str, str]]:
         return [(str(session.still(entry)), entry.caption) for entry in self._shown(session, family)]
 
 
+def _pictures(session: Session, entry: GalleryEntry) -> Iterator[str | None]:
+    """The still, at once, and the turntable that takes its place."""
+    if not session.is_turning(entry) and (still := session.still(entry)) is not None:
+        yield str(still)
+    turning = session.turntable(entry)
+    yield None if turning is None else str(turning)
+
+
 def describe(entry: GalleryEntry) -> str:
     """A line about a NeRF, Markdown."""
-    nerf = entry.nerf
     return (
-        f"**{markdown_text(entry.name)}** · {entry.family_name} NeRF, {nerf.num_parameters:,} weights, "
+        f"**{markdown_text(entry.name)}** · {entry.family_name} NeRF, {entry.architecture.num_parameters:,} weights, "
         "read by the model without rendering"
     )
 

@@ -1,14 +1,19 @@
 """The NeRFs that the page shows: read, embedded and pictured once for all visitors.
 
+The server's own are read here, when it starts; visitors' come from `isolation.py`, read, embedded and pictured there. Turntables
+are rendered there too, when they are first looked at.
+
 Shapes: D embedding.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
+import logging
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,15 +21,25 @@ from torch import Tensor
 
 from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.files import StrPath
+from gmn_encoder.nerfs.architectures import NerfArchitecture
 from gmn_encoder.nerfs.files import find_nerfs, load_nerf, released_ids
-from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
 from gmn_encoder.progress import Progress, no_progress
 
 from ..modeling import LlanaGmnForConditionalGeneration
-from .pictures import Pictures
+from .isolation import Isolation, JobError
+from .lines import Line
+from .options import PictureSizes
+from .pictures import new_key, picture_file, write_picture
 
 DEFAULT_LIMIT = 60
+TURN_SECONDS = 120.0
+"""That a turntable may take; the picture then stands still."""
+
+LOCK_SECONDS = 5.0
+"""That a visitor waits for another who has the same picture made."""
+
+logger = logging.getLogger(__name__)
 
 _CLASS_NAMES = {synset: name for name, synset in CLASS_IDS.items()}
 
@@ -34,26 +49,28 @@ class GalleryEntry:
     """A NeRF that can be looked at and talked about.
 
     Attributes:
-        key: its name in URLs and pictures, which says nothing about the file system.
+        key: its name in URLs and pictures: random, so that nobody guesses it, and silent about the file system.
         name: its name for people, such as ``chair-000000003``.
         class_name: name of the class, such as ``chair``; empty where it is not known.
-        nerf: the NeRF.
+        architecture: family and sizes.
+        source: its weights file, or the directory of one.
         embedding: embedding by the model's encoder, float32 ``(D,)``.
     """
 
     key: str
     name: str
     class_name: str
-    nerf: Nerf
+    architecture: NerfArchitecture
+    source: Path
     embedding: Tensor
 
     @property
     def family(self) -> str:
-        return self.nerf.family
+        return self.architecture.family
 
     @property
     def family_name(self) -> str:
-        return self.nerf.architecture.display_name
+        return self.architecture.display_name
 
     @property
     def caption(self) -> str:
@@ -71,11 +88,23 @@ class Gallery:
     Args:
         model: the model whose encoder embeds.
         folder: directory that pictures are written to.
+        isolation: where turntables are rendered.
+        sizes: of the pictures.
     """
 
-    def __init__(self, model: LlanaGmnForConditionalGeneration, folder: Path) -> None:
-        self._model = model
-        self.pictures = Pictures(folder)
+    def __init__(
+        self,
+        model: LlanaGmnForConditionalGeneration,
+        folder: Path,
+        isolation: Isolation,
+        *,
+        sizes: PictureSizes | None = None,
+    ) -> None:
+        self._model, self._folder, self._isolation = model, folder, isolation
+        self.sizes = sizes or PictureSizes()
+        self._rendering = Line("pictures", places=2, longest=64, own=8)
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._standing: set[str] = set()  # turned out not to turn in time
         self.entries: list[GalleryEntry] = []
 
     def fill(
@@ -99,9 +128,7 @@ class Gallery:
         chosen = choose(find_nerfs(nerfs), limit)
         for number, path in enumerate(chosen, 1):
             try:
-                entry = self.entry(load_nerf(path), path)
-                self.pictures.still(entry.key, entry.nerf)
-                self.entries.append(entry)
+                self.entries.append(self._entry(path))
             except (ValueError, OSError) as error:
                 if on_error is None:
                     raise
@@ -110,14 +137,53 @@ class Gallery:
         if not self.entries:
             raise ValueError(f"{nerfs}: none of its {len(chosen)} NeRFs can be read")
 
-    def entry(self, nerf: Nerf, path: Path, *, name: str = "") -> GalleryEntry:
-        """A NeRF that is not part of the gallery, named after its file or as `name` says."""
-        class_id, nerf_id = released_ids(path)
-        standing_alone = path.suffix == ".safetensors"
-        key = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:20]
+    def _entry(self, path: Path) -> GalleryEntry:
+        nerf, (class_id, nerf_id) = load_nerf(path), released_ids(path)
+        name, class_name = path.stem if path.suffix == ".safetensors" else nerf_id, _CLASS_NAMES.get(class_id, "")
         embedding = self._model.encode([nerf])[0].float().cpu()
-        class_name = "" if name else _CLASS_NAMES.get(class_id, "")
-        return GalleryEntry(key, name or (path.stem if standing_alone else nerf_id), class_name, nerf, embedding)
+        entry = GalleryEntry(new_key(), name, class_name, nerf.architecture, path, embedding)
+        write_picture(self.still(entry), nerf, turning=False, sizes=self.sizes)
+        return entry
+
+    def still(self, entry: GalleryEntry) -> Path:
+        """The picture of an entry, a PNG; it was made with the entry."""
+        return picture_file(self._folder, entry.key, turning=False)
+
+    def turns(self, entry: GalleryEntry) -> bool:
+        """Whether the turntable has been made."""
+        return picture_file(self._folder, entry.key, turning=True).is_file()
+
+    def turntable(self, entry: GalleryEntry, *, visitor: str = "") -> Path:
+        """A GIF of the NeRF turning, made when it is first asked for; the still where that takes too long."""
+        file, lock = picture_file(self._folder, entry.key, turning=True), self._locks[entry.key]
+        if lock.acquire(timeout=LOCK_SECONDS):  # a second visitor finds the first one's
+            try:
+                if not file.is_file() and entry.key not in self._standing:
+                    self._render(entry, file, visitor)
+            finally:
+                lock.release()
+        return file if file.is_file() else self.still(entry)
+
+    def _render(self, entry: GalleryEntry, file: Path, visitor: str) -> None:
+        arguments = {"source": str(entry.source), "file": str(file), "sizes": asdict(self.sizes)}
+        try:
+            with self._rendering.turn(visitor):
+                self._isolation.run("turn", arguments, seconds=TURN_SECONDS)
+        except JobError as error:
+            logger.info("%s does not turn: %s", entry.title, error)
+            self._standing.add(entry.key)
+        except ValueError:
+            logger.info("%s does not turn yet: too many pictures are waited for", entry.title)
+
+    def forget(self, entry: GalleryEntry) -> None:
+        """Remove an entry's pictures."""
+        for turning in (False, True):
+            picture_file(self._folder, entry.key, turning=turning).unlink(missing_ok=True)
+        self._locks.pop(entry.key, None)
+        self._standing.discard(entry.key)
+
+    def close(self) -> None:
+        self._rendering.close()
 
     def neighbours(
         self, entry: GalleryEntry, count: int = 8, *, among: Iterable[GalleryEntry] = ()

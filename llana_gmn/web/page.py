@@ -1,16 +1,11 @@
-"""The page itself: components, what they set off, and the server.
+"""The page itself: components, and what they set off.
 
-The browser gets everything from this server: fonts are the system's, Gradio's analytics, history and links are off, and a
-Content-Security-Policy forbids requests to anywhere else.
+The browser gets everything from this server (`guard.py` says so in every response): fonts are the system's, Gradio's analytics,
+history and links are off.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmn_encoder.extras import require
@@ -33,21 +28,16 @@ INTRODUCTION = (
 )
 QUESTIONS = ("What is this object?", "What colour is it?", "Describe it.")
 
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss:; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'"
-)
-_FONTS = ("system-ui", "sans-serif")
-_MODEL: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
-_RENDER: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "render", "show_progress": "hidden"}
-_FIT: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "fit"}
+# How many events are in work: most of them wait in the service's lines, which see to it that nobody fills them alone.
+_MODEL: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "model"}
+_RENDER: dict[str, Any] = {"concurrency_limit": 12, "concurrency_id": "render", "show_progress": "hidden"}
+_UPLOAD: dict[str, Any] = {"concurrency_limit": 12, "concurrency_id": "upload"}
 
 
 def build_page(service: Service) -> gr.Blocks:
     """The page of a service; `running` serves it."""
     events = Events(service)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 3600)) as page:
         session = gr.State(None, delete_callback=lambda value: value.close() if value is not None else None)
         gr.Markdown(INTRODUCTION, elem_id="title")
         with gr.Row():
@@ -76,7 +66,7 @@ def build_page(service: Service) -> gr.Blocks:
             [session, family, gallery, chat, first, second],
             api_name="upload",
             show_progress_on=gallery,
-            **_FIT,
+            **_UPLOAD,
         ).success(events.show, session, seen, api_visibility="private", **_RENDER)
     return page
 
@@ -210,86 +200,3 @@ def _comparing(events: Events, session: Any, service: Service) -> tuple[Any, Any
 def _neighbours() -> Any:
     gr.Markdown("Nearest to the chosen NeRF among all families, by the cosine of their embeddings.")
     return _tiles("near")
-
-
-@contextmanager
-def running(service: Service, *, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
-    """Serve the page while the block runs; yields its address. Port 0 takes a free one.
-
-    Raises `OSError` where the port is taken or the host is not this machine.
-    """
-    port = _free_port(host, port)
-    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED")}
-    os.environ.update(GRADIO_TEMP_DIR=str(service.folder / "gradio"), GRADIO_ANALYTICS_ENABLED="False")
-    page = build_page(service)
-    try:
-        _, address, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            inline=False,
-            inbrowser=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=False,
-            max_file_size=service.options.max_upload,
-            allowed_paths=[str(service.folder / "pictures")],
-            enable_monitoring=False,
-            run_history=False,
-            footer_links=[],
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            theme=gr.themes.Default(primary_hue="teal", font=_FONTS, font_mono=("monospace",)),
-            head=f"<style>\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}</style>",
-            app_kwargs={"middleware": _middleware()},
-        )
-        yield address
-    finally:
-        page.close(verbose=False)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _free_port(host: str, port: int) -> int:
-    if not 0 <= port < 1 << 16:
-        raise ValueError(f"port is {port}; expected 0 to {(1 << 16) - 1}")
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise OSError(
-            f"{host}:{port} cannot be listened on ({error.strerror or error}); name another --port, or 0 for a free one"
-        ) from error
-
-
-def _middleware() -> list[Any]:
-    """Adds the headers that keep the browser on this server to every response."""
-    from starlette.middleware import Middleware
-
-    return [Middleware(_Headers)]
-
-
-class _Headers:
-    _HEADERS = (
-        (b"content-security-policy", _POLICY.encode()),
-        (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", b"no-referrer"),
-    )
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

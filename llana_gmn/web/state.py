@@ -1,54 +1,49 @@
 """What visitors share and what each has alone.
 
 `Service` holds the model, the gallery and a temporary folder; `Session` one visitor's choice, uploads and conversation. Both are
-plain Python: the page only shows them. One answer is generated at a time, whoever asks.
+plain Python: the page only shows them. One answer is generated at a time, whoever asks; files are read in other processes.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
+import re
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gmn_encoder.fitting.single import fit_object
+import torch
+
+from gmn_encoder.encoders.base import encoder_class
+from gmn_encoder.nerfs.architectures import FAMILIES, parse_architecture
 from gmn_encoder.nerfs.families import DEFAULT_FAMILY
+from gmn_encoder.nerfs.files import SAFETENSORS_NAME
 from gmn_encoder.progress import Progress, no_progress
 
 from ..chat import ChatSession
+from ..context import ConversationFull
 from ..modeling import LlanaGmnForConditionalGeneration
 from ..processing import LlanaGmnProcessor
 from .gallery import Gallery, GalleryEntry
-from .uploads import MESH_EXTENSIONS, read_nerf, receive
+from .isolation import START_SECONDS, Isolation
+from .lines import Line
+from .options import ServiceOptions
+from .pictures import new_key
+from .uploads import MESH_EXTENSIONS, receive
+
+logger = logging.getLogger(__name__)
 
 MAX_UPLOADS = 8
 """That a visitor has at a time; the oldest makes room."""
+MAX_KEPT = 256
+"""Uploads of all visitors whose files are kept at a time; of older ones the embeddings stay, which answers need."""
 MAX_QUESTION = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServiceOptions:
-    """What visitors may do.
-
-    Attributes:
-        max_upload: largest size of an upload, bytes.
-        fit_quality: preset for meshes.
-        generation: options of `generate`.
-    """
-
-    max_upload: int = 64 << 20
-    fit_quality: str = "nano"
-    generation: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.max_upload < 1:
-            raise ValueError(f"uploads are limited to {self.max_upload} bytes; expected at least 1")
 
 
 class Service:
@@ -57,6 +52,7 @@ class Service:
     Args:
         model, processor: shared by all visitors, in evaluation mode.
         options: limits and settings, see `ServiceOptions`.
+        isolation: where visitors' files are read; by default processes with the options' limit of memory.
     """
 
     def __init__(
@@ -65,13 +61,28 @@ class Service:
         processor: LlanaGmnProcessor,
         *,
         options: ServiceOptions | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self.model, self.processor = model, processor
-        self.options = options or ServiceOptions()
+        self.options = options = options or ServiceOptions()
         self._temporary = tempfile.TemporaryDirectory(prefix="llana-gmn-serve-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name).resolve()
-        self.gallery = Gallery(model, self.folder / "pictures")
-        self._generating, self._fitting = threading.Lock(), threading.Lock()
+        self.pictures = self.folder / "pictures"
+        self._encoder_class = (
+            None if model.nerf_encoder is None else encoder_class(model.nerf_encoder.config.model_type)
+        )
+        used = [*FAMILIES.values(), *([] if self._encoder_class is None else [self._encoder_class])]
+        modules = sorted({each.__module__ for each in used})
+        self.isolation = isolation or Isolation(memory=options.upload_memory, modules=modules)
+        self.gallery = Gallery(model, self.pictures, self.isolation, sizes=options.sizes)
+        limits = {"longest": options.max_waiting, "own": options.visitor_waiting}
+        self.questions = Line("questions", places=1, **limits)
+        self.reading = Line("uploads", places=3, **limits)
+        self.fitting = Line("meshes", places=1, **limits)
+        self.ending = threading.Event()
+        self._encoder: dict[str, str] = {}
+        self._kept: list[tuple[GalleryEntry, Path]] = []
+        self._lock = threading.Lock()
         self._numbers = itertools.count()
 
     def __enter__(self) -> Service:
@@ -82,19 +93,35 @@ class Service:
     ) -> None:
         self.close()
 
+    def warm(self) -> None:
+        """Start what the first upload would wait for, without waiting for it."""
+
+        def start() -> None:
+            try:
+                self.isolation.run("nothing", {}, seconds=START_SECONDS)
+            except (ValueError, OSError) as error:
+                logger.info("no process for uploads was started ahead: %s", error)
+
+        threading.Thread(target=start, name="warm", daemon=True).start()
+
+    def stop(self) -> None:
+        """End what is being done for visitors: answers end where they are, files are left."""
+        self.ending.set()
+        for line in (self.questions, self.reading, self.fitting, self.gallery):
+            line.close()
+        self.isolation.close()
+
     def close(self) -> None:
+        self.stop()
         self._temporary.cleanup()
 
-    def session(self) -> Session:
-        """A new visitor."""
-        return Session(self, self.new_folder())
+    def session(self, visitor: str = "") -> Session:
+        """A new visitor, at an address."""
+        return Session(self, self.folder / "uploads" / f"{next(self._numbers):06d}", visitor)
 
-    def new_folder(self) -> Path:
-        return self.folder / "uploads" / f"{next(self._numbers):06d}"
-
-    def answer(self, entries: list[GalleryEntry], question: str) -> Iterator[str]:
+    def answer(self, entries: list[GalleryEntry], question: str, *, visitor: str = "") -> Iterator[str]:
         """The answer to one question about NeRFs, growing."""
-        yield from self.continue_chat(self.new_chat(entries), question)
+        yield from self.continue_chat(self.new_chat(entries), question, visitor=visitor)
 
     def new_chat(self, entries: list[GalleryEntry]) -> ChatSession:
         chat = ChatSession(self.model, self.processor, **self.options.generation)
@@ -102,23 +129,59 @@ class Service:
             chat.add_nerf(entry.embedding.numpy())
         return chat
 
-    def continue_chat(self, chat: ChatSession, question: str) -> Iterator[str]:
+    def continue_chat(self, chat: ChatSession, question: str, *, visitor: str = "") -> Iterator[str]:
         question = question.strip()
         if not question:
             raise ValueError("the question is empty; write one first")
         if len(question) > MAX_QUESTION:
             raise ValueError(f"the question has {len(question)} characters; expected at most {MAX_QUESTION}")
         answer = ""
-        with self._generating:
-            for piece in chat.stream(question):
-                answer += piece
-                yield answer
+        with self.questions.turn(visitor):
+            try:
+                for piece in chat.stream(question):
+                    if self.ending.is_set():
+                        return
+                    answer += piece
+                    yield answer
+            except ConversationFull as error:
+                raise ValueError(f"{error}: press New conversation") from error
 
-    @contextmanager
-    def fitting(self) -> Iterator[None]:
-        """One fit at a time."""
-        with self._fitting:
-            yield
+    def encoder(self) -> dict[str, str]:
+        """Where other processes read the model's encoder: its directory, its class, and what it computes in.
+
+        Raises `ValueError` where the model has none.
+        """
+        with self._lock:
+            if not self._encoder:
+                encoder, folder = self.model.nerf_encoder, self.folder / "encoder"
+                if encoder is None:
+                    raise ValueError("the model of this server has no encoder, so that no NeRF can be uploaded")
+                encoder.save_pretrained(folder)
+                kind = encoder_class(encoder.config.model_type)
+                self._encoder = {
+                    "encoder": str(folder),
+                    "encoder_class": f"{kind.__module__}:{kind.__qualname__}",
+                    "encoder_dtype": self.model.config.encoder_dtype,
+                }
+            return self._encoder
+
+    def keep(self, entry: GalleryEntry, folder: Path) -> None:
+        """Keep an upload's files until those of `MAX_KEPT` others came."""
+        with self._lock:
+            self._kept.append((entry, folder))
+            while len(self._kept) > MAX_KEPT:
+                self._remove(*self._kept.pop(0))
+
+    def drop(self, entries: list[GalleryEntry]) -> None:
+        """Remove the files of uploads."""
+        with self._lock:
+            for each in [kept for kept in self._kept if kept[0] in entries]:
+                self._kept.remove(each)
+                self._remove(*each)
+
+    def _remove(self, entry: GalleryEntry, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.gallery.forget(entry)
 
 
 class Session:
@@ -129,12 +192,11 @@ class Session:
         uploads: the visitor's own, newest first.
     """
 
-    def __init__(self, service: Service, folder: Path) -> None:
-        self._service, self._folder = service, folder
+    def __init__(self, service: Service, folder: Path, visitor: str = "") -> None:
+        self._service, self._folder, self._visitor = service, folder, visitor
         self._chat: ChatSession | None = None
         self.chosen: GalleryEntry | None = None
         self.uploads: list[GalleryEntry] = []
-        self._folders: dict[str, Path] = {}
         self._numbers = itertools.count(1)
 
     @property
@@ -159,14 +221,18 @@ class Session:
         """Forget what was said."""
         self._chat = None
 
-    def still(self, entry: GalleryEntry) -> Path:
-        return self._service.gallery.pictures.still(entry.key, entry.nerf)
+    def still(self, entry: GalleryEntry) -> Path | None:
+        """Its picture; None where its files made room for others."""
+        file = self._service.gallery.still(entry)
+        return file if file.is_file() else None
 
-    def turntable(self, entry: GalleryEntry, *, progress: Progress = no_progress) -> Path:
-        return self._service.gallery.pictures.turntable(entry.key, entry.nerf, progress=progress)
+    def turntable(self, entry: GalleryEntry) -> Path | None:
+        if self.still(entry) is None:
+            return None
+        return self._service.gallery.turntable(entry, visitor=self._visitor)
 
     def is_turning(self, entry: GalleryEntry) -> bool:
-        return self._service.gallery.pictures.is_turning(entry.key)
+        return self._service.gallery.turns(entry)
 
     def ask(self, question: str) -> Iterator[str]:
         """The answer about the chosen NeRF, growing; earlier questions and answers are part of the conversation.
@@ -174,13 +240,13 @@ class Session:
         A caller that stops early ends the generation; the question is then not part of the conversation.
 
         Raises:
-            ValueError: nothing chosen, an empty or too long question, a conversation that no longer fits.
+            ValueError: nothing chosen, an empty or too long question, a conversation that no longer fits, too many that wait.
         """
         if self.chosen is None:
             raise ValueError("no NeRF is chosen; pick one in the gallery, or upload one")
         if self._chat is None:
             self._chat = self._service.new_chat([self.chosen])
-        yield from self._service.continue_chat(self._chat, question)
+        yield from self._service.continue_chat(self._chat, question, visitor=self._visitor)
 
     def compare(
         self, first: str | None, second: str | None, question: str, *, both: bool = True
@@ -190,7 +256,7 @@ class Session:
         asked = [[entries[0]], [entries[1]], *([entries] if both else [])]
         answers = ["", "", ""]
         for place, shown in enumerate(asked):
-            for answer in self._service.answer(shown, question):
+            for answer in self._service.answer(shown, question, visitor=self._visitor):
                 answers[place] = answer
                 yield list(answers)
 
@@ -215,40 +281,48 @@ class Session:
         received = path
         try:
             received = receive(path, folder, max_bytes=options.max_upload)
-            if received.suffix in MESH_EXTENSIONS:
-                with self._service.fitting():
-                    source = fit_object(
-                        received,
-                        folder / "fit",
-                        families=[family],
-                        quality=options.fit_quality,
-                        device=self._service.model.device,
-                        progress=progress,
-                    )[family]
-            else:
-                source = received
-            entry = self._service.gallery.entry(
-                read_nerf(source, max_bytes=options.max_upload), source, name=Path(shown).stem
-            )
-            self.still(entry)
-        except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
+            entry = self._entry(received, family, progress, name=Path(shown).stem)
+        except (ValueError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise ValueError(said_of(error, received, shown)) from error
-        self._folders[entry.key] = folder
+        self._service.keep(entry, folder)
         self.uploads.insert(0, entry)
-        for oldest in self.uploads[MAX_UPLOADS:]:
-            shutil.rmtree(self._folders.pop(oldest.key), ignore_errors=True)
+        self._service.drop(self.uploads[MAX_UPLOADS:])
         del self.uploads[MAX_UPLOADS:]
         return self.choose(entry.key)
 
+    def _entry(self, received: Path, family: str, progress: Progress, *, name: str) -> GalleryEntry:
+        service, options, key = self._service, self._service.options, new_key()
+        mesh, device = received.suffix in MESH_EXTENSIONS, service.model.device
+        fit = {"family": family, "quality": options.fit_quality, "device": str(device)} if mesh else None
+        found = received.parent / "still.png"
+        arguments: dict[str, Any] = {"file": str(received), "fit": fit, "max_bytes": options.max_upload}
+        arguments |= {**service.encoder(), "still": str(found), "sizes": asdict(options.sizes)}
+        line, seconds = (service.fitting, options.fit_seconds) if mesh else (service.reading, options.upload_seconds)
+        with line.turn(self._visitor):
+            result = service.isolation.run(
+                "upload", arguments, seconds=seconds, cuda=mesh and device.type == "cuda", progress=progress
+            )
+        received.unlink(missing_ok=True)
+        architecture, embedding = parse_architecture(result["architecture"]), torch.tensor(result["embedding"])
+        entry = GalleryEntry(key, name, "", architecture, received.parent / SAFETENSORS_NAME, embedding)
+        service.pictures.mkdir(exist_ok=True)
+        found.replace(service.gallery.still(entry))
+        return entry
+
     def close(self) -> None:
         """Remove the visitor's files."""
+        self._service.drop(self.uploads)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def said_of(error: BaseException, path: Path, name: str) -> str:
     """An error as one sentence about a visitor's file, without the server's paths."""
-    if isinstance(error, MemoryError | RuntimeError) and not isinstance(error, ValueError):
-        return f"{name}: is too much for this machine"
     text = " ".join(str(error).split()).replace(str(path), name).replace(f"{path.parent}/", "")
+    text = without_paths(text)
     return text if name in text else f"{name}: {text}"
+
+
+def without_paths(text: str) -> str:
+    """A sentence in which the server's files have no directories."""
+    return re.sub(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+", "", text)

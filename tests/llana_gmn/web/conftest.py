@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from gmn_encoder.nerfs.files import save_nerf
 from gmn_encoder.nerfs.record import Nerf
+from gmn_encoder.progress import no_progress
 from gmn_encoder.rendering.occupancy import OccupancyGrid, write_occupancy
-from llana_gmn.web.state import Service, ServiceOptions
+from llana_gmn.web.isolation import JobError
+from llana_gmn.web.options import PictureSizes, ServiceOptions
+from llana_gmn.web.reading import JOBS
+from llana_gmn.web.state import Service
 
 FAMILIES = {"mlp": "MLP-nano", "triplane": "TRI-nano", "hash": "HASH-nano"}
+SMALL = PictureSizes(still=48, turn=48, views=24, still_voxels=24, turn_voxels=32)
+"""Random NeRFs fill the whole box: they are looked for, and baked, on coarser grids than users get."""
 CHAIR, CAR = ("03001627", "chair-1"), ("02958343", "car-1")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _small_pictures():
-    """Random NeRFs fill the whole box: look for them, and bake them, on coarser grids than users get."""
-    from gmn_encoder.rendering import occupancy
-
-    search = occupancy.occupancy_from_density
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            occupancy, "occupancy_from_density", lambda density, **k: search(density, **{**k, "resolution": 24})
-        )
-        patch.setattr("llana_gmn.web.pictures.VOXELS", 32)
-        patch.setattr("llana_gmn.web.pictures.STILL_SIZE", 48)
-        patch.setattr("llana_gmn.web.pictures.TURN_SIZE", 48)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +35,25 @@ def gallery_path(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tiny, gallery_path):
-    options = ServiceOptions(max_upload=1 << 20, generation={"max_new_tokens": 6})
+    options = ServiceOptions(max_upload=1 << 20, sizes=SMALL, generation={"max_new_tokens": 6})
     with Service(*tiny, options=options) as service:
         service.gallery.fill(gallery_path)
         yield service
+
+
+class Here:
+    """Jobs in this process, where tests can change what they use."""
+
+    def run(self, job, arguments, *, seconds, cuda=False, progress=no_progress):
+        try:
+            return json.loads(json.dumps(JOBS[job](json.loads(json.dumps(arguments)), progress)))
+        except (ValueError, OSError) as error:
+            raise JobError(str(error)) from error
+
+    def close(self):
+        pass
 
 
 @pytest.fixture

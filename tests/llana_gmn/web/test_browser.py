@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address(service):
-    from llana_gmn.web.page import running
+    from llana_gmn.web.server import running
 
     with running(service, port=0) as address:
         yield address

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gmn_encoder.nerfs.files import load_nerf
 from llana_gmn.web.gallery import Gallery, GalleryEntry, choose
 
 
@@ -34,37 +35,37 @@ def test_entries_have_names_pictures_and_the_models_embeddings(service):
     )
     assert {entry.caption for entry in entries} >= {"chair · hash", "car · tri-plane"}
     for entry in entries:
-        assert torch.allclose(entry.embedding, service.model.encode([entry.nerf])[0], atol=1e-5)
-    still = service.gallery.pictures.still(entries[0].key, entries[0].nerf)
+        assert torch.allclose(entry.embedding, service.model.encode([load_nerf(entry.source)])[0], atol=1e-5)
+    still = service.gallery.still(entries[0])
     picture = Image.open(still).convert("RGB")
     assert picture.getpixel((0, 0)) == (255, 255, 255)
     assert min(picture.convert("L").tobytes()) < 250  # something stands in it
 
 
 def test_neighbours_are_the_nearest_by_cosine_without_itself(service):
-    gallery = Gallery(service.model, service.folder / "other")
-    nerf = service.gallery.entries[0].nerf
+    gallery = Gallery(service.model, service.folder / "other", service.isolation)
+    nerf = service.gallery.entries[0].architecture, Path("nowhere")
     at = {"a": (1.0, 0.0), "b": (0.0, 2.0), "c": (5.0, 5.0), "d": (-1.0, 0.0)}
-    gallery.entries = [GalleryEntry(key, key, "", nerf, torch.tensor(place)) for key, place in at.items()]
+    gallery.entries = [GalleryEntry(key, key, "", *nerf, torch.tensor(place)) for key, place in at.items()]
     found = gallery.neighbours(gallery.entries[0], 2)
     # cos 45 degrees = 0.70711, then a right angle
     assert [(other.key, round(cosine, 5)) for other, cosine in found] == [("c", 0.70711), ("b", 0.0)]
     gallery.entries = [  # of tokens as of one long vector
-        GalleryEntry(key, key, "", nerf, torch.tensor([place, place])) for key, place in at.items()
+        GalleryEntry(key, key, "", *nerf, torch.tensor([place, place])) for key, place in at.items()
     ]
     assert [(other.key, round(cosine, 5)) for other, cosine in gallery.neighbours(gallery.entries[0], 2)] == [
         ("c", 0.70711),
         ("b", 0.0),
     ]
-    gallery.entries = [GalleryEntry(key, key, "", nerf, torch.tensor(place)) for key, place in at.items()]
-    own = GalleryEntry("mine", "mine", "", nerf, torch.tensor((2.0, 0.1)))
+    gallery.entries = [GalleryEntry(key, key, "", *nerf, torch.tensor(place)) for key, place in at.items()]
+    own = GalleryEntry("mine", "mine", "", *nerf, torch.tensor((2.0, 0.1)))
     assert gallery.neighbours(gallery.entries[0], 1, among=[own])[0][0] is own
 
 
 def test_broken_nerfs_are_named_and_left_out(service, gallery_path, tmp_path):
     (tmp_path / "hash" / "x" / "bad").mkdir(parents=True)
     (tmp_path / "hash" / "x" / "bad" / "nerf_weights.pth").write_text("no weights")
-    gallery = Gallery(service.model, service.folder / "third")
+    gallery = Gallery(service.model, service.folder / "third", service.isolation)
     errors = []
     with pytest.raises(ValueError, match="none of its 1 NeRFs can be read"):
         gallery.fill(tmp_path, on_error=errors.append)

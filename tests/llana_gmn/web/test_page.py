@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pickle
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,19 +19,32 @@ import pytest
 
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn.commands import main
+from llana_gmn.web.access import AccessOptions
+from llana_gmn.web.options import ServiceOptions
+from llana_gmn.web.state import Service
 
+from .conftest import SMALL, Here
 from .test_state import Bomb
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
+from llana_gmn.web.server import running  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def address(service):
-    from llana_gmn.web.page import running
-
     with running(service, port=0) as address:
         yield address
+
+
+@pytest.fixture
+def another(tiny, gallery_path):
+    """A service for a server of its own, which stops it."""
+    options = ServiceOptions(max_upload=1 << 20, sizes=SMALL, generation={"max_new_tokens": 6})
+    with Service(*tiny, options=options, isolation=Here()) as service:
+        service.gallery.fill(gallery_path, limit=2)
+        yield service
 
 
 @pytest.fixture
@@ -130,9 +145,124 @@ def test_files_of_the_server_are_not_served(address, service, gallery_path):
         assert error.value.code in (403, 404)
 
 
-def test_ports_that_are_taken(service, address):
-    from llana_gmn.web.page import running
+def ask_for(address, path="", **headers):
+    """Status, headers, body of a GET, whatever they are."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{address}{path}", headers=headers)) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
 
+
+def test_other_sites_are_refused(address):
+    assert ask_for(address)[0] == 200
+    assert ask_for(address, Host="evil.example")[0] == 421
+    status, headers, _ = ask_for(address, "config", Origin="http://evil.example")
+    assert status == 403 and not [name for name in headers if name.lower().startswith("access-control")]
+    own = address.rstrip("/")
+    status, headers, _ = ask_for(address, "config", Origin=own)
+    assert status == 200 and not [name for name in headers if name.lower().startswith("access-control")]
+    preflight = urllib.request.Request(f"{address}gradio_api/queue/join", method="OPTIONS")
+    for name, value in {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}.items():
+        preflight.add_header(name, value)
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(preflight)
+    assert error.value.code == 403
+
+
+def test_only_what_the_page_needs_is_open(address):
+    for path in (
+        "monitoring",
+        "docs",
+        "openapi.json",
+        "gradio_api/openapi.json",
+        "gradio_api/proxy=http://127.0.0.1/",
+        "gradio_api/vibe-code",
+        "gradio_api/component_server",
+        "gradio_api/run/ask",
+        "login",
+    ):
+        assert ask_for(address, path)[0] == 404, path
+
+
+def test_no_response_names_a_path_of_the_server(address, client, service, sent, monkeypatch):
+    """All that a visit reads, byte by byte."""
+    import httpx
+
+    read, stream = [], httpx.Response.iter_raw
+
+    def listen(response, *arguments, **keywords):
+        for chunk in stream(response, *arguments, **keywords):
+            read.append(chunk)
+            yield chunk
+
+    monkeypatch.setattr(httpx.Response, "iter_raw", listen)
+    visitor = gradio_client.Client(address, verbose=False, analytics_enabled=False, download_files=False)
+    upload(visitor, sent("mine.pth", Nerf.random("MLP-nano", seed=5)))
+    for name, content in (("bad.pth", b"nothing"), ("bad.glb", b"hello"), ("a/../../b.pth".replace("/", "_"), b"")):
+        with pytest.raises(Exception, match=name.partition(".")[0]):
+            upload(visitor, sent(name, content))
+    picture, _, near = visitor.predict(api_name="/show")
+    visitor.predict("What is it?", [], api_name="/ask")
+    for path in ("", "config", "gradio_api/info", "gradio_api/nothing", "gradio_api/file=/etc/passwd", "theme.css"):
+        read.append(ask_for(address, path)[2])
+        read.append(str(ask_for(address, path)[1]).encode())
+    everything = b"".join(read)
+    assert b"/served/" in everything and b"weights" in everything
+    for path in (
+        service.folder,
+        service.folder.parent,
+        tempfile.gettempdir(),
+        sys.prefix,
+        os.getcwd(),
+        os.path.expanduser("~"),
+    ):
+        assert str(path).encode() + b"/" not in everything, path
+    assert picture["path"].startswith("/served/") and near[0]["image"]["path"].startswith("/served/")
+    status, headers, body = ask_for(address, f"gradio_api/file={picture['path']}")
+    assert status == 200 and body.startswith(b"GIF89a") and headers["x-content-type-options"] == "nosniff"
+
+
+def test_too_many_requests(another):
+    with running(another, port=0, access=AccessOptions(rate=3)) as address:
+        request = urllib.request.Request(
+            f"{address}gradio_api/queue/join", data=b"{}", headers={"Content-Type": "application/json"}
+        )
+        seen = []
+        for _ in range(5):
+            with pytest.raises(urllib.error.HTTPError) as error:
+                urllib.request.urlopen(request)
+            seen.append(error.value.code)
+        assert seen == [422, 422, 422, 429, 429]
+        assert ask_for(address)[0] == 200
+        large = urllib.request.Request(
+            f"{address}gradio_api/queue/join", data=bytes(2 << 20), headers={"X-Forwarded-For": "9.9.9.9"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(large)
+        assert error.value.code == 413
+
+
+def test_a_password_closes_everything(another):
+    with running(another, port=0, access=AccessOptions(password="ada:lovelace")) as address:
+        for path in (
+            "",
+            "config",
+            "theme.css",
+            "gradio_api/info",
+            "gradio_api/startup-events",
+            "gradio_api/queue/status",
+            "x",
+        ):
+            assert ask_for(address, path)[0] == 401, path
+        given = {"Authorization": "Basic " + base64.b64encode(b"ada:lovelace").decode()}
+        assert ask_for(address, **given)[0] == 200
+        known = gradio_client.Client(address, verbose=False, analytics_enabled=False, headers=given)
+        assert "weights" in known.predict(api_name="/show")[1]
+
+
+def test_ports_that_are_taken(service, address):
     port = int(address.rstrip("/").rsplit(":", 1)[1])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -151,6 +281,13 @@ def test_ports_that_are_taken(service, address):
         (["--beams", "2"], "--beams is 2"),
         (["--max-upload", "0"], "uploads are limited to 0 bytes"),
         (["--max-new-tokens", "0"], "must be at least 1"),
+        (["--upload-seconds", "0"], "uploads are limited to 0.0 seconds"),
+        (["--host", "0.0.0.0"], "--host is 0.0.0.0, which other machines reach; add --auth USER:PASSWORD"),
+        (["--host", "::"], "or --no-auth to let everyone in"),
+        (["--no-auth", "--auth", "a:b"], "contradict each other"),
+        (["--auth", "nobody"], "another form than USER:PASSWORD"),
+        (["--auth", "@/nowhere/at/all"], "cannot be read; expected a file with USER:PASSWORD"),
+        (["--allow-host", "http://x"], "'http://x' is no host name"),
     ],
 )
 def test_command_refuses(options, message, capsys):

@@ -14,7 +14,10 @@ from gmn_encoder.nerfs.families import MlpArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import ChatSession
 from llana_gmn.web import uploads
-from llana_gmn.web.state import MAX_UPLOADS, Service, ServiceOptions
+from llana_gmn.web.options import ServiceOptions
+from llana_gmn.web.state import MAX_UPLOADS, Service, without_paths
+
+from .conftest import Here
 
 CUBE = b"""ply
 format ascii 1.0
@@ -55,7 +58,7 @@ def test_conversations_are_a_visitors_own(service, tiny):
     second.choose(entries[1].key)
     said = [last(first.ask("What is it?")), last(second.ask("What is it?")), last(first.ask("Sure?"))]
     chat = ChatSession(*tiny, max_new_tokens=6)
-    chat.add_nerf(entries[0].nerf)
+    chat.add_nerf(entries[0].source)
     assert [chat.ask("What is it?"), chat.ask("Sure?")] == [said[0], said[2]]
     first.restart()
     assert last(first.ask("What is it?")) == said[0]
@@ -99,10 +102,10 @@ def test_questions_that_cannot_be_answered(service, session):
 def test_comparison_asks_about_each_and_both(service, session, tiny):
     a, b = service.gallery.entries[0], service.gallery.entries[4]
     together = ChatSession(*tiny, max_new_tokens=6)
-    together.add_nerf(a.nerf)
-    together.add_nerf(b.nerf)
+    together.add_nerf(a.source)
+    together.add_nerf(b.source)
     alone = ChatSession(*tiny, max_new_tokens=6)
-    alone.add_nerf(b.nerf)
+    alone.add_nerf(b.source)
     answers = last(session.compare(a.key, b.key, "What is it?"))
     assert answers[1:] == [alone.ask("What is it?"), together.ask("What is it?")]
     assert last(session.compare(a.key, b.key, "What is it?", both=False))[2] == ""
@@ -113,10 +116,11 @@ def test_an_uploaded_nerf_is_chosen_and_only_its_visitors(service, session, sent
     entry = session.upload(path)
     assert session.chosen is entry and entry.name == "my chair" and not path.exists()
     assert last(session.ask("What is it?"))
+    assert Image.open(session.turntable(entry)).n_frames > 8 and session.is_turning(entry)
     assert entry.key not in [other.key for other, _ in session.neighbours()]
     with pytest.raises(ValueError, match="no such NeRF"):
         service.session().choose(entry.key)
-    folder = next(parent for parent in entry.nerf.source.parents if parent.parent.name == "uploads")
+    folder = next(parent for parent in entry.source.parents if parent.parent.name == "uploads")
     assert folder.is_dir()
     session.close()
     assert not folder.exists()
@@ -127,7 +131,7 @@ def test_old_uploads_make_room(session, sent, monkeypatch):
     assert MAX_UPLOADS > 2
     made = [session.upload(sent(f"{seed}.pth", Nerf.random("MLP-nano", seed=seed))) for seed in range(3)]
     assert session.uploads == [made[2], made[1]]
-    assert not made[0].nerf.source.exists() and made[1].nerf.source.exists()
+    assert not made[0].source.exists() and made[1].source.exists()
 
 
 def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
@@ -135,13 +139,12 @@ def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
 
     quick = {**presets._BY_PRESET["nano"], "iterations": 20, "views": 6, "size": 32}
     monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
+    monkeypatch.setattr(service, "isolation", Here())
     steps = []
     entry = session.upload(sent("thing.ply", CUBE), family="triplane", progress=lambda *step: steps.append(step))
     assert entry.family == "triplane" and entry.name == "thing"
     assert steps[-1][1:] == (20, 20) and steps[-1][0].endswith("dB")
     assert last(session.ask("What is it?"))
-    gif = Image.open(session.turntable(entry))
-    assert gif.n_frames > 8 and session.is_turning(entry)
 
 
 def test_refused_uploads_say_why_run_nothing_and_leave_nothing(service, session, sent, tmp_path):
@@ -193,6 +196,33 @@ def test_a_mesh_reads_no_file_of_the_server(session, sent, tmp_path):
     for uri in (str(secret), "../" * 12 + str(secret).lstrip("/")):
         with pytest.raises(ValueError, match=r"leak\.gltf: .*(secret|escapes|not a|FileNotFound)"):
             session.upload(sent("leak.gltf", (gltf % uri).encode()))
+
+
+def test_a_conversation_that_is_full_names_what_the_page_has(service, session, monkeypatch):
+    session.choose(service.gallery.entries[0].key)
+    monkeypatch.setattr(service.model.config.get_text_config(), "max_position_embeddings", 20)
+    with pytest.raises(ValueError, match="the backbone reads 20; start a new one: press New conversation") as error:
+        last(session.ask("What is it?"))
+    assert "/reset" not in str(error.value)
+
+
+def test_keys_are_random_and_sentences_without_paths(service, gallery_path, tiny):
+    with Service(*tiny, isolation=Here()) as other:
+        other.gallery.fill(gallery_path, limit=1)
+        assert other.gallery.entries[0].key != service.gallery.entries[0].key
+    said = without_paths("cannot read '/srv/a b/model.bin': no, see http://x.org/y/z or a/b, /tmp/llana/x.pth: gone")
+    assert said == "cannot read 'b/model.bin': no, see http://x.org/y/z or a/b, x.pth: gone"
+
+
+def test_old_files_of_all_visitors_make_room(service, sent, monkeypatch):
+    monkeypatch.setattr("llana_gmn.web.state.MAX_KEPT", 1)
+    monkeypatch.setattr(service, "isolation", Here())
+    first, second = service.session("1.2.3.4"), service.session("5.6.7.8")
+    old = first.upload(sent("old.pth", Nerf.random("MLP-nano", seed=1)))
+    new = second.upload(sent("new.pth", Nerf.random("MLP-nano", seed=2)))
+    assert not old.source.exists() and new.source.exists()
+    assert first.still(old) is None and first.turntable(old) is None
+    assert last(first.ask("What is it?"))  # its embedding is enough
 
 
 def test_the_folder_goes_with_the_service(tiny):
