@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
+from ..progress import Progress, no_progress
 from ..rendering.camera_files import camera_file, read_cameras
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import OccupancyGrid
@@ -33,7 +35,7 @@ HELD_OUT_EVERY = 9
 """Image folders: every so many-th view is kept to measure on (the four of 36)."""
 
 _IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
-_HELD_OUT_SEED = 7919
+HELD_OUT_SEED = 7919
 _BACKGROUND_TOLERANCE = 6
 
 
@@ -51,6 +53,7 @@ class PosedImages:
         notes: sentences worth saying about it.
         procedural: the procedural object, if it is one.
         placement: how the source's own world was brought into the box, where it was.
+        region: voxels outside of which nothing is known to be, where a source knows more than its views show.
     """
 
     class_id: str
@@ -64,12 +67,16 @@ class PosedImages:
     notes: tuple[str, ...] = ()
     procedural: ProceduralObject | None = field(default=None, repr=False)
     placement: Placement | None = None
+    region: OccupancyGrid | None = field(default=None, repr=False)
     _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
 
     def hull(self, device: torch.device) -> OccupancyGrid:
         """The visual hull of the views, found once for all families that are fitted to them."""
         if device not in self._hulls:
-            self._hulls[device] = visual_hull((self.images[..., 3] > 0).to(device), self.cameras.to(device))
+            hull = visual_hull((self.images[..., 3] > 0).to(device), self.cameras.to(device))
+            if self.region is not None:
+                hull = OccupancyGrid(hull.binary & self.region.to(device).binary)
+            self._hulls[device] = hull
         return self._hulls[device]
 
     def __post_init__(self) -> None:
@@ -94,6 +101,7 @@ class Source:
         load: function that opens it.
         procedural: function that makes the procedural object, if it is one.
         index: number of the procedural object.
+        render: function that opens it where that takes a while, on a device and with progress; `load` does the same without.
     """
 
     name: str
@@ -102,6 +110,11 @@ class Source:
     load: Callable[[], PosedImages] = field(repr=False)
     procedural: Callable[[], ProceduralObject] | None = field(default=None, repr=False)
     index: int | None = None
+    render: Callable[[torch.device | str | None, Progress], PosedImages] | None = field(default=None, repr=False)
+
+    def open(self, device: torch.device | str | None = None, progress: Progress = no_progress) -> PosedImages:
+        """Load it, on a device and with progress where it can."""
+        return self.load() if self.render is None else self.render(device, progress)
 
 
 def find_sources(
@@ -165,7 +178,11 @@ def path_source(
     if is_foreign(path):
         from .distil import read_foreign  # which makes what this module has
 
-        return Source(str(path), *ids, lambda: read_foreign(path, *ids, settings=settings, placement=placement))
+        def render(device: torch.device | str | None, progress: Progress) -> PosedImages:
+            about: dict[str, Any] = {"settings": settings, "placement": placement}
+            return read_foreign(path, *ids, **about, device=device, progress=progress)
+
+        return Source(str(path), *ids, lambda: render(None, no_progress), render=render)
     if path.is_dir():
         return Source(str(path), *ids, lambda: read_images(path, *ids, background=background))
     return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
@@ -214,7 +231,7 @@ def from_mesh(
 ) -> PosedImages:
     """Views of a mesh in the box, and `HELD_OUT_VIEWS` from elsewhere to measure on."""
     settings = settings or ViewSettings()
-    held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + _HELD_OUT_SEED)
+    held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + HELD_OUT_SEED)
     images, cameras = _take_views(mesh, settings)
     held, held_cameras = _take_views(mesh, held_out)
     return PosedImages(
