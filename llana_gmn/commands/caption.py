@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .base import Command, InputErrors, process_state, with_rate
+from .foreign_arguments import add_cache_arguments, open_foreign
 from .model_arguments import load_answering
 from .records import add_record_arguments, answer_options, answer_settings, has_changed, open_records
 
@@ -94,6 +95,7 @@ class Caption(Command):
             help="the JSONL file; the same command continues it, and does again what changed; another model is refused",
         )
         parser.add_argument("--question", default="What is this object?", help="asked of each NeRF")
+        add_cache_arguments(parser)
         add_record_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -102,8 +104,9 @@ class Caption(Command):
         from ..caption import caption_nerfs
 
         state, question = process_state(), arguments.question
-        inputs = CaptionInputs.read(arguments.nerfs)
         errors = InputErrors(self.name, debug=arguments.debug)
+        with state.main_process_first():  # the others find what it fits
+            inputs = CaptionInputs.read(open_foreign(arguments.nerfs, arguments, errors))
         with open_records(
             arguments.out,
             lambda known: inputs.asked(question, known),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Command, InputErrors, stage_progress
+from .foreign_arguments import add_cache_arguments, open_foreign
 from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 
@@ -20,7 +21,9 @@ class Serve(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--nerfs", metavar="DIR", help="NeRFs of the gallery; searched (default: the ones that ship)"
+            "--nerfs",
+            metavar="DIR",
+            help="NeRFs of the gallery, searched, or a radiance field of another program (default: the ones that ship)",
         )
         parser.add_argument(
             "--limit", type=int, default=60, metavar="N", help="most NeRFs in the gallery (default: 60)"
@@ -31,6 +34,7 @@ class Serve(Command):
         parser.add_argument(
             "--quality", default="nano", help="preset of fits to meshes: nano, quick, standard (default: nano)"
         )
+        add_cache_arguments(parser)
         add_answer_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -43,7 +47,7 @@ class Serve(Command):
 
         options, access = _options(arguments), _access(arguments)
         model, processor = load_answering(arguments)
-        nerfs = arguments.nerfs or default_nerfs_path()
+        nerfs = open_foreign([arguments.nerfs], arguments)[0] if arguments.nerfs else default_nerfs_path()
         errors = InputErrors(self.name, debug=arguments.debug)
         ended = threading.Event()
         where = {"host": arguments.host, "port": arguments.port, "root": arguments.root_path}

@@ -123,7 +123,7 @@ class FitJob:
 
     def _open(self, source: Source) -> PosedImages:
         files = files_of(source, self._digests)
-        posed = source.load()
+        posed = source.open(self.device, self.progress)
         self._inputs[source.name] = {**files, "views": views_digest(posed)} if files else {}
         return posed
 
@@ -258,6 +258,7 @@ class FitJob:
                     "source": posed.source,
                     "notes": list(posed.notes),
                     "inputs": self._inputs[source.name],
+                    **({"placement": posed.placement.to_dict()} if posed.placement else {}),
                     "settings": fit.settings.to_dict(),
                     "seed": self.seed,
                     "object_seed": seeds[number],

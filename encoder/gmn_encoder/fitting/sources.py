@@ -1,4 +1,4 @@
-"""Sources of fits: posed image folders, mesh files and procedural objects, all to one record of posed images.
+"""Sources of fits: posed image folders, mesh files, foreign fields and procedural objects, all to one record of posed images.
 
 Shapes: V views.
 """
@@ -20,13 +20,16 @@ from torch import Tensor
 
 from ..digests import plain
 from ..files import StrPath
+from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
+from ..progress import Progress, no_progress
 from ..rendering.camera_files import camera_file, read_cameras
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import OccupancyGrid
 from .hull import visual_hull
+from .placement import Placement, PlacementRequest
 
 HELD_OUT_VIEWS = 4
 """Views of meshes and procedural objects that are taken besides, to measure on."""
@@ -34,7 +37,7 @@ HELD_OUT_EVERY = 9
 """Image folders: every so many-th view is kept to measure on (the four of 36)."""
 
 _IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
-_HELD_OUT_SEED = 7919
+HELD_OUT_SEED = 7919
 _BACKGROUND_TOLERANCE = 6
 
 
@@ -51,6 +54,8 @@ class PosedImages:
         background: ``(3,)`` in 0..1 where the images stand before a colour and opacity is what was told apart from it.
         notes: sentences worth saying about it.
         procedural: the procedural object, if it is one.
+        placement: how the source's own world was brought into the box, where it was.
+        region: voxels outside of which nothing is known to be, where a source knows more than its views show.
     """
 
     class_id: str
@@ -63,12 +68,17 @@ class PosedImages:
     background: Tensor | None = None
     notes: tuple[str, ...] = ()
     procedural: ProceduralObject | None = field(default=None, repr=False)
+    placement: Placement | None = None
+    region: OccupancyGrid | None = field(default=None, repr=False)
     _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
 
     def hull(self, device: torch.device) -> OccupancyGrid:
         """The visual hull of the views, found once for all families that are fitted to them."""
         if device not in self._hulls:
-            self._hulls[device] = visual_hull((self.images[..., 3] > 0).to(device), self.cameras.to(device))
+            hull = visual_hull((self.images[..., 3] > 0).to(device), self.cameras.to(device))
+            if self.region is not None:
+                hull = OccupancyGrid(hull.binary & self.region.to(device).binary)
+            self._hulls[device] = hull
         return self._hulls[device]
 
     def __post_init__(self) -> None:
@@ -96,6 +106,7 @@ class Source:
         path: the file or directory that it is read from, by whose content a later run tells whether it changed; None for what
             is made rather than read.
         options: how it is read, for JSON: another reading is another source.
+        render: function that opens it where that takes a while, on a device and with progress; `load` does the same without.
     """
 
     name: str
@@ -106,6 +117,11 @@ class Source:
     index: int | None = None
     path: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    render: Callable[[torch.device | str | None, Progress], PosedImages] | None = field(default=None, repr=False)
+
+    def open(self, device: torch.device | str | None = None, progress: Progress = no_progress) -> PosedImages:
+        """Load it, on a device and with progress where it can."""
+        return self.load() if self.render is None else self.render(device, progress)
 
 
 def _from_disk(source_of: Callable[..., Source]) -> Callable[..., Source]:
@@ -126,17 +142,19 @@ def find_sources(
     seed: int = 0,
     background: Tensor | None = None,
     class_id: str | None = None,
+    placement: PlacementRequest | None = None,
 ) -> Iterator[Source]:
     """The sources that one SOURCE of the command line means.
 
     Args:
-        text: ``procedural:N``; a mesh file; a directory with a camera file and its images; or a directory that is searched for
-            both, in sorted order.
+        text: ``procedural:N``; a foreign field; a mesh file; a directory with a camera file and its images; or a directory that
+            is searched for all three, in sorted order.
         settings: settings of the views of meshes and procedural objects.
         seed: seed of the procedural objects.
         background: colour ``(3,)`` in 0..1 behind the object, of image folders without opacity.
         class_id: class directory of meshes and image folders; by default the synset of the class that their parent directory
             is named after, or else its name.
+        placement: where the object is, of sources that have a world of their own.
 
     Raises:
         ValueError: no such kind of source, or nothing in the directory.
@@ -154,7 +172,7 @@ def find_sources(
     found = False
     for each in _walk(path):
         found = True
-        yield path_source(each, settings=settings, background=background, class_id=class_id)
+        yield path_source(each, settings=settings, background=background, class_id=class_id, placement=placement)
     if not found:
         raise ValueError(
             f"{text}: holds neither a camera file (transforms.json) nor a mesh ({', '.join(EXTENSIONS)}); expected a source"
@@ -168,24 +186,37 @@ def path_source(
     settings: ViewSettings | None = None,
     background: Tensor | None = None,
     class_id: str | None = None,
+    placement: PlacementRequest | None = None,
 ) -> Source:
-    """The source that one image folder or mesh file is; arguments as of `find_sources`. What is wrong shows when it is loaded."""
+    """The source that one foreign field, image folder or mesh file is; arguments as of `find_sources`.
+
+    What is wrong shows when it is loaded.
+    """
     path = Path(path)
     ids = source_ids(path, class_id)
+    if is_foreign(path):
+        from .distil import read_foreign  # which makes what this module has
+
+        def render(device: torch.device | str | None, progress: Progress) -> PosedImages:
+            about: dict[str, Any] = {"settings": settings, "placement": placement}
+            return read_foreign(path, *ids, **about, device=device, progress=progress)
+
+        return Source(str(path), *ids, lambda: render(None, no_progress), render=render)
     if path.is_dir():
         return Source(str(path), *ids, lambda: read_images(path, *ids, background=background))
     return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    if path.is_file() or is_foreign(path):
         yield path
         return
     try:
         camera_file(path)
     except FileNotFoundError:
         for child in sorted(path.iterdir()):
-            if child.is_dir() or child.suffix.lower() in EXTENSIONS:
+            suffix = child.suffix.lower()
+            if child.is_dir() or suffix in EXTENSIONS or (suffix in foreign_suffixes() and is_foreign(child)):
                 yield from _walk(child)
         return
     yield path
@@ -219,7 +250,7 @@ def from_mesh(
 ) -> PosedImages:
     """Views of a mesh in the box, and `HELD_OUT_VIEWS` from elsewhere to measure on."""
     settings = settings or ViewSettings()
-    held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + _HELD_OUT_SEED)
+    held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + HELD_OUT_SEED)
     images, cameras = _take_views(mesh, settings)
     held, held_cameras = _take_views(mesh, held_out)
     return PosedImages(
