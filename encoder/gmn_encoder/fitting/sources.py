@@ -1,4 +1,4 @@
-"""Sources of fits: posed image folders, mesh files and procedural objects, all to one record of posed images.
+"""Sources of fits: posed image folders, mesh files, foreign fields and procedural objects, all to one record of posed images.
 
 Shapes: V views.
 """
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..files import StrPath
+from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
@@ -24,6 +25,7 @@ from ..rendering.camera_files import camera_file, read_cameras
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import OccupancyGrid
 from .hull import visual_hull
+from .placement import Placement, PlacementRequest
 
 HELD_OUT_VIEWS = 4
 """Views of meshes and procedural objects that are taken besides, to measure on."""
@@ -48,6 +50,7 @@ class PosedImages:
         background: ``(3,)`` in 0..1 where the images stand before a colour and opacity is what was told apart from it.
         notes: sentences worth saying about it.
         procedural: the procedural object, if it is one.
+        placement: how the source's own world was brought into the box, where it was.
     """
 
     class_id: str
@@ -60,6 +63,7 @@ class PosedImages:
     background: Tensor | None = None
     notes: tuple[str, ...] = ()
     procedural: ProceduralObject | None = field(default=None, repr=False)
+    placement: Placement | None = None
     _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
 
     def hull(self, device: torch.device) -> OccupancyGrid:
@@ -107,17 +111,19 @@ def find_sources(
     seed: int = 0,
     background: Tensor | None = None,
     class_id: str | None = None,
+    placement: PlacementRequest | None = None,
 ) -> Iterator[Source]:
     """The sources that one SOURCE of the command line means.
 
     Args:
-        text: ``procedural:N``; a mesh file; a directory with a camera file and its images; or a directory that is searched for
-            both, in sorted order.
+        text: ``procedural:N``; a foreign field; a mesh file; a directory with a camera file and its images; or a directory that
+            is searched for all three, in sorted order.
         settings: settings of the views of meshes and procedural objects.
         seed: seed of the procedural objects.
         background: colour ``(3,)`` in 0..1 behind the object, of image folders without opacity.
         class_id: class directory of meshes and image folders; by default the synset of the class that their parent directory
             is named after, or else its name.
+        placement: where the object is, of sources that have a world of their own.
 
     Raises:
         ValueError: no such kind of source, or nothing in the directory.
@@ -135,7 +141,7 @@ def find_sources(
     found = False
     for each in _walk(path):
         found = True
-        yield path_source(each, settings=settings, background=background, class_id=class_id)
+        yield path_source(each, settings=settings, background=background, class_id=class_id, placement=placement)
     if not found:
         raise ValueError(
             f"{text}: holds neither a camera file (transforms.json) nor a mesh ({', '.join(EXTENSIONS)}); expected a source"
@@ -148,24 +154,33 @@ def path_source(
     settings: ViewSettings | None = None,
     background: Tensor | None = None,
     class_id: str | None = None,
+    placement: PlacementRequest | None = None,
 ) -> Source:
-    """The source that one image folder or mesh file is; arguments as of `find_sources`. What is wrong shows when it is loaded."""
+    """The source that one foreign field, image folder or mesh file is; arguments as of `find_sources`.
+
+    What is wrong shows when it is loaded.
+    """
     path = Path(path)
     ids = source_ids(path, class_id)
+    if is_foreign(path):
+        from .distil import read_foreign  # which makes what this module has
+
+        return Source(str(path), *ids, lambda: read_foreign(path, *ids, settings=settings, placement=placement))
     if path.is_dir():
         return Source(str(path), *ids, lambda: read_images(path, *ids, background=background))
     return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    if path.is_file() or is_foreign(path):
         yield path
         return
     try:
         camera_file(path)
     except FileNotFoundError:
         for child in sorted(path.iterdir()):
-            if child.is_dir() or child.suffix.lower() in EXTENSIONS:
+            suffix = child.suffix.lower()
+            if child.is_dir() or suffix in EXTENSIONS or (suffix in foreign_suffixes() and is_foreign(child)):
                 yield from _walk(child)
         return
     yield path

@@ -15,7 +15,7 @@ another number altogether.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -39,6 +39,27 @@ def unit_coordinates(xyz: Tensor, box: Box = WORLD_BOX) -> tuple[Tensor, Tensor]
     low, high = torch.tensor(corners, dtype=torch.float32, device=xyz.device).to(xyz.dtype)
     u = (xyz - low) / (high - low)
     return u, ((u > 0) & (u < 1)).all(dim=-1, keepdim=True)
+
+
+def spread_directions(count: int) -> Tensor:
+    """`count` unit vectors ``(count, 3)`` float32, evenly over the sphere: a golden spiral about z."""
+    index = torch.arange(count, dtype=torch.float64)
+    height, angle = 1 - (2 * index + 1) / count, index * math.pi * (math.sqrt(5) - 1)
+    radius = (1 - height**2).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=-1).float()
+
+
+def mean_over_directions(colour: Callable[[Tensor], Tensor], directions: Tensor) -> Tensor:
+    """The mean of colours over directions: what a point looks like where nobody says from where it is looked at.
+
+    Args:
+        colour: one direction ``(3,)`` to colours of any shape.
+        directions: unit vectors ``(D, 3)``.
+    """
+    total = colour(directions[0])
+    for direction in directions[1:]:
+        total = total + colour(direction)
+    return total / len(directions)
 
 
 def float32_unit_coordinates(xyz: Tensor, u: Tensor, box: Box = WORLD_BOX) -> Tensor:
