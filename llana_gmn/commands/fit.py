@@ -51,6 +51,23 @@ class FitCommand(Command):
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
         )
         parser.add_argument(
+            "--center",
+            metavar="X,Y,Z",
+            help="where the object is in the source's world, with a minus as --center=-1,0,2 (default: found)",
+        )
+        parser.add_argument(
+            "--scale", type=float, metavar="S", help="box units for a unit of the source (default: found)"
+        )
+        parser.add_argument(
+            "--up",
+            metavar="AXIS",
+            help="x, y, z, -x, -y, -z or X,Y,Z: up in the source, with a minus as --up=-y (default: found)",
+        )
+        parser.add_argument("--strict", action="store_true", help="refuse image folders with missing images")
+        parser.add_argument(
+            "--keep-poor", action="store_true", help="keep fits that end far below what their preset reaches"
+        )
+        parser.add_argument(
             "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
         )
         parser.add_argument(
@@ -63,6 +80,7 @@ class FitCommand(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.fitting.job import FitJob
+        from gmn_encoder.fitting.quality import least_psnr
 
         device = device_named(arguments.device)
         settings = _settings(arguments)
@@ -76,6 +94,7 @@ class FitCommand(Command):
                 batch=arguments.batch if arguments.batch is not None else 16 if device.type == "cuda" else 1,
                 device=device,
                 resume=arguments.resume,
+                least_psnr=None if arguments.keep_poor or arguments.iterations else least_psnr(arguments.quality),
                 on_error=errors.add,
                 on_done=_say_done,
                 on_skip=_say_skipped,
@@ -110,17 +129,25 @@ def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettin
 
 
 def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: InputErrors) -> list[Source]:
+    from gmn_encoder.fitting.placement import parse_placement
     from gmn_encoder.fitting.sources import find_sources
     from gmn_encoder.objects import ViewSettings
     from gmn_encoder.rendering.images import parse_background
 
     background = parse_background(arguments.background) if arguments.background else None
+    placement = parse_placement(arguments.center, arguments.scale, arguments.up)
     views = ViewSettings(n_views=settings.views, size=settings.size, seed=arguments.seed)
     found: list[Source] = []
     for text in arguments.sources:
         try:
             found += find_sources(
-                text, settings=views, seed=arguments.seed, background=background, class_id=arguments.class_id
+                text,
+                settings=views,
+                seed=arguments.seed,
+                background=background,
+                class_id=arguments.class_id,
+                placement=placement,
+                strict=arguments.strict,
             )
         except (ValueError, OSError) as error:
             errors.add(error)

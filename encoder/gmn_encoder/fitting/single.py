@@ -16,6 +16,7 @@ from ..progress import Progress, no_progress
 from .job import FitJob
 from .output import nerf_directory
 from .presets import preset
+from .quality import least_psnr
 from .sources import path_source
 
 
@@ -59,7 +60,7 @@ def fit_object(
 
     Raises:
         ValueError, FileNotFoundError: an unknown family or quality; what reading the mesh or the images refuses; what
-            `PhotometricFit` refuses.
+            `PhotometricFit` refuses; a fit that ends far below what the preset reaches.
     """
     architectures = [fit_architecture(family, quality) for family in families or paper_families()]
     settings = {each: preset(quality, each.family) for each in architectures}
@@ -68,7 +69,15 @@ def fit_object(
     source = path_source(path, settings=views, background=background, class_id=class_id)
     posed = source.load()
     errors: list[Exception] = []
-    job = FitJob(out=out, settings=settings, device=device, resume=False, on_error=errors.append, progress=progress)
+    job = FitJob(
+        out=out,
+        settings=settings,
+        device=device,
+        resume=False,
+        least_psnr=least_psnr(quality),
+        on_error=errors.append,
+        progress=progress,
+    )
     job.run([replace(source, load=lambda: posed)])
     if errors:
         raise errors[0]

@@ -67,6 +67,8 @@ class TrainingViews:
         for each in objects:
             images = each.images.to(device)
             shown = near_mask(images[..., 3] > 0, margin)
+            if each.known is not None:
+                shown &= each.known.to(device)
             self.candidates.append(shown.flatten().nonzero()[:, 0].add_(first).to(torch.int32))
             pixels.append(images.reshape(-1, 4))
             first += len(pixels[-1])

@@ -207,9 +207,18 @@ class Cameras:
         device = self.focal.device
         if self.lens is None:
             return torch.ones(self.height, self.width, dtype=torch.bool, device=device)
-        pixels = torch.arange(self.height * self.width, device=device)
-        x, y = pixels % self.width + 0.5, pixels // self.width + 0.5
-        return self._through_lens(self.lens, torch.full_like(pixels, view), x, y)[1].view(self.height, self.width)
+        rows, columns = torch.meshgrid(
+            torch.arange(self.height, device=device), torch.arange(self.width, device=device), indexing="ij"
+        )
+        border = torch.zeros(self.height, self.width, dtype=torch.bool, device=device)
+        border[[0, -1]], border[:, [0, -1]] = True, True
+        # Lenses bend outwards from the axis: what they show at the border they show within.
+        for part in (border, torch.ones_like(border)):
+            x, y = columns[part] + 0.5, rows[part] + 0.5
+            found = self._through_lens(self.lens, torch.full_like(columns[part], view), x, y)[1]
+            if bool(found.all()):
+                break
+        return torch.ones_like(border) if bool(found.all()) else found.view(self.height, self.width)
 
     def project(self, view: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where a camera shows world points ``(N, 3)``.

@@ -84,8 +84,16 @@ FRAME = {"file_path": "train/00", "transform_matrix": IDENTITY}
         ({"camera_angle_x": 4.0, "frames": [FRAME]}, "radians"),
         ({"camera_angle_x": "wide", "frames": [FRAME]}, "expected a number"),
         ({"fl_x": -1.0, "frames": [FRAME]}, "focal"),
-        ({"fl_x": 10.0, "w": 0, "h": 5, "frames": [FRAME]}, "0x5"),
-        ({"fl_x": 10.0, "k1": 0.1, "frames": [FRAME]}, "undistort"),
+        ({"fl_x": 10.0, "w": 0, "h": 5, "frames": [FRAME]}, "w = 0 pixels"),
+        ({"fl_x": 10.0, "camera_model": "EQUIRECTANGULAR", "frames": [FRAME]}, "EQUIRECTANGULAR.*undistort"),
+        ({"fl_x": 10.0, "k1": 1e9, "frames": [FRAME]}, "coefficients"),
+        ({"fl_x": 10**400, "frames": [FRAME]}, "fl_x with 401 digits"),
+        ('{"fl_x": 1' + "0" * 5000 + ', "frames": [1]}', "thousands of digits"),
+        ({"fl_x": 10.0, "frames": [{"transform_matrix": [[10**400] * 4] * 4}]}, "hundreds of digits"),
+        (
+            {"fl_x": 10.0, "frames": [{"transform_matrix": [[1, 0, 0, 1e30], [0, 1, 0, 0], [0, 0, 1, 0]]}]},
+            "from the origin",
+        ),
         ({"fl_x": 10.0, "w": 64, "h": 64, "frames": [FRAME, {**FRAME, "w": 32}]}, "32x64.*64x64"),
     ],
 )
@@ -104,3 +112,34 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a text file"):
         read_cameras(tmp_path)
+
+
+def test_lenses_are_read_and_come_back(tmp_path):
+    frame = {"file_path": "a.png", "transform_matrix": IDENTITY}
+    shared = {
+        "fl_x": 100,
+        "w": 64,
+        "h": 48,
+        "k1": -0.1,
+        "k2": 0.02,
+        "p1": 0.001,
+        "p2": -0.002,
+        "camera_model": "OPENCV",
+    }
+    other = {**frame, "camera_model": "OPENCV_FISHEYE", "k1": 0.01, "k3": 0.003, "k4": -0.1}
+    write(tmp_path / "transforms.json", {**shared, "frames": [frame, other]})
+    cameras = read_cameras(tmp_path)
+    assert cameras.lens.fisheye.tolist() == [False, True]
+    assert cameras.lens.coefficients[0].tolist() == [-0.1, 0.02, 0, 0, 0.001, -0.002]
+    write_cameras(cameras, tmp_path / "transforms.json")
+    back = read_cameras(tmp_path)
+    assert torch.equal(back.lens.coefficients, cameras.lens.coefficients)
+    assert torch.equal(back.lens.fisheye, cameras.lens.fisheye)
+
+
+def test_instant_ngp_says_fisheye_otherwise_and_degrees_are_read(tmp_path):
+    frame = {"file_path": "a.png", "transform_matrix": IDENTITY}
+    content = {"x_fov": 90.0, "y_fov": 60.0, "w": 64, "h": 64, "is_fisheye": True, "k1": 0.1, "frames": [frame]}
+    cameras = read_cameras(write(tmp_path / "t.json", content))
+    assert cameras.lens.fisheye.tolist() == [True]
+    torch.testing.assert_close(cameras.focal[0], torch.tensor([32.0, 32.0 / math.tan(math.pi / 6)]))
