@@ -26,9 +26,10 @@ TOLERANCE = 0.03
 
 _SNAP = math.cos(math.radians(10))  # up within so much of an axis of the file is that axis
 _LEVEL = 0.1  # mean up shorter than this says nothing
-_SEARCH_SIDE = 200  # pixels of the masks in which the object is looked for
+_SEARCH_SIDE = 160  # pixels of the masks in which the object is looked for
+_SEARCH_VIEWS = 40  # at most, spread evenly
 _SEARCHES = 6
-_SEARCH_RESOLUTION = 64
+_SEARCH_RESOLUTION = 48
 _FULL = 0.9
 
 
@@ -133,6 +134,10 @@ def focus(cameras: Cameras) -> Tensor:
 
 def _by_hull(cameras: Cameras, masks: Tensor, known: Tensor | None) -> tuple[Vector, float, str]:
     """Centre and radius of the visual hull: the cube in which it is looked for shrinks about what is left of it."""
+    if len(cameras) > _SEARCH_VIEWS:
+        chosen = [number * len(cameras) // _SEARCH_VIEWS for number in range(_SEARCH_VIEWS)]
+        cameras, masks = cameras[chosen], masks[chosen]
+        known = None if known is None else known[chosen]
     factor = max(1, math.ceil(max(cameras.width, cameras.height) / _SEARCH_SIDE))
     width, height = -(-cameras.width // factor), -(-cameras.height // factor)
     # The last blocks of pixels may reach beyond the image.
@@ -143,7 +148,7 @@ def _by_hull(cameras: Cameras, masks: Tensor, known: Tensor | None) -> tuple[Vec
     distance = (cameras.camera_to_world[:, :3, 3].double() - center).norm(dim=1)
     half = float(distance.median())
     reach = half
-    for _ in range(_SEARCHES):
+    for search in range(_SEARCHES):
         cube = Placement(center=_vector(center), scale=BOX_MAX / half)
         hull = visual_hull(
             masks,
@@ -154,13 +159,12 @@ def _by_hull(cameras: Cameras, masks: Tensor, known: Tensor | None) -> tuple[Vec
             by_depth=True,
             resolution=_SEARCH_RESOLUTION,
         ).binary[0]
-        share = float(hull.double().mean())
-        if not share:
+        if not bool(hull.any()):
             raise ValueError(
                 "its views have no object in common: no place is covered in all that show it; expected cameras that belong to "
                 "the images, and opacity or masks that are white on the object"
             )
-        if share > _FULL:
+        if not search and _is_full(hull, small, known, cube):
             raise ValueError(
                 "its views show the object everywhere: opacity or masks leave nothing free; expected an object before an empty "
                 "background, or --background R,G,B, or images without opacity"
@@ -174,6 +178,19 @@ def _by_hull(cameras: Cameras, masks: Tensor, known: Tensor | None) -> tuple[Vec
             break
         half = smaller
     return _vector(center), reach, "centre and size by the visual hull"
+
+
+def _is_full(hull: Tensor, cameras: Cameras, known: Tensor | None, cube: Placement) -> bool:
+    """Whether a hull is nearly all that enough cameras see of a cube."""
+    shape = (len(cameras), cameras.height, cameras.width)
+    seen = visual_hull(
+        torch.ones(shape, dtype=torch.bool),
+        placed(cameras, cube).to(torch.float32),
+        known=known,
+        seen_by=SEEN_BY,
+        resolution=_SEARCH_RESOLUTION,
+    ).binary[0]
+    return int(hull.sum()) > _FULL * int(seen.sum())
 
 
 def _shrunk(masks: Tensor, factor: int) -> Tensor:

@@ -41,7 +41,9 @@ class Picture:
             with Image.open(path) as image:
                 size = image.size
                 opacity = image.mode in _WITH_OPACITY or "transparency" in image.info
-                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+                orientation = 1
+                if size[0] * size[1] <= MOST_PIXELS:  # which may read on to the end of the file
+                    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path}: is no image, or cut short, or too large ({error})") from error
         if size[0] * size[1] > MOST_PIXELS:

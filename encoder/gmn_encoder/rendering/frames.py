@@ -84,8 +84,8 @@ def cameras_of(frames: Sequence[Frame], sizes: Sequence[tuple[int, int]]) -> Cam
 
 
 def pose_of_opencv(rotation: Tensor, translation: Tensor) -> Tensor:
-    """Camera to world with OpenGL axes, ``(4, 4)`` float64, of OpenCV's world to camera, ``rotation @ x + translation``, whose axes
-    are x right, y down, z forwards."""
+    """Camera to world with OpenGL axes, ``(4, 4)`` float64, of OpenCV's world to camera ``rotation @ x + translation``, with axes
+    x right, y down, z forwards."""
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, :3] = rotation.T * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
     pose[:3, 3] = -rotation.T @ translation

@@ -18,7 +18,7 @@ from gmn_encoder.rendering.lenses import Lens
 
 
 def upper_cameras(count: int, size: int, *, coefficients=None, fisheye=False, shift=(0.0, 0.0)) -> Cameras:
-    """`count` upright cameras above an object in the box; a lens, and a principal point off the middle by `shift` of the image."""
+    """`count` upright cameras above an object in the box; a lens, and a principal point off the middle."""
     cameras = sphere(2 * count, size=size, seed=3)
     cameras = cameras[(-cameras.camera_to_world[:, 2, 3]).argsort()[:count].tolist()]
     factor = 0.9 if coefficients is not None or fisheye else 1.0  # what the lens bends outwards stays in the picture

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gmn_encoder import load_nerf
-from gmn_encoder.fitting import single, presets
+from gmn_encoder.fitting import presets, single
 from gmn_encoder.fitting.single import fit_architecture, fit_object
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import sphere
