@@ -21,7 +21,7 @@ def simplified(mesh: Mesh, *, most: int = SIMPLIFIED_FACES) -> Mesh:
     begins with a thousand cells along the longest side and is coarsened until few enough are left.
     """
     cells, result = _FINEST, mesh
-    while result.n_faces > most and cells >= 64:
+    while result.n_faces > most and cells >= 4:
         result = _clustered(mesh, cells)
         cells = cells * 3 // 4
     note = f"simplified from {mesh.n_faces:,} to {result.n_faces:,} triangles for the views"
