@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 
 from torch import Tensor
 
+from ..rendering.array_cameras import read_idr, read_llff
 from ..rendering.camera_files import CAMERA_NAMES, camera_file, read_frames
+from ..rendering.colmap import colmap_model, read_colmap
 from ..rendering.frames import Frame
 
 _IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".webp")
+_LISTED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _IMAGE_FOLDERS = ("", "images", "train", "image")  # "train": the released files name the renderer's folders instead
 _SMALLER = ("_2", "_4", "_8")  # nerfstudio's folders of images made smaller, beside "images"
 
@@ -63,7 +66,50 @@ def _read_transforms(file: Path) -> Capture:
     return Capture(file, read_frames(file), held_out)
 
 
-LAYOUTS: list[Layout] = [Layout("transforms.json", _find_transforms, _read_transforms)]
+def _read_colmap(folder: Path) -> Capture:
+    frames, points = read_colmap(folder)
+    depth = {"sparse": 1, "0": 2}.get(folder.name, 0) if folder.parent.name != "colmap" else 2
+    directory = folder.parents[depth - 1] if depth else folder
+    masks = directory / "masks"
+    if masks.is_dir():  # COLMAP's own name for them: that of the image, and .png
+        named = [(frame, masks / f"{frame.image}.png") for frame in frames]
+        frames = [replace(frame, mask=f"masks/{frame.image}.png") if file.is_file() else frame for frame, file in named]
+    return Capture(folder, frames, points=points)
+
+
+def _find_file(*names: str) -> Callable[[Path], Path | None]:
+    def find(directory: Path) -> Path | None:
+        return next((directory / name for name in names if (directory / name).is_file()), None)
+
+    return find
+
+
+def _read_llff(file: Path) -> Capture:
+    names = _images_in(file.parent, "images", "images_2", "images_4", "images_8")
+    return Capture(file, read_llff(file, names))
+
+
+def _read_idr(file: Path) -> Capture:
+    names = _images_in(file.parent, "image", "images", "rgb")
+    return Capture(file, read_idr(file, names, _images_in(file.parent, "mask", "masks")))
+
+
+def _images_in(directory: Path, *folders: str) -> list[str]:
+    """Names of the images in the first of some folders that has any, relative to `directory`, in order."""
+    for folder in folders:
+        if (directory / folder).is_dir():
+            files = sorted((directory / folder).iterdir())
+            if names := [f"{folder}/{file.name}" for file in files if file.suffix.lower() in _LISTED_SUFFIXES]:
+                return names
+    return []
+
+
+LAYOUTS: list[Layout] = [
+    Layout("transforms.json", _find_transforms, _read_transforms),
+    Layout("sparse/0 (COLMAP)", colmap_model, _read_colmap),
+    Layout("poses_bounds.npy (LLFF)", _find_file("poses_bounds.npy"), _read_llff),
+    Layout("cameras.npz (IDR)", _find_file("cameras.npz", "cameras_sphere.npz"), _read_idr),
+]
 """In the order in which they are asked."""
 
 
@@ -106,6 +152,8 @@ def find_image(directory: Path, name: str) -> Path | None:
     given = Path(name)
     absolute = given.is_absolute() or bool(PureWindowsPath(name).drive)
     candidates = [given if absolute else root / given]
+    if not absolute:
+        candidates += [root / folder / given for folder in _IMAGE_FOLDERS if folder]
     candidates += [root / folder / given.name for folder in _IMAGE_FOLDERS]
     if not absolute:
         first, *rest = given.parts or ("",)

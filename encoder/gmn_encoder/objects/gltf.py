@@ -335,7 +335,8 @@ class _Document:
         strides = (view.get("byteStride") or width * size, size)
         values = np.ndarray((count, width), kind, data, accessor.get("byteOffset", 0), strides)
         if accessor.get("normalized") is True and np.dtype(kind).kind in "iu":
-            return np.maximum(values.astype(np.float32) / np.float32(np.iinfo(kind).max), -1)
+            most = float(np.iinfo(values.dtype).max)
+            return np.maximum(values.astype(np.float64) / most, -1).astype(np.float32)
         return values.astype(np.float32)
 
     def _add_accessor(self, values: NDArray) -> int:

@@ -214,10 +214,13 @@ class _Collected:
 
 def _collect(scene: Any, *, gltf: bool) -> _Collected:
     collected = _Collected()
-    total = sum(_face_count(scene.geometry[scene.graph[node][1]]) for node in scene.graph.nodes_geometry)
+    nodes = list(scene.graph.nodes_geometry)
+    total = sum(_face_count(scene.geometry[scene.graph[node][1]]) for node in nodes)
     if total > MAX_FACES:
         raise ValueError(f"has {total:,} triangles; at most {MAX_FACES:,} are taken: simplify the mesh first")
-    for node in sorted(scene.graph.nodes_geometry):
+    # trimesh ends the names of nodes with several primitives in random letters: without these the order is the file's alone.
+    order = {node: (re.sub(r"_\w{6}$", "", str(node)), str(scene.graph[node][1]), str(node)) for node in nodes}
+    for node in sorted(nodes, key=order.__getitem__):
         transform, name = scene.graph[node]
         geometry = scene.geometry[name]
         if _face_count(geometry):

@@ -252,6 +252,15 @@ def test_any_value_in_any_place_is_read_or_refused_in_a_sentence(tmp_path, place
         assert np.isfinite(mesh.vertices).all()
 
 
+def test_a_mesh_of_several_primitives_is_the_same_every_time(tmp_path):
+    content = pyramid()
+    first = content["meshes"][0]["primitives"][0]
+    content["materials"] = [{"pbrMetallicRoughness": {"baseColorFactor": [n / 7, 0.5, 0.5, 1]}} for n in range(8)]
+    content["meshes"][0]["primitives"] = [first | {"material": n} for n in range(8)]
+    path = written(tmp_path, content)
+    assert len({load_mesh(path).fingerprint() for _ in range(4)}) == 1
+
+
 def test_huge_meshes_are_simplified_with_a_word(tmp_path):
     sphere = trimesh.creation.icosphere(subdivisions=4)
     sphere.export(tmp_path / "a.ply")
