@@ -1,4 +1,4 @@
-"""``llana-gmn fit``: NeRFs from images, meshes and procedural objects."""
+"""``llana-gmn fit``: NeRFs from images, meshes, radiance fields of other programs and procedural objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, device_named, stage_progress
+from .foreign_arguments import add_placement_arguments, placement_request
 
 if TYPE_CHECKING:
     from gmn_encoder.fitting.presets import FitSettings
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 class FitCommand(Command):
     name = "fit"
-    help = "make NeRFs from posed images, meshes or procedural objects"
+    help = "make NeRFs from posed images, meshes, radiance fields of other programs or procedural objects"
     example = "llana-gmn fit procedural:13 --family mlp,triplane,hash --out data --quality quick"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ class FitCommand(Command):
             "sources",
             nargs="+",
             metavar="SOURCE",
-            help="directory with transforms.json and images, mesh file, directory of either, or procedural:N",
+            help="directory with transforms.json and images, mesh file, radiance field of another program, directory of these, "
+            "or procedural:N",
         )
         parser.add_argument(
             "--family", action="append", metavar="FAMILY", help="mlp, triplane, hash, or several with commas"
@@ -40,7 +42,7 @@ class FitCommand(Command):
         parser.add_argument(
             "--seed", type=int, default=0, help="same seed, same weights on the same device (default: 0)"
         )
-        parser.add_argument("--views", type=int, help="views of meshes and procedural objects (default: 36)")
+        parser.add_argument("--views", type=int, help="views of meshes, fields and procedural objects (default: 36)")
         parser.add_argument("--size", type=int, help="width and height of these views in pixels (default: 224)")
         parser.add_argument("--iterations", type=int, help="instead of the preset's")
         parser.add_argument("--batch", type=int, metavar="N", help="NeRFs at once (default: 16 on a GPU, else 1)")
@@ -50,19 +52,6 @@ class FitCommand(Command):
         parser.add_argument(
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
         )
-        parser.add_argument(
-            "--center",
-            metavar="X,Y,Z",
-            help="where the object is in the source's world, with a minus as --center=-1,0,2 (default: found)",
-        )
-        parser.add_argument(
-            "--scale", type=float, metavar="S", help="box units for a unit of the source (default: found)"
-        )
-        parser.add_argument(
-            "--up",
-            metavar="AXIS",
-            help="x, y, z, -x, -y, -z or X,Y,Z: up in the source, with a minus as --up=-y (default: found)",
-        )
         parser.add_argument("--strict", action="store_true", help="refuse image folders with missing images")
         parser.add_argument(
             "--keep-poor", action="store_true", help="keep fits that end far below what their preset reaches"
@@ -70,6 +59,7 @@ class FitCommand(Command):
         parser.add_argument(
             "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
         )
+        add_placement_arguments(parser)
         parser.add_argument(
             "--resume",
             action=argparse.BooleanOptionalAction,
@@ -129,14 +119,13 @@ def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettin
 
 
 def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: InputErrors) -> list[Source]:
-    from gmn_encoder.fitting.placement import parse_placement
     from gmn_encoder.fitting.sources import find_sources
     from gmn_encoder.objects import ViewSettings
     from gmn_encoder.rendering.images import parse_background
 
     background = parse_background(arguments.background) if arguments.background else None
-    placement = parse_placement(arguments.center, arguments.scale, arguments.up)
     views = ViewSettings(n_views=settings.views, size=settings.size, seed=arguments.seed)
+    placement = placement_request(arguments)
     found: list[Source] = []
     for text in arguments.sources:
         try:

@@ -97,7 +97,7 @@ class FitJob:
             if not any(source in each for each in open_.values()):
                 continue
             try:
-                loaded[source.name] = source.load()
+                loaded[source.name] = source.open(self.device, self.progress)
             except (ValueError, OSError, ImportError, MemoryError) as error:
                 self.on_error(_named(error, source))
         for architecture, waiting in open_.items():
@@ -199,7 +199,7 @@ class FitJob:
                     "nerf_id": posed.nerf_id,
                     "source": posed.source,
                     "notes": list(posed.notes),
-                    "placement": None if posed.placement is None else posed.placement.to_dict(),
+                    **({"placement": posed.placement.to_dict()} if posed.placement else {}),
                     "settings": fit.settings.to_dict(),
                     "seed": self.seed,
                     "object_seed": seeds[number],

@@ -83,29 +83,3 @@ class Placement:
             "found_by": self.found_by,
             "meaning": "x_box = scale * turn @ (x_source - center); density_box = density_source / scale",
         }
-
-
-def parse_placement(center: str | None, scale: float | None, up: str | None) -> PlacementRequest:
-    """What is said on the command line: a centre ``X,Y,Z``, a scale, and up as ``x``, ``-y`` ... or ``X,Y,Z``.
-
-    Raises:
-        ValueError: text that says neither, or numbers that place nothing.
-    """
-    request_center = None if center is None else _vector(center, "--center")
-    if up is None:
-        direction = None
-    elif (axis := up.strip().lower().removeprefix("+")).removeprefix("-") in ("x", "y", "z"):
-        sign = -1.0 if axis.startswith("-") else 1.0
-        direction = tuple(sign * (name == axis[-1]) for name in "xyz")
-    else:
-        direction = _vector(up, "--up")
-    return PlacementRequest(center=request_center, scale=scale, up=direction)  # type: ignore[arg-type]
-
-
-def _vector(text: str, option: str) -> Vector:
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError:
-        words = "an axis such as z or -y, or three numbers" if option == "--up" else "three numbers"
-        raise ValueError(f"{option} is {text!r}; expected {words} as in {option}=0,0,1") from None
-    return x, y, z

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
+from ..progress import Progress, no_progress
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import OccupancyGrid
 from .hull import visual_hull
@@ -28,7 +30,7 @@ from .placement import Placement, PlacementRequest
 HELD_OUT_VIEWS = 4
 """Views of meshes and procedural objects that are taken besides, to measure on."""
 
-_HELD_OUT_SEED = 7919
+HELD_OUT_SEED = 7919
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,7 @@ class PosedImages:
             says something everywhere.
         seen_by, tolerance: what `visual_hull` takes the images' opacity with.
         surrounded: whether there is no opacity and the images show what is around the object, which is learnt besides.
+        region: voxels outside of which nothing is known to be, where a source knows more than its views show.
     """
 
     class_id: str
@@ -67,12 +70,13 @@ class PosedImages:
     seen_by: float = 0.0
     tolerance: float = 0.0
     surrounded: bool = False
+    region: OccupancyGrid | None = field(default=None, repr=False)
     _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
 
     def hull(self, device: torch.device) -> OccupancyGrid:
         """The visual hull of the views, found once for all families that are fitted to them."""
         if device not in self._hulls:
-            self._hulls[device] = visual_hull(
+            hull = visual_hull(
                 (self.images[..., 3] > 0).to(device),
                 self.cameras.to(device),
                 known=None if self.known is None else self.known.to(device),
@@ -80,6 +84,9 @@ class PosedImages:
                 tolerance=self.tolerance,
                 by_depth=self.seen_by > 0,
             )
+            if self.region is not None:
+                hull = OccupancyGrid(hull.binary & self.region.to(device).binary)
+            self._hulls[device] = hull
         return self._hulls[device]
 
     def __post_init__(self) -> None:
@@ -104,6 +111,7 @@ class Source:
         load: function that opens it.
         procedural: function that makes the procedural object, if it is one.
         index: number of the procedural object.
+        render: function that opens it where that takes a while, on a device and with progress; `load` does the same without.
     """
 
     name: str
@@ -112,6 +120,11 @@ class Source:
     load: Callable[[], PosedImages] = field(repr=False)
     procedural: Callable[[], ProceduralObject] | None = field(default=None, repr=False)
     index: int | None = None
+    render: Callable[[torch.device | str | None, Progress], PosedImages] | None = field(default=None, repr=False)
+
+    def open(self, device: torch.device | str | None = None, progress: Progress = no_progress) -> PosedImages:
+        """Load it, on a device and with progress where it can."""
+        return self.load() if self.render is None else self.render(device, progress)
 
 
 def find_sources(
@@ -180,7 +193,11 @@ def path_source(
     if is_foreign(path):
         from .distil import read_foreign  # which makes what this module has
 
-        return Source(str(path), *ids, lambda: read_foreign(path, *ids, settings=settings, placement=placement))
+        def render(device: torch.device | str | None, progress: Progress) -> PosedImages:
+            about: dict[str, Any] = {"settings": settings, "placement": placement}
+            return read_foreign(path, *ids, **about, device=device, progress=progress)
+
+        return Source(str(path), *ids, lambda: render(None, no_progress), render=render)
     if path.is_dir():
         from .captures import read_capture
 
@@ -233,7 +250,7 @@ def from_mesh(
 ) -> PosedImages:
     """Views of a mesh in the box, and `HELD_OUT_VIEWS` from elsewhere to measure on."""
     settings = settings or ViewSettings()
-    held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + _HELD_OUT_SEED)
+    held_out = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + HELD_OUT_SEED)
     images, cameras = _take_views(mesh, settings)
     held, held_cameras = _take_views(mesh, held_out)
     return PosedImages(

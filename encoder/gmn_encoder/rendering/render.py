@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,7 +30,25 @@ from .marching import STEP, march_rays
 from .occupancy import OccupancyGrid
 from .samples import Samples
 
-Field = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+Query = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class DirectedField:
+    """A field whose colours depend on the direction that one looks in, for `render_views` and `render_rays_front_to_back`.
+
+    Attributes:
+        query: world coordinates and unit directions, ``(S, 3)`` each, to colours ``(S, 3)`` and densities ``(S,)`` or ``(S, 1)``.
+    """
+
+    query: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __call__(self, xyz: Tensor, nerf_index: Tensor | None) -> tuple[Tensor, Tensor]:
+        raise ValueError("this field's colours depend on directions; expected to be rendered front to back")
+
+
+Field = Query | DirectedField
+Observer = Callable[[Tensor, Tensor, Tensor], None]
 Density = Callable[[Tensor, Tensor | None], Tensor]
 
 _FIRST_SLAB = 16  # samples of a ray that are evaluated before testing whether the rest can be seen; then twice as many
@@ -37,12 +56,12 @@ _CPU_POINTS, _GPU_POINTS = 1 << 14, 1 << 19  # points in a query: the features o
 _IMAGE_RAYS = 1 << 15
 
 
-def nerf_field(nerf: Nerf) -> Field:
+def nerf_field(nerf: Nerf) -> Query:
     """The field of one NeRF."""
     return lambda xyz, nerf_index: nerf.query(xyz)
 
 
-def batch_field(nerfs: NerfBatch) -> Field:
+def batch_field(nerfs: NerfBatch) -> Query:
     """The field of stacked NeRFs, each point querying its own. Differentiable in coordinates and weights.
 
     The points of each NeRF are padded to those of the one with most: rays spread evenly over the NeRFs waste nothing.
@@ -110,10 +129,12 @@ def render_rays_front_to_back(
     step: float = STEP,
     near: float = 0.0,
     far: float = math.inf,
+    observe: Observer | None = None,
 ) -> Rendering:
     """`render_rays` with its visibility filter, without gradients, querying the field only where it can be seen.
 
     Rays advance in slabs of samples; a ray without transmittance left is not queried further. Queries are cut to sizes that fit.
+    `observe` receives world coordinates ``(S, 3)``, weights ``(S,)`` and colours ``(S, 3)`` of the samples, slab by slab.
     """
     rays = rays.to(torch.float32)
     samples = march_rays(rays, grid, step=step, near=near, far=far)
@@ -125,10 +146,16 @@ def render_rays_front_to_back(
         light = torch.exp(-optical_depth)
         lit = (light >= threshold).index_select(0, samples.ray_index)
         slab = samples.select((slots >= first) & (slots < first + size) & lit)
-        rgb, density = query_field(field, slab.positions(rays), _nerfs_of(slab, rays))
+        xyz = slab.positions(rays)
+        if isinstance(field, DirectedField):
+            rgb, density = query_directed(field, xyz, rays.directions.index_select(0, slab.ray_index))
+        else:
+            rgb, density = query_field(field, xyz, _nerfs_of(slab, rays))
         weights, transmittance = render_weights(density, slab)
         before = light.index_select(0, slab.ray_index)
         weights = weights.mul_(before).masked_fill_(transmittance.mul_(before) < threshold, 0.0)
+        if observe is not None:
+            observe(xyz, weights, rgb)
         colour += accumulate_along_rays(weights, rgb, slab)
         opacity += accumulate_along_rays(weights, None, slab)
         depth += accumulate_along_rays(weights * slab.middles, None, slab)
@@ -140,9 +167,23 @@ def render_rays_front_to_back(
 
 def query_field(field: Field, xyz: Tensor, nerf_index: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A field's colours ``(S, 3)`` and densities ``(S,)`` at world coordinates ``(S, 3)``, in queries of a size that fits."""
-    points = _GPU_POINTS if xyz.is_cuda else _CPU_POINTS
+    points = _points_in_query(xyz)
     indices = (None,) * -(-len(xyz) // points) if nerf_index is None else nerf_index.split(points)
-    parts = [field(part, index) for part, index in zip(xyz.split(points), indices, strict=False)]
+    return _joined([field(part, index) for part, index in zip(xyz.split(points), indices, strict=False)], xyz)
+
+
+def query_directed(field: DirectedField, xyz: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """`query_field` of a field whose colours depend on the unit directions ``(S, 3)`` from the camera to the points."""
+    points = _points_in_query(xyz)
+    pairs = zip(xyz.split(points), directions.split(points), strict=True)
+    return _joined([field.query(part, looks) for part, looks in pairs if len(part)], xyz)
+
+
+def _points_in_query(xyz: Tensor) -> int:
+    return _GPU_POINTS if xyz.is_cuda else _CPU_POINTS
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]], xyz: Tensor) -> tuple[Tensor, Tensor]:
     if not parts:
         return xyz.new_zeros(0, 3), xyz.new_zeros(0)
     return torch.cat([rgb for rgb, _ in parts]), torch.cat([density.reshape(-1) for _, density in parts])
@@ -160,6 +201,7 @@ def render_views(
     *,
     background: Tensor | None = None,
     step: float = STEP,
+    observe: Observer | None = None,
     progress: Progress = no_progress,
 ) -> Rendering:
     """Images of one NeRF or field.
@@ -170,6 +212,7 @@ def render_views(
         grid: voxels that may hold something; None looks everywhere, which is slow: see `nerf_occupancy`.
         background: ``(3,)`` on the cameras' device; None: black, colours premultiplied by opacity.
         step: length of a sample.
+        observe: argument of `render_rays_front_to_back`.
         progress: receives the rays done and all.
 
     Returns:
@@ -182,7 +225,8 @@ def render_views(
         rays = cameras.image_rays(view)
         for start in range(0, area, _IMAGE_RAYS):
             chunk = rays[start : start + _IMAGE_RAYS]
-            parts.append(render_rays_front_to_back(field, chunk, grid, background=background, step=step))
+            lit = render_rays_front_to_back(field, chunk, grid, background=background, step=step, observe=observe)
+            parts.append(lit)
             progress("rendering", view * area + start + len(chunk), len(cameras) * area)
     size = (len(cameras), cameras.height, cameras.width)
     return Rendering(

@@ -1,5 +1,6 @@
 """Importers of other programs' radiance fields, one file each, registered in the order in which they are asked."""
 
+# isort: off
 from .base import (
     IMPORTERS,
     Contents,
@@ -11,6 +12,11 @@ from .base import (
     is_foreign,
     register_importer,
 )
+from . import nerf_pytorch as nerf_pytorch
+from . import nerfstudio as nerfstudio
+from . import instant_ngp as instant_ngp
+from . import torch_ngp as torch_ngp
+# isort: on
 
 __all__ = [
     "IMPORTERS",

@@ -49,6 +49,10 @@ class ForeignField(ABC):
         bounded: whether nothing is outside `box`; False: a scene that goes on beyond it.
         viewpoints: where cameras may plausibly have stood: all around, or above the ground only. What is seen from nowhere
             there is not part of the object: no image ever taught the field anything about it.
+        camera_distance: how far from the middle of `box` cameras stood, about, in its units; None: all of it fits a view.
+        camera_angle: their field of view, radians; None: that of the released views.
+        background: the colour behind the object in training, if it was one: the field may hold opaque matter of it, which no view
+            tells from nothing. None: unknown, or changing.
         step: length of a marching step that is fine enough to render the field, in its units; None: 1/1024 of the diagonal.
         sizes: JSON-ready numbers and words about it, for `inspect`.
         notes: sentences worth saying about it, such as what was assumed.
@@ -62,6 +66,9 @@ class ForeignField(ABC):
     view_dependent: bool = False
     bounded: bool = True
     viewpoints: Viewpoints = "sphere"
+    camera_distance: float | None = None
+    camera_angle: float | None = None
+    background: Vector | None = None
     step: float | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
