@@ -20,7 +20,7 @@ from torch import Tensor
 from gmn_encoder.embeddings.files import EMBEDDINGS_KEY
 from gmn_encoder.encoders.base import NerfEncoder, encoder_kinds, load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory
-from gmn_encoder.files import StrPath, read_json
+from gmn_encoder.files import StrPath, read_json, safetensors_metadata
 
 from .hub import ADAPTER_CONFIG
 
@@ -117,8 +117,7 @@ def is_embedding_set(path: StrPath) -> bool:
         return False
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return EMBEDDINGS_KEY in (file.metadata() or {})
+            return EMBEDDINGS_KEY in safetensors_metadata(path)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return "embeddings" in file.files

@@ -11,11 +11,13 @@ import io
 import json
 import os
 import re
+import reprlib
 import shutil
+import stat
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,20 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from .pickles import PickleError
+from .torch_files import check_torch_file
+
 StrPath = str | os.PathLike[str]
+
+MAX_JSON_BYTES = 64 << 20
+"""Of `read_json`: tokenizers of large vocabularies have 20 MiB."""
+
+
+_NO_MEMORY = "needs more memory than there is"
+_MAX_HEADER = 100_000_000  # safetensors reads no longer ones
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 60
+_BRIEF.maxlevel = 3
 
 
 @contextlib.contextmanager
@@ -99,6 +114,8 @@ def file_digest(path: StrPath) -> str:
     Raises `FileNotFoundError` or another `OSError` that names the file.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device never ends
+            raise OSError(f"{path}: is not a file")
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
@@ -117,13 +134,31 @@ def write_json(value: Any, path: StrPath) -> None:
     write_bytes((json.dumps(value, indent=2) + "\n").encode(), path)
 
 
-def read_json(path: StrPath) -> dict[str, Any]:
+def brief(value: object) -> str:
+    """The `repr` of something out of a file for a message: cut short, also where it is nested or has thousands of digits."""
+    try:
+        return _BRIEF.repr(value)
+    except ValueError:  # Python prints integers of up to 4,300 digits
+        return f"an {type(value).__name__} of thousands of digits"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads`, where whatever is wrong with a text is a `ValueError`: also brackets in brackets, thousands deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("brackets are nested too deep") from None
+
+
+def read_json(path: StrPath, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """An object in a JSON file. Raises `FileNotFoundError` or `ValueError` with the file's name."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if (size := path.stat().st_size) > max_bytes:
+        raise ValueError(f"{path}: has {size / 2**20:,.0f} MiB; expected JSON of at most {max_bytes / 2**20:,.0f} MiB")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is no JSON file ({error})") from error
     if not isinstance(value, dict):
@@ -165,8 +200,55 @@ def _deflated(archive: io.BytesIO) -> bytes:
     return result.getvalue()
 
 
-def read_tensors(path: StrPath) -> tuple[dict[str, Any], dict[str, str]]:
+@contextlib.contextmanager
+def named_errors(path: StrPath) -> Iterator[None]:
+    """Whatever the content of a file brings about in a block that works on it is a `ValueError` that begins with its path.
+
+    `OSError` goes through, and so does a `ValueError` that has the path already.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """An error as half a sentence: its message, or what its kind means."""
+    if isinstance(error, RecursionError):
+        return "is nested too deep"
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return _NO_MEMORY
+    if isinstance(error, ValueError | TypeError):
+        return str(error)
+    return _reason(error)
+
+
+def safetensors_metadata(path: StrPath) -> dict[str, str]:
+    """The metadata in the header of a `.safetensors` file, which is all that is read; empty for anything else."""
+    try:
+        if not Path(path).is_file():
+            return {}
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = parse_json(file.read(size)) if size <= _MAX_HEADER else {}
+    except (OSError, ValueError):
+        return {}
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def read_tensors(path: StrPath, *, extra: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
     """Contents and metadata of a `.safetensors` or `torch.save` file, on the CPU.
+
+    Memory is taken for bytes that the file has, never for what it announces (`torch_files.py`).
+
+    Args:
+        path: the file.
+        extra: what a pickle may hold besides plain values and tensors, `pickles.NUMPY_NUMBERS`.
 
     Returns:
         the top-level dict (for torch files values may be anything that loads without code) and the safetensors metadata,
@@ -185,7 +267,7 @@ def read_tensors(path: StrPath) -> tuple[dict[str, Any], dict[str, str]]:
         raise ValueError(f"{path}: is empty; expected saved tensors")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return _read_torch(path), {}
+    return _read_torch(path, extra), {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -196,35 +278,67 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except OSError as error:
         raise OSError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        raise ValueError(f"{path}: is no safetensors file, or cut short ({_reason(error)})") from error
+        raise ValueError(f"{path}: {_unreadable(error, 'safetensors')}") from error
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(path: Path, extra: Collection[str]) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
+        with open(path, "rb") as file, warnings.catch_warnings(), _numpy_numbers(allowed=bool(extra)):
             warnings.simplefilter("ignore")  # about pickle protocols, on files that are then refused
+            check_torch_file(file, extra=extra)
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise OSError(f"{path}: cannot be read: {error.strerror}") from error
+            _check_tensors(content)
+    except PickleError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        # Whatever a broken pickle raises (KeyError, IndexError, RuntimeError, ...), it is the file's fault.
-        if found := re.search(r"(?:GLOBAL|Unsupported (?:class|global))[: ]+(?:GLOBAL )?([A-Za-z_][\w.]*)", str(error)):
-            raise ValueError(
-                f"{path}: refused, its pickle asks for {found.group(1)}, which is code; "
-                "expected a plain dict of tensors as torch.save writes it (nothing was executed)"
-            ) from error
-        if "Unsupported operand" in str(error):
-            raise ValueError(
-                f"{path}: refused, a pickle that torch.save did not write; "
-                "expected a plain dict of tensors (nothing was executed)"
-            ) from error
-        raise ValueError(f"{path}: is no torch.save file, or cut short ({_reason(error)})") from error
+        # Whatever a broken archive or pickle raises (KeyError, IndexError, RuntimeError, ...), it is the file's fault.
+        raise ValueError(f"{path}: {_unreadable(error, 'torch.save')}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; expected a dict of tensors")
     return content
 
 
-def _reason(error: Exception) -> str:
+@contextlib.contextmanager
+def _numpy_numbers(*, allowed: bool) -> Iterator[None]:
+    """Lets torch read numbers of numpy, which the pickle was checked for."""
+    if not allowed:
+        yield
+        return
+    import numpy as np
+
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")]
+    with torch.serialization.safe_globals([scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]):
+        yield
+
+
+def _check_tensors(content: Any) -> None:
+    """Raise `PickleError` for a tensor that shows the same bytes many times: what is made of it would be larger than the file."""
+    rest, seen = [content], set()
+    while rest:
+        value = rest.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided:
+                continue
+            stored = value.untyped_storage().nbytes()
+            if value.numel() * value.element_size() > stored:
+                raise PickleError(
+                    f"holds a tensor of {value.numel():,} elements that are not all there ({stored:,} bytes); "
+                    "save a contiguous copy"
+                )
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            rest.extend(value.values() if isinstance(value, dict) else value)
+
+
+def _unreadable(error: Exception, kind: str) -> str:
+    why = reason(error)
+    return why if why == _NO_MEMORY else f"is no {kind} file, or cut short ({_reason(error)})"
+
+
+def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     text = re.split(r"(?<=[a-z])\. ", lines[0])[0] if lines else ""
     if len(text) < 4:  # a KeyError shows its key alone

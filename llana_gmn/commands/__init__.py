@@ -68,6 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"llana-gmn {arguments.command}: {error}", file=sys.stderr)
         return 1
+    except Exception as error:  # the last resort: nobody who names a file should have to read a traceback
+        if arguments.debug:
+            raise
+        from gmn_encoder.files import reason
+
+        kind = type(error).__name__
+        print(f"llana-gmn {arguments.command}: {kind}: {reason(error)}; --debug shows where", file=sys.stderr)
+        return 1
 
 
 __all__ = ["COMMANDS", "Command", "InputErrors", "build_parser", "load_command", "main"]

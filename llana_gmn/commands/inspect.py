@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
+from gmn_encoder.files import named_errors
 from gmn_encoder.nerfs.record import Nerf
 
 from .base import Command, InputErrors, add_nerf_arguments
@@ -16,7 +17,8 @@ from .base import Command, InputErrors, add_nerf_arguments
 
 def describe(nerf: Nerf) -> dict[str, Any]:
     """Family, architecture, sizes and value ranges of a NeRF, as JSON-ready values; the graph is None where a family has none."""
-    graph = build_parameter_graph(nerf.architecture) if nerf.architecture.has_graph else None
+    with named_errors(nerf.name):
+        graph = build_parameter_graph(nerf.architecture) if nerf.architecture.has_graph else None
     return {
         "file": str(nerf.source),
         "family": nerf.family,

@@ -20,11 +20,33 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..files import brief
 from .blocks import GraphBuilder, GraphLayout
 from .fields import WORLD_BOX, Box
 
 Family = str
 """Name of a family, a key of `FAMILIES`: one of the paper's, or one added by `register_family`."""
+
+
+MAX_PARAMETERS = 1 << 27
+"""Weights of a NeRF, half a gibibyte of them; the largest of the paper's architectures has 78,000."""
+
+MAX_SIZES: Mapping[str, int] = {
+    "hidden_layers": 64,
+    "hidden_dim": 4096,
+    "frequencies": 128,  # 2^128 is no float32
+    "channels": 4096,
+    "levels": 64,
+    "features_per_entry": 64,
+    "log2_table_size": 28,
+    "base_resolution": 1 << 20,
+    "max_resolution": 1 << 20,
+}
+"""The largest value of each size of an architecture. Files are held to them before anything is made of what they say; fields
+of every kind that people publish stay far below."""
+
+MAX_SIZE = 1 << 20
+"""Of sizes that `MAX_SIZES` does not name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,11 +161,22 @@ class NerfArchitecture(ABC):
     def to_dict(self) -> dict[str, Any]:
         return {"family": self.family, **dataclasses.asdict(self)}
 
-    def _require_positive(self, *names: str) -> None:
+    def _require_positive(self, *names: str, least: int = 1) -> None:
+        """Raise `ValueError` unless these sizes are integers from `least` up to their largest values (`MAX_SIZES`)."""
         for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} of a {self.family} architecture must be a positive integer, got {value!r}")
+            value, most = getattr(self, name), MAX_SIZES.get(name, MAX_SIZE)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+                raise ValueError(f"{name} of a {self.family} architecture must be {wanted}, got {brief(value)}")
+            if value > most:
+                raise ValueError(f"{name} of a {self.family} architecture must be at most {most}, got {brief(value)}")
+
+    def _require_bounded(self) -> None:
+        """Raise `ValueError` for more weights than `MAX_PARAMETERS`. A family calls it when its sizes are checked one by one."""
+        if (count := self.num_parameters) > MAX_PARAMETERS:
+            raise ValueError(
+                f"a {self.family} architecture of {count:,} weights is too large; expected at most {MAX_PARAMETERS:,}"
+            )
 
 
 FAMILIES: dict[Family, type[NerfArchitecture]] = {}
@@ -207,7 +240,7 @@ def paper_families() -> tuple[Family, ...]:
 def family_class(family: object) -> type[NerfArchitecture]:
     """The class of a family. Raises `ValueError` for one that is not registered."""
     if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"unknown family {family!r}; expected one of {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {brief(family)}; expected one of {', '.join(FAMILIES)}")
     return FAMILIES[family]
 
 
@@ -221,7 +254,7 @@ def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> Ner
     if isinstance(value, str):
         if value not in NAMED_ARCHITECTURES:
             raise ValueError(
-                f"unknown architecture {value!r}; expected one of {', '.join(NAMED_ARCHITECTURES)}, or its sizes"
+                f"unknown architecture {brief(value)}; expected one of {', '.join(NAMED_ARCHITECTURES)}, or its sizes"
             )
         return NAMED_ARCHITECTURES[value]
     if not isinstance(value, Mapping):
@@ -232,9 +265,9 @@ def parse_architecture(value: NerfArchitecture | Mapping[str, Any] | str) -> Ner
     family = sizes.pop("family", None)
     cls = family_class(family)
     fields = {f.name for f in dataclasses.fields(cls)}
-    if unknown := sorted(set(sizes) - fields):
+    if unknown := sorted(str(name) for name in set(sizes) - fields):
         raise ValueError(
-            f"architecture of family {family} has no size {unknown[0]!r}; it has {', '.join(sorted(fields))}"
+            f"architecture of family {family} has no size {brief(unknown[0])}; it has {', '.join(sorted(fields))}"
         )
     return cls(**sizes)
 
@@ -254,7 +287,7 @@ def detect_architecture(shapes: Mapping[str, tuple[int, ...]]) -> NerfArchitectu
         if known.tensor_shapes == expected:
             return known
     candidates = cls.candidates(expected)
-    found = ", ".join(f"{key} {list(shape)}" for key, shape in expected.items())
+    found = ", ".join(f"{key} {brief(list(shape))}" for key, shape in expected.items())
     if not candidates:
         raise ValueError(
             f"no {family} NeRF has {found}; the {family} architectures with names have "

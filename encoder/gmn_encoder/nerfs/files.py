@@ -11,14 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import StrPath, read_tensors, write_pth, write_safetensors
-from .architectures import FAMILIES, NerfArchitecture, detect_architecture, parse_architecture
+from ..files import StrPath, brief, named_errors, parse_json, read_tensors, write_pth, write_safetensors
+from .architectures import FAMILIES, MAX_PARAMETERS, NerfArchitecture, detect_architecture, parse_architecture
 from .network import BIAS_KEY, MLP_KEY
 from .record import Nerf
 
 WEIGHTS_NAME = "nerf_weights.pth"
 SAFETENSORS_NAME = "nerf.safetensors"
+MAX_BYTES = 8 * MAX_PARAMETERS
+"""Of a file: as many weights as an architecture may have, in double precision."""
+
 _METADATA_KEY = "nerf_architecture"
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def load_nerf(path: StrPath, architecture: NerfArchitecture | Mapping[str, Any] | str | None = None) -> Nerf:
@@ -40,7 +44,7 @@ def load_nerf(path: StrPath, architecture: NerfArchitecture | Mapping[str, Any] 
     """
     file = weights_file(path)
     content, metadata = read_tensors(file)
-    try:
+    with named_errors(file):
         tensors = _nerf_tensors(content)
         if architecture is not None:
             sizes = parse_architecture(architecture)
@@ -51,8 +55,6 @@ def load_nerf(path: StrPath, architecture: NerfArchitecture | Mapping[str, Any] 
         # Converted before they are checked: a double beyond float32 becomes infinite.
         tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
         return Nerf(sizes, tensors, file)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def save_nerf(nerf: Nerf, path: StrPath) -> Path:
@@ -79,13 +81,17 @@ def save_nerf(nerf: Nerf, path: StrPath) -> Path:
 
 
 def weights_file(path: StrPath) -> Path:
-    """The weights file that a path of the user's means: itself, or the one in the directory."""
+    """The weights file that a path of the user's means: itself, or the one in the directory.
+
+    Raises `FileNotFoundError` for a directory without one, `OSError` for a file that is too large for a NeRF (`MAX_BYTES`).
+    """
     path = Path(path)
-    if not path.is_dir():
-        return path
-    for name in (WEIGHTS_NAME, SAFETENSORS_NAME):
-        if (path / name).is_file():
-            return path / name
+    names = [path] if not path.is_dir() else [path / name for name in (WEIGHTS_NAME, SAFETENSORS_NAME)]
+    for file in names:
+        if file.is_file() and (size := file.stat().st_size) > MAX_BYTES:
+            raise OSError(f"{file}: has {size >> 20:,} MiB; expected a NeRF of at most {MAX_BYTES >> 20:,} MiB")
+        if file.is_file() or file is path:
+            return file
     raise FileNotFoundError(
         f"{path}: is a directory without {WEIGHTS_NAME} or {SAFETENSORS_NAME}; expected a NeRF directory"
     )
@@ -116,6 +122,8 @@ def find_nerfs(path: StrPath) -> Iterator[Path]:
 
 def _may_be_nerf(file: Path) -> bool:
     """Whether a safetensors file names a NeRF's tensors in its header, or is too broken to tell."""
+    if not file.is_file():  # a pipe, which opening would wait for
+        return True
     try:
         with open(file, "rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
@@ -136,7 +144,7 @@ def released_ids(path: StrPath) -> tuple[str, str]:
 
 def _nerf_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     if not any({*cls().tensor_shapes} <= {*content} for cls in FAMILIES.values()):
-        keys = ", ".join(repr(str(key)) for key in list(content)[:3]) or "nothing"
+        keys = ", ".join(brief(str(key)) for key in list(content)[:3]) or "nothing"
         hint = ""
         if "encoder" in content or any(str(key).startswith(("pre_encoder.", "gnn_w_readout.")) for key in content):
             hint = " This looks like an encoder checkpoint: GmnEncoder.from_pretrained reads it."
@@ -154,13 +162,16 @@ def _nerf_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
             raise ValueError(f"{key!r} is a {tensor.layout} tensor on {tensor.device}; expected a plain dense tensor")
         if tensor.numel() == 0 and key in may_be_empty:
             continue
+        if tensor.dtype not in _DTYPES:
+            expected = ", ".join(str(each).removeprefix("torch.") for each in _DTYPES)
+            raise ValueError(f"{key!r} has dtype {tensor.dtype}; expected floating-point weights ({expected})")
         tensors[key] = tensor.detach()
     return tensors
 
 
 def _architecture_from_metadata(text: str) -> NerfArchitecture:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         raise ValueError(f"its metadata {_METADATA_KEY!r} is not JSON: {text[:80]!r}") from error
     return parse_architecture(value)

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..files import brief
 from .architectures import NerfArchitecture
 from .blocks import Block, EdgeType, GraphBuilder, NodeGroup, NodeType, WeightSlice, edge_attributes
 from .fields import Activation, density_activation, network_output, unit_coordinates
@@ -57,6 +58,8 @@ class NetworkArchitecture(NerfArchitecture):
 
     def __post_init__(self) -> None:
         self._require_positive("hidden_layers", "hidden_dim")
+        if not isinstance(self.bias, bool):
+            raise ValueError(f"bias of a {self.family} architecture must be true or false, got {brief(self.bias)}")
 
     # Sizes
 

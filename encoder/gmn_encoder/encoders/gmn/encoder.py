@@ -24,6 +24,7 @@ from ...nerfs.record import Nerf, NerfBatch
 from ..module import EncoderModule
 from .config import GmnConfig
 from .dense import DenseReadout
+from .graph import check_graph
 from .modules import GnnWithReadout, Head, PreEncoder
 
 if TYPE_CHECKING:
@@ -99,6 +100,13 @@ class GmnEncoder(EncoderModule):
             encoder, float32 otherwise.
         """
         return self.apply_head(self.encode_readouts(nerfs, batch_size=batch_size, dtype=dtype))
+
+    def check_nerf(self, nerf: Nerf) -> None:
+        """Raise `ValueError` for a NeRF without a parameter graph, or with one that is too large (`graph.MAX_EDGES`)."""
+        try:
+            check_graph(nerf.architecture)
+        except ValueError as error:
+            raise ValueError(f"{nerf.name}: {error}") from error
 
     def encode_tokens(self, nerfs: Sequence[Nerf], *, batch_size: int = 8, dtype: torch.dtype | None = None) -> Tensor:
         """`encode` as one token a NeRF, ``(len(nerfs), 1, D)``."""

@@ -48,6 +48,22 @@ class ParameterGraph:
         return torch.cat([group.features() for group in self.groups])
 
 
+MAX_EDGES = 1 << 23
+"""Edges of a graph, which are the weights of a NeRF; the paper's largest has 78,000. Eight million take half a gibibyte before
+an encoder works on them."""
+
+
+def check_graph(architecture: NerfArchitecture) -> None:
+    """Raise `ValueError` for an architecture without a parameter graph, or with one that is too large."""
+    if not architecture.has_graph:
+        architecture.add_blocks(GraphBuilder(), "released")  # which says so
+    if (weights := architecture.num_parameters) > MAX_EDGES:
+        raise ValueError(
+            f"{architecture.name} has {weights:,} weights, each an edge of its parameter graph; expected at most {MAX_EDGES:,}: "
+            "fit a smaller NeRF"
+        )
+
+
 @functools.lru_cache(maxsize=64)
 def build_parameter_graph(architecture: NerfArchitecture, layout: GraphLayout = "released") -> ParameterGraph:
     """The parameter graph of an architecture.
@@ -58,8 +74,9 @@ def build_parameter_graph(architecture: NerfArchitecture, layout: GraphLayout = 
             with), `"geometric"` for those of the paper: where a tri-plane feature really lies, and a hash entry's own number.
 
     Raises:
-        ValueError: a family that has no graph, or an unknown layout.
+        ValueError: a family that has no graph, one with more than `MAX_EDGES`, or an unknown layout.
     """
+    check_graph(architecture)
     if layout not in get_args(GraphLayout):
         raise ValueError(f"unknown graph layout {layout!r}; expected one of {', '.join(get_args(GraphLayout))}")
     builder = GraphBuilder()

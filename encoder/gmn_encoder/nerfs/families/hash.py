@@ -54,13 +54,12 @@ class HashArchitecture(NetworkArchitecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_positive("levels", "log2_table_size", "features_per_entry", "base_resolution", "max_resolution")
-        if self.log2_table_size > 28:
-            raise ValueError(f"log2_table_size of a hash architecture must be at most 28, got {self.log2_table_size}")
         if self.max_resolution < self.base_resolution:
             raise ValueError(
                 f"max_resolution of a hash architecture must be at least base_resolution, "
                 f"got {self.max_resolution} below {self.base_resolution}"
             )
+        self._require_bounded()
 
     @property
     def encoding_dim(self) -> int:

@@ -28,6 +28,7 @@ class MlpArchitecture(NetworkArchitecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_positive("frequencies")
+        self._require_bounded()
 
     @property
     def encoding_dim(self) -> int:

@@ -45,10 +45,8 @@ class TriplaneArchitecture(NetworkArchitecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_positive("frequencies", "channels")
-        if not isinstance(self.resolution, int) or self.resolution < 2:
-            raise ValueError(
-                f"resolution of a triplane architecture must be an integer of at least 2, got {self.resolution!r}"
-            )
+        self._require_positive("resolution", least=2)
+        self._require_bounded()
 
     @property
     def encoding_dim(self) -> int:

@@ -1,0 +1,78 @@
+"""The readers and commands that hostile files meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .goods import small_encoder, small_model
+from .registry import command, reader
+
+
+def _helpers(good: Path) -> Path:
+    """A folder beside the good inputs, for encoders and models that commands want."""
+    return good.parents[1]
+
+
+# NeRFs
+
+
+@reader("nerf")
+def load_nerf(path: Path) -> None:
+    from gmn_encoder import GmnConfig, GmnEncoder, find_nerfs, load_nerf
+    from gmn_encoder.encoders.gmn.graph import build_parameter_graph
+
+    encoder = GmnEncoder(GmnConfig(hidden_dim=8, embedding_dim=16, num_layers=2))
+    for each in find_nerfs(path):
+        nerf = load_nerf(each)
+        encoder.check_nerf(nerf)
+        build_parameter_graph(nerf.architecture)
+
+
+@reader("nerf", extra="gradio")
+def upload(path: Path) -> None:
+    """What the web page does with a visitor's file before anything is built from it."""
+    import shutil
+    import tempfile
+
+    from llana_gmn.web.uploads import read_nerf, receive
+
+    if not path.is_file():
+        raise ValueError(f"{path}: a browser sends files")
+    with tempfile.TemporaryDirectory() as folder:
+        sent = Path(folder, path.name)
+        if path.stat().st_size > 20 << 20:  # the server's own limit
+            raise ValueError(f"{path}: is larger than a server takes")
+        shutil.copyfile(path, sent)
+        read_nerf(receive(sent, Path(folder, "received"), max_bytes=20 << 20), max_bytes=20 << 20)
+
+
+@command("nerf", done=lambda good, out, stdout: str(good) in stdout)
+def inspect(bad: Path, good: Path, out: Path) -> list:
+    return ["inspect", bad, good]
+
+
+def _embedded(good: Path, out: Path, stdout: str) -> bool:
+    from gmn_encoder.embeddings.files import read_embeddings
+
+    return read_embeddings(out / "e.safetensors").paths == (str(good),)
+
+
+@command("nerf", done=_embedded)
+def embed(bad: Path, good: Path, out: Path) -> list:
+    encoder = small_encoder(_helpers(good))
+    return ["embed", bad, good, "--encoder", encoder, "--out", out / "e.safetensors", "--overwrite"]
+
+
+def _captioned(good: Path, out: Path, stdout: str) -> bool:
+    return str(good) in (out / "c.jsonl").read_text()
+
+
+@command("nerf", done=_captioned)
+def caption(bad: Path, good: Path, out: Path) -> list:
+    model = small_model(_helpers(good))
+    return ["caption", bad, good, "--model", model, "--out", out / "c.jsonl", "--max-new-tokens", "2", "--overwrite"]
+
+
+@command("nerf")
+def render(bad: Path, good: Path, out: Path) -> list:
+    return ["render", bad, "--out", out / "r.png", "--size", "16", "--device", "cpu"]
