@@ -66,7 +66,9 @@ def found_placement(
         return Placement(center=request.center, scale=request.scale, up=up, found_by="as asked for; " + up_words)
     center, reach, how = _by_hull(cameras, masks, known) if masks is not None else _by_focus(cameras, points)
     words.insert(0, how)
-    if request == PlacementRequest() and _stands_in_the_box(center, reach, up):
+    distance = (cameras.camera_to_world[:, :3, 3].double() - torch.tensor(center, dtype=torch.float64)).norm(dim=1)
+    pixel = float((distance / cameras.focal.double().amin(dim=1)).median())  # of the masks, where the object is
+    if request == PlacementRequest() and _stands_in_the_box(center, reach - 2 * pixel, up):
         return Placement(center=(0.0, 0.0, 0.0), scale=1.0, found_by=f"left where it stands, in the box; {how}")
     if request.center is not None:
         reach += math.dist(request.center, center)  # whole, about another point
@@ -221,7 +223,7 @@ def _by_focus(cameras: Cameras, points: Tensor | None) -> tuple[Vector, float, s
 
 def _stands_in_the_box(center: Vector, reach: float, up: Vector) -> bool:
     """Whether a sphere lies as those of fits do: in the box, not small in it, z up."""
-    return up == (0.0, 0.0, 1.0) and math.hypot(*center) < 0.15 and 0.4 * RADIUS <= reach <= 1.25 * RADIUS
+    return up == (0.0, 0.0, 1.0) and math.hypot(*center) < 0.15 and 0.3 * RADIUS <= reach <= 1.25 * RADIUS
 
 
 def _vector(values: Tensor) -> Vector:
