@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gmn_encoder.files import StrPath, read_json
+from gmn_encoder.files import StrPath, named_errors, read_json
 
 from .adapter_base import check_adapter
 from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .checkpoints import check_model
 from .hub import ADAPTER_CONFIG, ADAPTER_FILES, hub_file, not_found
 
 UNQUANTISED = ("model.nerf_encoder", "model.projector", "lm_head")
 """Parts that stay as they are when a backbone is quantised."""
+
+_LONGEST = 500
 
 
 def adapter_base(adapter: StrPath, model: StrPath | None = None, **hub: Any) -> str:
@@ -74,6 +79,20 @@ def quantization_config(bits: int) -> Any:
     )
 
 
+@contextmanager
+def _one_sentence(path: StrPath) -> Iterator[None]:
+    """Errors of transformers about a directory or a repository, which may be pages, as a sentence that names it."""
+    try:
+        with named_errors(path):
+            yield
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        text = text if text.startswith(str(path)) else f"{path}: {text}"
+        raise type(error)(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") from error
+
+
 def load_model(
     path: StrPath,
     *,
@@ -108,15 +127,25 @@ def load_model(
     there = {**access, "revision": revision, "subfolder": subfolder}
     adapter = hub_file(path, ADAPTER_CONFIG, **there) is not None
     base: tuple[StrPath, dict[str, Any]] = (adapter_base(path, **there), access) if adapter else (path, there)
+    if Path(base[0]).is_dir():
+        check_model(Path(base[0], subfolder if base[0] is path else ""), LlanaGmnForConditionalGeneration)
     has_processor = hub_file(path, "processor_config.json", **there) is not None
     if not has_processor and not adapter and not Path(path).is_dir():
         raise not_found(path, **there)
     source, its_options = (path, there) if has_processor else base
-    processor = LlanaGmnProcessor.from_pretrained(source, **its_options)
+    with _one_sentence(source):
+        processor = LlanaGmnProcessor.from_pretrained(source, **its_options)
     options: dict[str, Any] = {"dtype": dtype, **base[1]}
     if bits is not None:
         options |= {"quantization_config": quantization_config(bits), "device_map": {"": device}}
-    model = LlanaGmnForConditionalGeneration.from_pretrained(base[0], **options)
+    with _one_sentence(base[0]):
+        loaded: Any = LlanaGmnForConditionalGeneration.from_pretrained(base[0], output_loading_info=True, **options)
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"{base[0]}: its weights lack {missing[0]!r}, one of {len(missing)} tensors of its configuration; "
+            "copy the model again from where it came from"
+        )
     processor.check_model(model.config)
     if adapter:
         adapted = load_adapter(model, path, **there)

@@ -45,6 +45,10 @@ NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
 _EXTRAS = ("return_mm_token_type_ids", "return_text_replacement_offsets")
 
 
+TEMPLATE_NAME = "chat_template.jinja"
+"""The file of a saved processor's prompt."""
+
+
 class LlanaGmnProcessorKwargs(ProcessingKwargs, total=False):
     """Options of a call, and their defaults."""
 
@@ -64,6 +68,21 @@ class LlanaGmnProcessor(ProcessorMixin):
     """
 
     valid_processor_kwargs = LlanaGmnProcessorKwargs
+
+    @classmethod
+    def get_processor_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `ProcessorMixin.get_processor_dict`. Raises `FileNotFoundError` where a saved processor has lost its template:
+        another prompt would be other answers."""
+        given = kwargs.get("chat_template")
+        values, rest = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if values and not values.get("chat_template") and given is None:
+            raise FileNotFoundError(
+                f"{pretrained_model_name_or_path}/{TEMPLATE_NAME}: no such file; it holds the prompt that the model was trained "
+                "with: copy it from where the model came from"
+            )
+        return values, rest
 
     def __init__(
         self,

@@ -76,3 +76,63 @@ def caption(bad: Path, good: Path, out: Path) -> list:
 @command("nerf")
 def render(bad: Path, good: Path, out: Path) -> list:
     return ["render", bad, "--out", out / "r.png", "--size", "16", "--device", "cpu"]
+
+
+# Encoders
+
+
+@reader("encoder")
+def load_encoder(path: Path) -> None:
+    from gmn_encoder import load_encoder
+
+    load_encoder(path)
+
+
+@command("encoder")
+def embed_with_encoder(bad: Path, good: Path, out: Path) -> list:
+    from .goods import nerf
+
+    place = _helpers(good) / "helpers"
+    place.mkdir(exist_ok=True)
+    return ["embed", nerf(place), "--encoder", bad, "--out", out / "e.safetensors", "--overwrite"]
+
+
+def _described(good: Path, out: Path, stdout: str) -> bool:
+    return str(good) in stdout
+
+
+@command("encoder", done=_described)
+def inspect_encoder(bad: Path, good: Path, out: Path) -> list:
+    return ["inspect", bad, good]
+
+
+# Language models
+
+
+@reader("model")
+def load_model(path: Path) -> None:
+    from llana_gmn.loading import load_model
+
+    load_model(path)
+
+
+@reader("model", slow=True)
+def open_encoder_of_model(path: Path) -> None:
+    from llana_gmn.encoders import open_encoder
+
+    open_encoder(path)
+
+
+@command("model")
+def caption_with_model(bad: Path, good: Path, out: Path) -> list:
+    from .goods import nerf
+
+    place = _helpers(good) / "helpers"
+    place.mkdir(exist_ok=True)
+    options = ["--max-new-tokens", "2", "--overwrite"]
+    return ["caption", nerf(place), "--model", bad, "--out", out / "c.jsonl", *options]
+
+
+@command("model", done=_described, slow=True)
+def inspect_model(bad: Path, good: Path, out: Path) -> list:
+    return ["inspect", bad, good]

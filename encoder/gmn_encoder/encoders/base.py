@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..files import StrPath, read_tensors
+from ..files import StrPath, brief, read_tensors
 from ..nerfs.record import Nerf
 from .files import encoder_directory, read_config
 
@@ -123,7 +123,7 @@ def encoder_class(model_type: str) -> Any:
     """The class of a kind. Raises `ValueError` for a `model_type` that nobody registered."""
     if not isinstance(model_type, str) or model_type not in _KINDS:
         raise ValueError(
-            f"model_type {model_type!r} is no kind of encoder; expected one of {', '.join(sorted(_KINDS))}: "
+            f"model_type {brief(model_type)} is no kind of encoder; expected one of {', '.join(sorted(_KINDS))}: "
             "name an encoder, or import the package that registers this kind"
         )
     cls = _KINDS[model_type]

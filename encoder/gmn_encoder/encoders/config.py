@@ -6,6 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from ..files import brief
+
+MAX_WIDTH = 1 << 16
+"""Of a layer or a table of an encoder."""
+
+MAX_LAYERS = 256
+
 
 class SavedConfig:
     """What the frozen dataclass of a kind inherits."""
@@ -24,8 +31,8 @@ class SavedConfig:
         values = dict(values)
         model_type = values.pop("model_type", cls.model_type)
         if model_type != cls.model_type:
-            raise ValueError(f"configuration is of a {model_type!r} model; expected {cls.model_type!r}")
+            raise ValueError(f"configuration is of a {brief(model_type)} model; expected {cls.model_type!r}")
         fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(values) - fields):
-            raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}")
+        if unknown := sorted(str(name) for name in set(values) - fields):
+            raise ValueError(f"{cls.__name__} has no field {brief(unknown[0])}; it has {', '.join(sorted(fields))}")
         return cls(**values)

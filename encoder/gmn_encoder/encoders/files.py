@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -68,6 +68,13 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{directory}: holds no encoder; expected {CONFIG_NAME} and {WEIGHTS_NAME}, or a checkpoint file instead"
         )
     return read_json(directory / CONFIG_NAME)
+
+
+def check_fits(cls: Callable[[Any], nn.Module], config: Any, state: Mapping[str, Any]) -> None:
+    """`check_state` for a module of a class and a configuration before it is built, as large as the configuration may say."""
+    with torch.device("meta"):
+        module = cls(config)
+    check_state(module, state)
 
 
 def check_state(module: nn.Module, state: Mapping[str, Any]) -> None:

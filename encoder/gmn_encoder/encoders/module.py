@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from ..files import StrPath, read_tensors, write_json, write_safetensors
+from ..files import StrPath, named_errors, read_tensors, write_json, write_safetensors
 from ..hub import push
 from ..nerfs.record import Nerf, NerfBatch
 from .base import EncoderConfig
 from .card import encoder_card
-from .files import CONFIG_NAME, WEIGHTS_NAME, check_state, encoder_directory, read_config
+from .files import CONFIG_NAME, WEIGHTS_NAME, check_fits, encoder_directory, read_config
 
 
 class EncoderModule(nn.Module):
@@ -165,21 +165,18 @@ class EncoderModule(nn.Module):
             source = directory / WEIGHTS_NAME
             config = config or cls._saved_config(directory)
             state, _ = read_tensors(source)
-        try:
-            encoder = cls(config or cls.config_of_state(state))
-            check_state(encoder, state)
+        with named_errors(source):
+            config = config or cls.config_of_state(state)
+            check_fits(cls, config, state)
+            encoder = cls(config)
             encoder.load_state_dict(dict(state))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{source}: {error}") from error
         return encoder.eval()
 
     @classmethod
     def _saved_config(cls, directory: Path) -> EncoderConfig:
         values = read_config(directory)
-        try:
+        with named_errors(directory / CONFIG_NAME):
             return cls.config_class.from_dict(values)
-        except ValueError as error:
-            raise ValueError(f"{directory / CONFIG_NAME}: {error}") from error
 
     @classmethod
     def config_of_state(cls, state: Mapping[str, Any]) -> EncoderConfig:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
+from ...files import brief
 from ...nerfs.blocks import GraphLayout
-from ..config import SavedConfig
+from ..config import MAX_LAYERS, MAX_WIDTH, SavedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,23 @@ class GmnConfig(SavedConfig):
         for name, least in smallest.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"GmnConfig.{name} must be an integer of at least {least}, got {value!r}")
+                raise ValueError(f"GmnConfig.{name} must be an integer of at least {least}, got {brief(value)}")
+            most = MAX_LAYERS if name == "num_layers" else MAX_WIDTH
+            if value > most:
+                raise ValueError(f"GmnConfig.{name} must be at most {most}, got {brief(value)}")
         if self.readout_dim is not None and (
-            not isinstance(self.readout_dim, int) or self.readout_dim < self.embedding_dim
+            not isinstance(self.readout_dim, int) or not self.embedding_dim <= self.readout_dim <= MAX_WIDTH
         ):
             raise ValueError(
                 f"GmnConfig.readout_dim must be None or an integer of at least embedding_dim = {self.embedding_dim}, "
-                f"got {self.readout_dim!r}"
+                f"got {brief(self.readout_dim)}"
             )
-        if not isinstance(self.layer_norm_eps, int | float) or not self.layer_norm_eps > 0:
-            raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {self.layer_norm_eps!r}")
+        if not isinstance(self.layer_norm_eps, int | float) or not 0 < self.layer_norm_eps < 1e6:
+            raise ValueError(f"GmnConfig.layer_norm_eps must be positive, got {brief(self.layer_norm_eps)}")
         if self.layout not in get_args(GraphLayout):
-            raise ValueError(f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {self.layout!r}")
+            raise ValueError(
+                f"GmnConfig.layout must be one of {', '.join(get_args(GraphLayout))}, got {brief(self.layout)}"
+            )
 
     @property
     def readout_units(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..config import SavedConfig
+from ...files import brief
+from ..config import MAX_LAYERS, MAX_WIDTH, SavedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,15 @@ class Nf2vecConfig(SavedConfig):
     embedding_dim: int = 1024
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hidden_dims, list | tuple) or len(self.hidden_dims) > MAX_LAYERS:
+            raise ValueError(f"Nf2vecConfig.hidden_dims must be a list of widths, got {brief(self.hidden_dims)}")
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
         sizes = {name: getattr(self, name) for name in ("nerf_hidden_dim", "nerf_frequencies", "embedding_dim")}
         for name, value in [*sizes.items(), *(("hidden_dims", value) for value in self.hidden_dims)]:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Nf2vecConfig.{name} must be made of positive integers, got {value!r}")
+                raise ValueError(f"Nf2vecConfig.{name} must be made of positive integers, got {brief(value)}")
+            if value > MAX_WIDTH:
+                raise ValueError(f"Nf2vecConfig.{name} must be at most {MAX_WIDTH}, got {brief(value)}")
         if self.nerf_hidden_dim < 16:
             raise ValueError(
                 f"Nf2vecConfig.nerf_hidden_dim must be at least 16, the rows of a NeRF's output, got {self.nerf_hidden_dim}"
