@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..files import StrPath
 from ..rendering.cameras import Cameras
-from ..rendering.frames import Frame, cameras_of
+from ..rendering.frames import Frame, cameras_of, shown_name
 from .extent import SEEN_BY, TOLERANCE, found_placement, placed, sees_box
 from .layouts import find_image, read_layout
 from .pictures import Picture, read_mask
@@ -172,7 +172,7 @@ def _find_views(directory: Path, frames: Sequence[Frame], *, strict: bool) -> tu
         turn = picture.turned_to(frame.size)
         mask = None if frame.mask is None else find_image(directory, frame.mask)
         if frame.mask is not None and mask is None:
-            raise FileNotFoundError(f"{directory / frame.mask}: no such mask; the camera file names it")
+            raise FileNotFoundError(f"{directory / shown_name(frame.mask)}: no such mask; the camera file names it")
         alpha = file.with_name(f"{file.stem}.alpha{file.suffix}")
         dynamic = file.with_name(f"dynamic_mask_{file.stem}.png")
         opacity = mask or (alpha if alpha.is_file() else None)
@@ -180,7 +180,7 @@ def _find_views(directory: Path, frames: Sequence[Frame], *, strict: bool) -> tu
     if missing and (strict or not views):
         count = f"{len(missing)} of {len(frames)} images are missing" if len(missing) > 1 else "no such image"
         raise FileNotFoundError(
-            f"{directory / missing[0]}: {count}; the camera file names it, expected one for each frame"
+            f"{directory / shown_name(missing[0])}: {count}; the camera file names it, expected one for each frame"
         )
     return views, [f"{len(missing)} of {len(frames)} images are missing: left out"] if missing else []
 

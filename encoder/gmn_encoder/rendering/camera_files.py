@@ -13,7 +13,7 @@ import torch
 
 from ..files import StrPath, write_json
 from .cameras import RELEASED_SIZE, Cameras, rigidity_problem
-from .frames import LARGEST_SIDE, MOST_FRAMES, Frame, cameras_of, finite
+from .frames import LARGEST_SIDE, MOST_FRAMES, Frame, cameras_of, finite, shown_name
 from .lenses import COEFFICIENTS
 
 CAMERA_NAMES = (
@@ -74,7 +74,7 @@ def read_cameras(path: StrPath, *, width: int | None = None, height: int | None 
     for number, size in enumerate(sizes):
         if size != sizes[0]:
             raise ValueError(
-                f"{file}: frame {number} ({frames[number].image}) has images of {size[0]}x{size[1]} pixels, the first frame "
+                f"{file}: frame {number} ({shown_name(frames[number].image)}) has images of {size[0]}x{size[1]} pixels, the first frame "
                 f"{sizes[0][0]}x{sizes[0][1]}; expected one size for all"
             )
     try:
@@ -162,7 +162,7 @@ def _parse_frames(content: Any) -> list[Frame]:
         if not isinstance(frame, Mapping):
             raise ValueError(f"frame {number} is a {type(frame).__name__}; expected an object with 'transform_matrix'")
         name = frame.get("file_path")
-        label = f"frame {number}" + (f" ({name[:200]})" if isinstance(name, str) else "")
+        label = f"frame {number}" + (f" ({shown_name(name)})" if isinstance(name, str) else "")
         try:
             parsed.append(_parse_frame({**shared, **frame}, name if isinstance(name, str) else f"{number:02d}"))
         except ValueError as error:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .cameras import rigidity_problem
-from .frames import LARGEST_SIDE, MOST_FRAMES, Frame, pose_of_opencv
+from .frames import LARGEST_SIDE, MOST_FRAMES, Frame, pose_of_opencv, shown_name
 
 T = TypeVar("T")
 
@@ -101,13 +101,13 @@ def _frames(images: Iterator[Image], cameras: dict[int, _Camera]) -> list[Frame]
     frames: list[Frame] = []
     for values, camera, name in images:
         if camera not in cameras:
-            raise ValueError(f"image {name[:200]} has camera {camera}, which cameras lack; the model is broken")
+            raise ValueError(f"image {shown_name(name)} has camera {camera}, which cameras lack; the model is broken")
         if len(frames) >= MOST_FRAMES:
             raise ValueError(f"has more than {MOST_FRAMES:,} images; at most so many are taken")
         try:
             frames.append(_frame(values, cameras[camera], name))
         except ValueError as error:
-            raise ValueError(f"image {name[:200]} {error}") from error
+            raise ValueError(f"image {shown_name(name)} {error}") from error
     if not frames:
         raise ValueError("holds no images with poses; expected a finished reconstruction")
     return sorted(frames, key=lambda frame: frame.image)
@@ -195,7 +195,7 @@ def _binary_images(data: bytes) -> Iterator[Image]:
         (points,) = struct.unpack_from("<Q", data, end + 1)
         at = end + 9 + 24 * points
         if at > len(data):
-            raise ValueError(f"is cut short: image {name[:200]} claims {points:,} points")
+            raise ValueError(f"is cut short: image {shown_name(name)} claims {points:,} points")
         yield values[1:8], values[8], name
 
 

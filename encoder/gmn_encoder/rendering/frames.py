@@ -92,6 +92,11 @@ def pose_of_opencv(rotation: Tensor, translation: Tensor) -> Tensor:
     return pose
 
 
+def shown_name(name: str) -> str:
+    """A name of a file as messages show it: on one line, and not longer than that."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:200])
+
+
 def finite(value: object, name: str) -> float:
     """A number of a file as a float. Raises `ValueError`, naming it, for what is no number or none that floats hold."""
     try:

@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gmn_encoder.rendering.camera_files import camera_file, read_cameras, write_cameras
 from gmn_encoder.rendering.cameras import Cameras, sphere
@@ -143,3 +145,36 @@ def test_instant_ngp_says_fisheye_otherwise_and_degrees_are_read(tmp_path):
     cameras = read_cameras(write(tmp_path / "t.json", content))
     assert cameras.lens.fisheye.tolist() == [True]
     torch.testing.assert_close(cameras.focal[0], torch.tensor([32.0, 32.0 / math.tan(math.pi / 6)]))
+
+
+_WHOLE = {
+    "fl_x": 100, "w": 64, "h": 48, "k1": -0.1, "camera_model": "OPENCV",
+    "frames": [{"file_path": "a.png", "transform_matrix": IDENTITY}, {"file_path": "b.png", "transform_matrix": IDENTITY}],
+}  # fmt: skip
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_PLACES = [
+    ("fl_x",), ("w",), ("h",), ("k1",), ("p2",), ("cx",), ("camera_model",), ("camera_angle_x",), ("frames",), ("frames", 0),
+    ("frames", 1, "file_path"), ("frames", 1, "transform_matrix"), ("frames", 1, "transform_matrix", 2),
+    ("frames", 0, "transform_matrix", 1, 3), ("frames", 1, "fl_y"), ("frames", 1, "is_fisheye"), ("frames", 0, "mask_path"),
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(_PLACES), _VALUES)
+def test_any_value_in_any_place_is_read_or_refused_in_a_sentence(tmp_path, place, value):
+    content = json.loads(json.dumps(_WHOLE))
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path = write(tmp_path / "transforms.json", content)
+    try:
+        cameras = read_cameras(path)
+    except ValueError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error) and len(str(error)) < 1000
+    else:
+        assert bool(torch.isfinite(cameras.camera_to_world).all()) and bool((cameras.focal > 0).all())
