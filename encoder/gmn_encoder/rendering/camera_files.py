@@ -74,8 +74,8 @@ def read_cameras(path: StrPath, *, width: int | None = None, height: int | None 
     for number, size in enumerate(sizes):
         if size != sizes[0]:
             raise ValueError(
-                f"{file}: frame {number} ({shown_name(frames[number].image)}) has images of {size[0]}x{size[1]} pixels, the first frame "
-                f"{sizes[0][0]}x{sizes[0][1]}; expected one size for all"
+                f"{file}: frame {number} ({shown_name(frames[number].image)}) has images of {size[0]}x{size[1]} pixels, "
+                f"the first frame {sizes[0][0]}x{sizes[0][1]}; expected one size for all"
             )
     try:
         return cameras_of(frames, sizes).to(torch.float32)
