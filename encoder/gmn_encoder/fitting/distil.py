@@ -19,7 +19,7 @@ from ..progress import Progress, no_progress
 from ..rendering.cameras import DEFAULT_DISTANCE, RELEASED_ANGLE_X, Cameras
 from ..rendering.marching import step_length
 from ..rendering.render import DirectedField, render_views
-from .distil_object import FoundObject, find_object, placed_query, plausible_cameras
+from .distil_object import FIRST_SLAB, FoundObject, find_object, placed_query, plausible_cameras
 from .placement import PlacementRequest
 from .sources import HELD_OUT_SEED, HELD_OUT_VIEWS, PosedImages
 
@@ -104,6 +104,7 @@ def render_placed(
             cameras.to(field.device),
             found.seen,
             step=step,
+            first_slab=FIRST_SLAB,
             progress=progress,
         )
         own = torch.cat([seen.colour, seen.opacity[..., None]], dim=-1)
