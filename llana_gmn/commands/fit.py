@@ -25,7 +25,7 @@ class FitCommand(Command):
             "sources",
             nargs="+",
             metavar="SOURCE",
-            help="directory with transforms.json and images, mesh file, radiance field of another program, directory of these, "
+            help="directory with images and transforms.json, a COLMAP model or the like, mesh file, radiance field of another program, directory of these, "
             "or procedural:N",
         )
         parser.add_argument(
