@@ -25,8 +25,8 @@ class FitCommand(Command):
             "sources",
             nargs="+",
             metavar="SOURCE",
-            help="directory with images and transforms.json, a COLMAP model or the like, mesh file, radiance field of another program, directory of these, "
-            "or procedural:N",
+            help="directory with images and transforms.json, a COLMAP model or the like; mesh file; radiance field of another "
+            "program; directory of these; or procedural:N",
         )
         parser.add_argument(
             "--family", action="append", metavar="FAMILY", help="mlp, triplane, hash, or several with commas"
