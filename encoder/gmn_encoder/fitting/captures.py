@@ -173,16 +173,22 @@ def _find_views(directory: Path, frames: Sequence[Frame], *, strict: bool) -> tu
         mask = None if frame.mask is None else find_image(directory, frame.mask)
         if frame.mask is not None and mask is None:
             raise FileNotFoundError(f"{directory / shown_name(frame.mask)}: no such mask; the camera file names it")
-        alpha = file.with_name(f"{file.stem}.alpha{file.suffix}")
-        dynamic = file.with_name(f"dynamic_mask_{file.stem}.png")
-        opacity = mask or (alpha if alpha.is_file() else None)
-        views.append(_View(frame, picture, turn, opacity, dynamic if dynamic.is_file() else None))
+        alpha = _beside(directory, file, f"{file.stem}.alpha{file.suffix}")
+        views.append(
+            _View(frame, picture, turn, mask or alpha, _beside(directory, file, f"dynamic_mask_{file.stem}.png"))
+        )
     if missing and (strict or not views):
         count = f"{len(missing)} of {len(frames)} images are missing" if len(missing) > 1 else "no such image"
         raise FileNotFoundError(
             f"{directory / shown_name(missing[0])}: {count}; the camera file names it, expected one for each frame"
         )
     return views, [f"{len(missing)} of {len(frames)} images are missing: left out"] if missing else []
+
+
+def _beside(directory: Path, file: Path, name: str) -> Path | None:
+    """A file with a name of its own beside an image, if it is there and in the capture's directory."""
+    other = file.with_name(name).resolve()
+    return other if other.is_file() and other.is_relative_to(directory.resolve()) else None
 
 
 def _factor(views: Sequence[_View]) -> int:

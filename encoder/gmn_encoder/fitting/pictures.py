@@ -12,6 +12,9 @@ from PIL import ExifTags, Image, ImageOps
 MOST_PIXELS = 64_000_000
 """Pixels of one image file, at most: more than the sensors of phones and most cameras have."""
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+"""Kinds of images that are read: Pillow knows others, some of which start programs."""
+
 _WITH_OPACITY = ("RGBA", "LA", "PA", "La", "RGBa")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -38,7 +41,7 @@ class Picture:
     def of(cls, path: Path) -> Picture:
         """Raises `ValueError` for what is no image, or one of more than `MOST_PIXELS`; nothing is decoded."""
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 size = image.size
                 opacity = image.mode in _WITH_OPACITY or "transparency" in image.info
                 orientation = 1
@@ -71,7 +74,7 @@ class Picture:
             ValueError: an image that cannot be decoded.
         """
         try:
-            with Image.open(self.path) as image:
+            with Image.open(self.path, formats=FORMATS) as image:
                 decoded = _eight_bit(image)
                 if turn:
                     decoded = ImageOps.exif_transpose(_with_exif(decoded, image))

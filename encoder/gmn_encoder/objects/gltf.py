@@ -36,6 +36,7 @@ MOST_TEXELS = 64_000_000
 """Pixels of one texture."""
 
 _DEEPEST = 200
+_PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others, some of which start programs
 _COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _CODES = {np.dtype(kind).name: code for code, kind in _COMPONENTS.items()}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -380,7 +381,7 @@ class _Document:
         if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
             return "a texture is KTX2 (KHR_texture_basisu), which is not read here"
         try:
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=_PICTURES) as picture:
                 width, height = picture.size
         except Image.DecompressionBombError:
             return "a texture claims more pixels than any texture has"
