@@ -9,11 +9,11 @@ Shapes: n rows, D embedding.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -119,9 +119,9 @@ def is_embedding_set(path: StrPath) -> bool:
         if path.suffix == ".safetensors":
             return EMBEDDINGS_KEY in safetensors_metadata(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return "embeddings" in file.files
-    except (SafetensorError, OSError, ValueError):
+            with zipfile.ZipFile(path) as file:
+                return "embeddings.npy" in file.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
         pass
     return False
 

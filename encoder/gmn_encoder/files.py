@@ -35,6 +35,7 @@ MAX_JSON_BYTES = 64 << 20
 """Of `read_json`: tokenizers of large vocabularies have 20 MiB."""
 
 
+_LONGEST = 1000  # ambiguous NeRFs list what they may be
 _NO_MEMORY = "needs more memory than there is"
 _MAX_HEADER = 100_000_000  # safetensors reads no longer ones
 _BRIEF = reprlib.Repr()
@@ -222,7 +223,7 @@ def reason(error: BaseException) -> str:
         return "is nested too deep"
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return _NO_MEMORY
-    if isinstance(error, ValueError | TypeError):
+    if isinstance(error, ValueError | TypeError) and 0 < len(str(error)) <= _LONGEST:
         return str(error)
     return _reason(error)
 

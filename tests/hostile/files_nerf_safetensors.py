@@ -235,7 +235,7 @@ def bits(folder: Path) -> Path:
     return _of_dtype(folder, "BOOL", 8)
 
 
-@hostile("nerf", harmless=("load_nerf", "inspect", "upload", "render"))
+@hostile("nerf", harmless=("load_nerf", "inspect", "upload", "render", "embed"))
 def largest_weights(folder: Path) -> Path:
     """Finite weights whose embedding is not."""
     count = 144 * 64 + 2 * 64 * 64 + 16 * 64

@@ -67,13 +67,13 @@ def _captioned(good: Path, out: Path, stdout: str) -> bool:
     return str(good) in (out / "c.jsonl").read_text()
 
 
-@command("nerf", done=_captioned)
+@command("nerf", done=_captioned, slow=True)
 def caption(bad: Path, good: Path, out: Path) -> list:
     model = small_model(_helpers(good))
     return ["caption", bad, good, "--model", model, "--out", out / "c.jsonl", "--max-new-tokens", "2", "--overwrite"]
 
 
-@command("nerf")
+@command("nerf", slow=True)
 def render(bad: Path, good: Path, out: Path) -> list:
     return ["render", bad, "--out", out / "r.png", "--size", "16", "--device", "cpu"]
 
@@ -88,7 +88,7 @@ def load_encoder(path: Path) -> None:
     load_encoder(path)
 
 
-@command("encoder")
+@command("encoder", slow=True)
 def embed_with_encoder(bad: Path, good: Path, out: Path) -> list:
     from .goods import nerf
 
@@ -123,7 +123,7 @@ def open_encoder_of_model(path: Path) -> None:
     open_encoder(path)
 
 
-@command("model")
+@command("model", slow=True)
 def caption_with_model(bad: Path, good: Path, out: Path) -> list:
     from .goods import nerf
 
@@ -136,3 +136,43 @@ def caption_with_model(bad: Path, good: Path, out: Path) -> list:
 @command("model", done=_described, slow=True)
 def inspect_model(bad: Path, good: Path, out: Path) -> list:
     return ["inspect", bad, good]
+
+
+# Embeddings, grids, data sets
+
+
+@reader("embeddings")
+def read_embeddings(path: Path) -> None:
+    from gmn_encoder.embeddings.files import is_embedding_file, read_embedding, read_embeddings
+
+    read_embedding(path) if is_embedding_file(path) else read_embeddings(path)
+
+
+@reader("embeddings", slow=True)
+def chat_input(path: Path) -> None:
+    """What a prompt shows of an embedding in place of a NeRF, for a model that reads 16 numbers."""
+    from llana_gmn.nerf_items import read_nerf
+
+    if path.suffix in (".npy", ".h5"):
+        read_nerf(path, 16)
+    else:
+        read_embeddings(path)
+
+
+@command("embeddings", done=_described)
+def inspect_embeddings(bad: Path, good: Path, out: Path) -> list:
+    return ["inspect", bad, good]
+
+
+@reader("occupancy")
+def read_occupancy(path: Path) -> None:
+    from gmn_encoder.rendering.occupancy import read_occupancy
+
+    read_occupancy(path)
+
+
+@reader("dataset")
+def read_dataset(path: Path) -> None:
+    from gmn_encoder.datasets import PairedDataset
+
+    PairedDataset(path, ("mlp", "hash"), split="test")

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from ..datasets import SPLITS, ObjectId
-from ..files import StrPath, file_digest, read_tensors, write_bytes, write_safetensors
+from ..files import StrPath, file_digest, parse_json, read_tensors, reason, write_bytes, write_safetensors
 from ..nerfs.architectures import FAMILY_NAMES
 from ..nerfs.files import weights_file
 from ..progress import Progress, no_progress
+from .arrays import read_h5, read_npy, read_npz
 from .records import EmbeddingSet, family_of
 
 EMBEDDINGS_KEY = "llana_gmn_embeddings"
@@ -58,9 +59,9 @@ def read_embedding(path: StrPath) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        values = np.load(path, allow_pickle=False).astype(np.float32)
-    except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise ValueError(f"{path}: holds no embedding ({error})") from error
+        values = read_npy(path).astype(np.float32)
+    except Exception as error:  # numpy parses a header as Python does
+        raise ValueError(f"{path}: holds no embedding ({reason(error)})") from error
     return _one_row(values, path)
 
 
@@ -71,16 +72,13 @@ def read_h5_embedding(path: StrPath) -> tuple[Tensor, str, str]:
 
 
 def _h5_datasets(path: Path, names: Sequence[str]) -> list[Any]:
-    import h5py
-
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        with h5py.File(path, "r") as file:
-            values = np.asarray(file["embedding"], dtype=np.float32)
-            texts = [file[name].asstr()[()] for name in names if name != "embedding"]
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: is no embedding ({error}); expected datasets {', '.join(names)}") from error
+        values, texts = read_h5(path, "embedding", [name for name in names if name != "embedding"])
+    except Exception as error:  # h5py raises whatever its library meets
+        why = reason(error)
+        raise ValueError(f"{path}: is no embedding ({why}); expected datasets {', '.join(names)}") from error
     return [_one_row(values, path), *texts]
 
 
@@ -274,17 +272,20 @@ def write_h5_embedding(embedding: Tensor, path: StrPath, *, class_id: str, nerf_
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, Any]]:
     tensors, metadata = read_tensors(path)
     try:
-        about = json.loads(metadata[EMBEDDINGS_KEY])
-        return tensors["embeddings"], _checked(about)
+        about, values = parse_json(metadata[EMBEDDINGS_KEY]), tensors["embeddings"]
+        if values.dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+            raise ValueError(f"embeddings of {values.dtype}")
+        return values, _checked(about)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: holds no embeddings with their ids; expected a file of llana-gmn embed") from error
 
 
 def _read_npz(path: Path) -> tuple[Tensor, dict[str, Any]]:
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            about = {name: file[name].tolist() for name in (*_ROWS, "hashes", "encoder") if name in file}
-            return torch.from_numpy(file["embeddings"]), _checked(about)
+        file = read_npz(path, ("embeddings",), (*_ROWS, "hashes", "encoder"))
+        values = file.pop("embeddings")
+        about = {name: array.tolist() for name, array in file.items()}
+        return torch.from_numpy(values.astype(values.dtype.newbyteorder("="))), _checked(about)
     except Exception as error:  # zipfile, numpy and struct each raise their own
         raise ValueError(f"{path}: holds no embeddings with their ids; expected a file of llana-gmn embed") from error
 
