@@ -28,7 +28,7 @@ class DemoCommand(Command):
             action="extend",
             default=[],
             metavar="DIR",
-            help="the same for folders of posed images (transforms.json), the object within 0.7 of the origin",
+            help="the same for folders of posed images (transforms.json, COLMAP, LLFF, IDR)",
         )
         parser.add_argument(
             "--field",

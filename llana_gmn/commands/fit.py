@@ -25,8 +25,8 @@ class FitCommand(Command):
             "sources",
             nargs="+",
             metavar="SOURCE",
-            help="directory with transforms.json and images, mesh file, radiance field of another program, directory of these, "
-            "or procedural:N",
+            help="directory with images and transforms.json, a COLMAP model or the like; mesh file; radiance field of another "
+            "program; directory of these; or procedural:N",
         )
         parser.add_argument(
             "--family", action="append", metavar="FAMILY", help="mlp, triplane, hash, or several with commas"
@@ -52,6 +52,10 @@ class FitCommand(Command):
         parser.add_argument(
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
         )
+        parser.add_argument("--strict", action="store_true", help="refuse image folders with missing images")
+        parser.add_argument(
+            "--keep-poor", action="store_true", help="keep fits that end far below what their preset reaches"
+        )
         parser.add_argument(
             "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
         )
@@ -66,6 +70,7 @@ class FitCommand(Command):
 
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.fitting.job import FitJob
+        from gmn_encoder.fitting.quality import least_psnr
 
         device = device_named(arguments.device)
         settings = _settings(arguments)
@@ -79,6 +84,7 @@ class FitCommand(Command):
                 batch=arguments.batch if arguments.batch is not None else 16 if device.type == "cuda" else 1,
                 device=device,
                 resume=arguments.resume,
+                least_psnr=None if arguments.keep_poor or arguments.iterations else least_psnr(arguments.quality),
                 on_error=errors.add,
                 on_done=_say_done,
                 on_skip=_say_skipped,
@@ -130,6 +136,7 @@ def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: Input
                 background=background,
                 class_id=arguments.class_id,
                 placement=placement,
+                strict=arguments.strict,
             )
         except (ValueError, OSError) as error:
             errors.add(error)

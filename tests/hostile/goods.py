@@ -96,6 +96,23 @@ def mesh(folder: Path) -> Path:
     return folder / "good.obj"
 
 
+@good("images", "cameras")
+def images(folder: Path) -> Path:
+    from PIL import Image, ImageDraw
+
+    from gmn_encoder.rendering.camera_files import write_cameras
+    from gmn_encoder.rendering.cameras import sphere
+
+    place = folder / "good-images"
+    (place / "train").mkdir(parents=True)
+    for view in range(8):
+        picture = Image.new("RGBA", (32, 32))
+        ImageDraw.Draw(picture).ellipse((8, 8, 23, 23), (200, 10 * view, 20, 255))
+        picture.save(place / "train" / f"{view:02d}.png")
+    write_cameras(sphere(8, size=32), place / "transforms.json")
+    return place
+
+
 @functools.cache
 def small_encoder(folder: Path) -> Path:
     """A good encoder beside other good inputs, for commands that want one."""

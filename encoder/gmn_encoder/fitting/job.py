@@ -30,9 +30,10 @@ from ..rendering.psnr import psnr_of_error
 from ..seeds import derived_seed
 from .inputs import are_same_files, are_stored_views, files_of, views_digest
 from .measure import held_out_psnr
-from .output import FIT_NAME, is_complete, nerf_directory, split_of, write_fit, write_language, write_splits
+from .output import FIT_NAME, is_complete, nerf_directory, preview, split_of, write_fit, write_language, write_splits
 from .photometric import PhotometricFit
 from .presets import FitSettings
+from .quality import shortfall
 from .sources import PosedImages, Source, check_ids
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class FitJob:
         resume: whether to keep what is finished, if its source, settings and seed are still the same, and to continue what is
             not.
         checkpoint_seconds: seconds between checkpoints.
+        least_psnr: dB on held-out views under which a fit has failed: an error, a picture of it under ``<out>/.fit``, and nothing
+            else is written; None keeps whatever comes out.
         on_error: receives the error of every object that failed; the others go on.
         on_done: receives the record of every NeRF written.
         on_skip: receives the record of every NeRF that was finished before.
@@ -68,6 +71,7 @@ class FitJob:
     device: torch.device | str | None = None
     resume: bool = True
     checkpoint_seconds: float = 60.0
+    least_psnr: float | None = None
     on_error: Callable[[Exception], None] = field(default=lambda error: logger.error("%s", error))
     on_done: Report = field(default=lambda *_: None)
     on_skip: Report = field(default=lambda *_: None)
@@ -249,7 +253,16 @@ class FitJob:
                 moved = (nerf.to(fit.device), grids[number].to(fit.device))
                 held_out = posed.held_out[: fit.settings.measured_views]
                 cameras = posed.held_out_cameras[: len(held_out)].to(fit.device)
-                psnr, rendered = held_out_psnr(*moved, held_out, cameras)
+                known = None if posed.held_out_known is None else posed.held_out_known[: len(held_out)]
+                behind = fit.surroundings[number].image if number in fit.surroundings else None
+                psnr, rendered = held_out_psnr(*moved, held_out, cameras, known=known, behind=behind)
+                if problem := shortfall(psnr, self.least_psnr):
+                    shown = Path(
+                        self.out, CHECKPOINTS, f"poor-{fit.architecture.name}-{posed.class_id}-{posed.nerf_id}.png"
+                    )
+                    shown.parent.mkdir(parents=True, exist_ok=True)
+                    preview(rendered.cpu(), held_out).save(shown)
+                    raise ValueError(f"{source.name}: {problem} ({shown} shows it above the images)")
                 record = {
                     "architecture": fit.architecture.to_dict(),
                     "name": fit.architecture.name,
@@ -269,7 +282,8 @@ class FitJob:
                     "held_out_views": len(psnr),
                     "psnr": sum(psnr) / len(psnr) if psnr else None,
                     "psnr_each": psnr,
-                    "psnr_of": "held-out views, whole images over white, 8-bit truth, step of the released renderer",
+                    "psnr_of": "held-out views, whole images"
+                    f"{'' if posed.surrounded else ' over white'}, 8-bit truth, step of the released renderer",
                     "step": STEP,
                     **share,
                     "nerfs_at_once": len(fit),

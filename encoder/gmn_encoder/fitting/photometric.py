@@ -30,7 +30,8 @@ from ..rendering.voxels import RESOLUTION, numbers_at, points_in_voxels, voxels_
 from .field import TrainedBatch
 from .presets import FitSettings
 from .sources import PosedImages
-from .training_views import TrainingViews
+from .surroundings import Surroundings
+from .training_views import DrawnRays, TrainingViews
 
 _LEAST_RAYS, _MOST_RAYS = 256, 8192  # of a NeRF in an iteration; fewer where `samples` is under 8 times the least
 _LIT = 1e-3  # transmittance from which a voxel counts as seen
@@ -79,6 +80,11 @@ class PhotometricFit:
             betas=(0.9, 0.99),
             eps=1e-15,
         )
+        self.surroundings = {
+            number: Surroundings(seeds[number], self.device)
+            for number, each in enumerate(self.objects)
+            if each.surrounded
+        }
         self.iteration = 0
         self.occupied = self.hull
         self._lit = torch.zeros_like(self.hull.binary)
@@ -119,7 +125,7 @@ class PhotometricFit:
         xyz = samples.positions(drawn.rays)
         batch = self.batch
         rgb, density = batch_field(batch)(xyz, nerf_index)
-        seen = composite(rgb, density, samples, background=drawn.background)
+        seen = composite(rgb, density, samples, background=self._behind(drawn))
         error = (seen.colour - drawn.target).square().mean(dim=-1)
         each = torch.stack([part.mean() for part in error.split(self.rays_each)])
         loss = each.sum()
@@ -129,6 +135,8 @@ class PhotometricFit:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        for around in self.surroundings.values():
+            around.step(self._rate_factor())
         self.loss = each.detach()
         with torch.no_grad():
             if self.iteration % 2:
@@ -139,6 +147,19 @@ class PhotometricFit:
                 self._adapt_rays(drawn.owner, samples.counts)
             if self.iteration % self.settings.refine_every == 0:
                 self._refine()
+
+    def _behind(self, drawn: DrawnRays) -> Tensor:
+        """Colours ``(R, 3)`` behind the box: backgrounds as drawn, or surroundings where they are learnt."""
+        if not self.surroundings:
+            return drawn.background
+        parts = list(drawn.background.split(self.rays_each))
+        first = 0
+        for number, count in enumerate(self.rays_each):
+            if number in self.surroundings:
+                rays = drawn.rays[first : first + count]
+                parts[number] = self.surroundings[number].behind(rays, jitter=drawn.jitter[first : first + count])
+            first += count
+        return torch.cat(parts)
 
     def _fog(self, batch: TrainedBatch) -> Tensor:
         """Opacity of a step at random points outside the hulls, where nothing may be: the sum of the NeRFs' means."""
@@ -154,11 +175,14 @@ class PhotometricFit:
         """Numbers ``(S,)`` of the voxels of points ``(S, 3)`` in the grids of all NeRFs laid out flat."""
         return nerf_index * RESOLUTION**3 + numbers_at(xyz, RESOLUTION)
 
-    def _set_rates(self) -> None:
-        """Linear rise, then a cosine down to `last_rate` of the rates."""
+    def _rate_factor(self) -> float:
+        """Share of the peak rates in this iteration: linear rise, then a cosine down to `last_rate`."""
         settings, done = self.settings, self.iteration / self.settings.iterations
         factor = settings.last_rate + (1 - settings.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        factor *= min(1.0, (self.iteration + 1) / (settings.warmup + 1))
+        return factor * min(1.0, (self.iteration + 1) / (settings.warmup + 1))
+
+    def _set_rates(self) -> None:
+        factor = self._rate_factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * factor
 
@@ -239,6 +263,8 @@ class PhotometricFit:
             value = getattr(self, name)
             binary = value.binary if isinstance(value, OccupancyGrid) else value
             state[name] = binary.flatten().nonzero()[:, 0].to(torch.int32).cpu()
+        for number, each in self.surroundings.items():
+            state |= {f"surroundings.{number}.{key}": value for key, value in each.training_state().items()}
         return state | {"generators": [generator.get_state() for generator in self.generators]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -252,6 +278,9 @@ class PhotometricFit:
             self.optimizer.state[tensor] = {
                 name: value.clone() if name == "step" else value.to(self.device) for name, value in moments.items()
             }
+        for number, each in self.surroundings.items():
+            prefix = f"surroundings.{number}."
+            each.load_training_state({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         grids = {}
         for name in ("occupied", "_lit", "_lit_before"):
             grids[name] = torch.zeros_like(self.hull.binary)

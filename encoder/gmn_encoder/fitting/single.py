@@ -17,6 +17,7 @@ from .job import FitJob
 from .output import nerf_directory
 from .placement import PlacementRequest
 from .presets import preset
+from .quality import least_psnr
 from .sources import path_source
 
 OWN_CLASS = "own"
@@ -67,7 +68,7 @@ def fit_object(
 
     Raises:
         ValueError, FileNotFoundError: an unknown family or quality; what reading the mesh or the images refuses; what
-            `PhotometricFit` refuses.
+            `PhotometricFit` refuses; a fit that ends far below what the preset reaches.
     """
     architectures = [fit_architecture(family, quality) for family in families or paper_families()]
     settings = {each: preset(quality, each.family) for each in architectures}
@@ -76,7 +77,15 @@ def fit_object(
     source = path_source(path, settings=views, background=background, class_id=class_id, placement=placement)
     posed = source.open(device, progress)
     errors: list[Exception] = []
-    job = FitJob(out=out, settings=settings, device=device, resume=resume, on_error=errors.append, progress=progress)
+    job = FitJob(
+        out=out,
+        settings=settings,
+        device=device,
+        resume=resume,
+        least_psnr=least_psnr(quality),
+        on_error=errors.append,
+        progress=progress,
+    )
     job.run([replace(source, load=lambda: posed, render=None)])
     if errors:
         raise errors[0]

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..digests import plain
@@ -25,20 +23,16 @@ from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettin
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..progress import Progress, no_progress
-from ..rendering.camera_files import camera_file, read_cameras
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import OccupancyGrid
 from .hull import visual_hull
+from .layouts import find_layout
 from .placement import Placement, PlacementRequest
 
 HELD_OUT_VIEWS = 4
 """Views of meshes and procedural objects that are taken besides, to measure on."""
-HELD_OUT_EVERY = 9
-"""Image folders: every so many-th view is kept to measure on (the four of 36)."""
 
-_IMAGE_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 HELD_OUT_SEED = 7919
-_BACKGROUND_TOLERANCE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +49,10 @@ class PosedImages:
         notes: sentences worth saying about it.
         procedural: the procedural object, if it is one.
         placement: how the source's own world was brought into the box, where it was.
+        known, held_out_known: bool ``(V, height, width)``, false where an image says nothing (masked, beyond its lens); None: it
+            says something everywhere.
+        seen_by, tolerance: what `visual_hull` takes the images' opacity with.
+        surrounded: whether there is no opacity and the images show what is around the object, which is learnt besides.
         region: voxels outside of which nothing is known to be, where a source knows more than its views show.
     """
 
@@ -69,13 +67,25 @@ class PosedImages:
     notes: tuple[str, ...] = ()
     procedural: ProceduralObject | None = field(default=None, repr=False)
     placement: Placement | None = None
+    known: Tensor | None = field(default=None, repr=False)
+    held_out_known: Tensor | None = field(default=None, repr=False)
+    seen_by: float = 0.0
+    tolerance: float = 0.0
+    surrounded: bool = False
     region: OccupancyGrid | None = field(default=None, repr=False)
     _hulls: dict[torch.device, OccupancyGrid] = field(default_factory=dict, init=False, repr=False)
 
     def hull(self, device: torch.device) -> OccupancyGrid:
         """The visual hull of the views, found once for all families that are fitted to them."""
         if device not in self._hulls:
-            hull = visual_hull((self.images[..., 3] > 0).to(device), self.cameras.to(device))
+            hull = visual_hull(
+                (self.images[..., 3] > 0).to(device),
+                self.cameras.to(device),
+                known=None if self.known is None else self.known.to(device),
+                seen_by=self.seen_by,
+                tolerance=self.tolerance,
+                by_depth=self.seen_by > 0,
+            )
             if self.region is not None:
                 hull = OccupancyGrid(hull.binary & self.region.to(device).binary)
             self._hulls[device] = hull
@@ -143,6 +153,7 @@ def find_sources(
     background: Tensor | None = None,
     class_id: str | None = None,
     placement: PlacementRequest | None = None,
+    strict: bool = False,
 ) -> Iterator[Source]:
     """The sources that one SOURCE of the command line means.
 
@@ -155,6 +166,7 @@ def find_sources(
         class_id: class directory of meshes and image folders; by default the synset of the class that their parent directory
             is named after, or else its name.
         placement: where the object is, of sources that have a world of their own.
+        strict: whether image folders with missing images are refused.
 
     Raises:
         ValueError: no such kind of source, or nothing in the directory.
@@ -172,7 +184,9 @@ def find_sources(
     found = False
     for each in _walk(path):
         found = True
-        yield path_source(each, settings=settings, background=background, class_id=class_id, placement=placement)
+        yield path_source(
+            each, settings=settings, background=background, class_id=class_id, placement=placement, strict=strict
+        )
     if not found:
         raise ValueError(
             f"{text}: holds neither a camera file (transforms.json) nor a mesh ({', '.join(EXTENSIONS)}); expected a source"
@@ -187,6 +201,7 @@ def path_source(
     background: Tensor | None = None,
     class_id: str | None = None,
     placement: PlacementRequest | None = None,
+    strict: bool = False,
 ) -> Source:
     """The source that one foreign field, image folder or mesh file is; arguments as of `find_sources`.
 
@@ -203,7 +218,13 @@ def path_source(
 
         return Source(str(path), *ids, lambda: render(None, no_progress), render=render)
     if path.is_dir():
-        return Source(str(path), *ids, lambda: read_images(path, *ids, background=background))
+        from .captures import read_capture
+
+        return Source(
+            str(path),
+            *ids,
+            lambda: read_capture(path, *ids, background=background, placement=placement, strict=strict),
+        )
     return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
 
 
@@ -211,9 +232,7 @@ def _walk(path: Path) -> Iterator[Path]:
     if path.is_file() or is_foreign(path):
         yield path
         return
-    try:
-        camera_file(path)
-    except FileNotFoundError:
+    if find_layout(path) is None:
         for child in sorted(path.iterdir()):
             suffix = child.suffix.lower()
             if child.is_dir() or suffix in EXTENSIONS or (suffix in foreign_suffixes() and is_foreign(child)):
@@ -282,107 +301,6 @@ def _procedural(count: int, seed: int, settings: ViewSettings) -> Iterator[Sourc
             )
 
         yield Source(f"procedural {nerf_id}", CLASS_IDS[name], nerf_id, load, make, index)
-
-
-def read_images(path: StrPath, class_id: str, nerf_id: str, *, background: Tensor | None = None) -> PosedImages:
-    """A posed image folder: a camera file, and an image for each of its frames.
-
-    Args:
-        path: the directory. Where it has other frames in a `transforms_test.json` or `transforms_val.json`, those are measured
-            on; else every `HELD_OUT_EVERY`-th view of four or more is kept for it.
-        background: the colour behind the object in images without opacity; what has this colour and is connected with the border
-            of the image is taken as not covered.
-
-    Raises:
-        FileNotFoundError: no camera file, or an image that it names is missing.
-        ValueError: bad cameras, images of different sizes, images without opacity and no `background`.
-    """
-    directory = Path(path)
-    file = camera_file(directory)
-    images, cameras, opaque = _read_frames(directory, file)
-    held_file = next((f for n in ("test", "val") if (f := directory / f"transforms_{n}.json").is_file()), None)
-    if held_file is not None:
-        held, held_cameras, held_opaque = _read_frames(directory, held_file)
-        opaque = opaque or held_opaque
-    elif len(images) >= 4:
-        chosen = list(range(HELD_OUT_EVERY // 2, len(images), HELD_OUT_EVERY)) or [len(images) // 2]
-        others = [view for view in range(len(images)) if view not in chosen]
-        held, held_cameras = images[chosen], cameras[chosen]
-        images, cameras = images[others], cameras[others]
-    else:
-        held, held_cameras = images[:0], cameras[:0]
-    notes: tuple[str, ...] = ()
-    if opaque:
-        if background is None:
-            raise ValueError(
-                f"{directory}: its images have no opacity; expected RGBA, or the colour behind the object (--background R,G,B)"
-            )
-        images, held = (torch.cat([part[..., :3], _opacity(part[..., :3], background)], -1) for part in (images, held))
-        notes = ("no opacity in the images: told apart by the background colour",)
-    else:
-        background = None
-    names = tuple(f"train/{number:02d}" for number in range(len(images)))
-    cameras = Cameras(
-        cameras.camera_to_world, cameras.focal, cameras.principal_point, cameras.width, cameras.height, names
-    )
-    return PosedImages(class_id, nerf_id, str(path), images, cameras, held, held_cameras, background, notes)
-
-
-def _read_frames(directory: Path, file: Path) -> tuple[Tensor, Cameras, bool]:
-    """Images, cameras and whether the images lack opacity."""
-    names = read_cameras(file).image_names
-    pictures, opaque = [], False
-    for name in names:
-        image_file = _image_file(directory, name)
-        try:
-            with Image.open(image_file) as image:
-                opaque |= image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info
-                pictures.append(np.asarray(image.convert("RGBA")))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{image_file}: is no image, or cut short ({error})") from error
-        if pictures[-1].shape != pictures[0].shape:
-            sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (pictures[-1], pictures[0])]
-            raise ValueError(
-                f"{image_file}: is {sizes[0]} pixels, the first image {sizes[1]}; expected one size for all"
-            )
-    height, width = pictures[0].shape[:2]
-    cameras = read_cameras(file, width=width, height=height)
-    if (cameras.width, cameras.height) != (width, height):
-        cameras = cameras.resized(width, height)  # images that were scaled after their cameras were found
-    return torch.from_numpy(np.stack(pictures)), cameras, opaque
-
-
-def _image_file(directory: Path, name: str) -> Path:
-    relative = Path(name)
-    candidates = [directory / f"{name}{suffix}" for suffix in _IMAGE_SUFFIXES]
-    # The released camera files name the renderer's folders; their images are train/00.png and so on.
-    candidates += [directory / "train" / f"{relative.name}{suffix}" for suffix in _IMAGE_SUFFIXES]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"{candidates[1]}: no such image; the camera file names it, expected one for each frame")
-
-
-def _opacity(rgb: Tensor, background: Tensor) -> Tensor:
-    """uint8 ``(V, height, width, 1)``: 0 where the background colour is connected with the image's border, else 255."""
-    difference = (rgb.to(torch.int16) - (background * 255).round().to(torch.int16)).abs().amax(dim=-1)
-    free = (difference <= _BACKGROUND_TOLERANCE).numpy()
-    reached = np.zeros_like(free)
-    for axis in (1, 2):
-        for side in (0, -1):
-            border = [slice(None)] * 3
-            border[axis] = slice(side, side + 1 or None)
-            reached[tuple(border)] = free[tuple(border)]
-    before = -1
-    while (count := int(reached.sum())) != before:
-        before = count
-        for axis in (1, 2):
-            moved_free, moved = np.moveaxis(free, axis, 0), np.moveaxis(reached, axis, 0)
-            for order in (range(1, len(moved)), range(len(moved) - 2, -1, -1)):
-                for line in order:
-                    previous = line - 1 if order.step > 0 else line + 1
-                    moved[line] |= moved[previous] & moved_free[line]
-    return torch.from_numpy(np.where(reached, 0, 255).astype(np.uint8))[..., None]
 
 
 def check_ids(sources: Sequence[Source]) -> Iterator[tuple[Source, str | None]]:

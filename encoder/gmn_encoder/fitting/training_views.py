@@ -67,16 +67,13 @@ class TrainingViews:
         for each in objects:
             images = each.images.to(device)
             shown = near_mask(images[..., 3] > 0, margin)
+            if each.known is not None:
+                shown &= each.known.to(device)
             self.candidates.append(shown.flatten().nonzero()[:, 0].add_(first).to(torch.int32))
             pixels.append(images.reshape(-1, 4))
             first += len(pixels[-1])
         self.pixels = torch.cat(pixels)
-        self.cameras = Cameras(
-            torch.cat([each.camera_to_world for each in cameras]),
-            torch.cat([each.focal for each in cameras]),
-            torch.cat([each.principal_point for each in cameras]),
-            *sizes[0],
-        )
+        self.cameras = Cameras.cat(cameras)
         self.hull = OccupancyGrid.stack([each.hull(device) for each in objects])
         self.backgrounds = [None if each.background is None else each.background.to(device) for each in objects]
 

@@ -147,6 +147,8 @@ class Rasteriser:
     def _rasterise(self, grid: PixelGrid, beyond: NDArray[np.float32] | None) -> Hits:
         """The nearest triangle per point, deeper than `beyond` `(R,)`; a point with infinity there is left out."""
         device = self._corners.device
+        if grid.cameras.lens is not None:
+            raise ValueError("triangles are projected by pinhole cameras only; expected no lens, or the caster embree")
         limit = None if beyond is None else torch.from_numpy(beyond).to(device)
         cameras = grid.cameras
         centre, focal = cameras.principal_point[grid.view].double(), cameras.focal[grid.view].double()

@@ -1,7 +1,8 @@
 """Mesh files -> `Mesh`: scene graph baked, z up, colours in sRGB, inside the NeRF box.
 
-Files are read with trimesh (extra `objects`), which runs nothing that stands in them; they may name neighbouring files
-(materials, images, buffers), which are read too. Kinds: .glb .gltf .obj .ply .off .stl.
+Files are read with trimesh (extra `objects`), which runs nothing that stands in them; they may name files in their folder
+(materials, images, buffers), which are read too. Kinds: .glb .gltf .obj .ply .off .stl. glTF is checked and made plain first
+(`gltf`).
 
 Colours. glTF base colour factors and vertex colours are linear and become sRGB; its textures, and everything in the other
 formats, are sRGB already. A texture and a factor are multiplied in linear light. Metalness, roughness, emission and normal maps
@@ -13,8 +14,11 @@ Limit: trimesh keeps base colour factors in 8 bits, so very dark ones are off by
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import logging
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +30,10 @@ from numpy.typing import NDArray
 from ..extras import require
 from ..files import StrPath
 from .colours import factor_to_rgba8, linear_to_srgb, material_colour, srgb_to_linear, to_rgba8, with_alpha_mode
+from .confined import confined_resolver
+from .gltf import plain_glb
 from .mesh import RADIUS, Mesh, face_normals
+from .simplify import SIMPLIFIED_FACES, simplified
 
 EXTENSIONS = (".glb", ".gltf", ".obj", ".ply", ".off", ".stl")
 MAX_FACES = 10_000_000
@@ -75,10 +82,14 @@ def load_mesh(path: StrPath, *, up: UpAxis = "auto", radius: float = RADIUS) -> 
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file() or path.stat().st_size == 0:
         raise ValueError(f"{path}: is {'empty' if path.is_file() else 'not a file'}; expected a mesh")
-    scene = _read_scene(path)
+    gltf = extension in (".glb", ".gltf")
+    content, notes = _plain(path) if gltf else (None, [])
+    scene = _read_scene(path, content)
     try:
-        collected = _collect(scene, gltf=extension in (".glb", ".gltf"))
-        mesh = collected.finish()
+        mesh = _collect(scene, gltf=gltf).finish()
+        if mesh.n_faces > SIMPLIFIED_FACES:
+            mesh = simplified(mesh)
+        mesh = replace(mesh, notes=(*notes, *mesh.notes))
         if up == "y" or (up == "auto" and _DEFAULT_UP[extension] == "y"):
             mesh = _y_to_z_up(mesh)
         return mesh.normalised(radius=radius)
@@ -86,12 +97,30 @@ def load_mesh(path: StrPath, *, up: UpAxis = "auto", radius: float = RADIUS) -> 
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_scene(path: Path) -> Any:
+def _plain(path: Path) -> tuple[bytes, list[str]]:
+    try:
+        return plain_glb(path)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    except ImportError as error:
+        raise ImportError(f"{path}: {error}") from error
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (TypeError, KeyError, AttributeError, struct.error, OverflowError) as error:
+        # A value of a kind that the checks did not expect: the file's fault.
+        raise ValueError(f"{path}: is no glTF 2.0 that can be read ({type(error).__name__}: {error})"[:300]) from error
+
+
+def _read_scene(path: Path, content: bytes | None) -> Any:
     trimesh: Any = require("trimesh", "objects")
     try:
         with _quiet():
             # No processing: merging vertices would tear texture seams, and dropping faces is ours to report.
-            scene = trimesh.load_scene(path, process=False, allow_remote=False)
+            if content is not None:
+                scene = trimesh.load_scene(io.BytesIO(content), file_type="glb", process=False, allow_remote=False)
+            else:
+                resolver = confined_resolver(path, importlib.import_module("trimesh.resolvers"))
+                scene = trimesh.load_scene(path, process=False, allow_remote=False, resolver=resolver)
     except ImportError as error:
         raise ImportError(f"{path}: {error}; install what reads it with: pip install 'llana-gmn[objects]'") from error
     except MemoryError:
@@ -185,10 +214,13 @@ class _Collected:
 
 def _collect(scene: Any, *, gltf: bool) -> _Collected:
     collected = _Collected()
-    total = sum(_face_count(scene.geometry[scene.graph[node][1]]) for node in scene.graph.nodes_geometry)
+    nodes = list(scene.graph.nodes_geometry)
+    total = sum(_face_count(scene.geometry[scene.graph[node][1]]) for node in nodes)
     if total > MAX_FACES:
         raise ValueError(f"has {total:,} triangles; at most {MAX_FACES:,} are taken: simplify the mesh first")
-    for node in sorted(scene.graph.nodes_geometry):
+    # trimesh ends the names of nodes with several primitives in random letters: without these the order is the file's alone.
+    order = {node: (re.sub(r"_\w{6}$", "", str(node)), str(scene.graph[node][1]), str(node)) for node in nodes}
+    for node in sorted(nodes, key=order.__getitem__):
         transform, name = scene.graph[node]
         geometry = scene.geometry[name]
         if _face_count(geometry):

@@ -92,6 +92,8 @@ def render_views(
 
 def covered_pixels(mesh: Mesh, cameras: Cameras, view: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pixel rows and columns of a camera's image that the bounding rectangle of the projected mesh touches."""
+    if cameras.lens is not None:  # edges of triangles are bent beyond the rectangle of their corners
+        return np.arange(cameras.height), np.arange(cameras.width)
     pose = cameras.camera_to_world[view].numpy()
     focal, centre = cameras.focal[view].tolist(), cameras.principal_point[view].tolist()
     local = (mesh.vertices - pose[:3, 3]) @ pose[:3, :3]

@@ -1,12 +1,14 @@
-"""Cameras: pinhole, OpenGL axes (x right, y up, looking along -z), z up in the world, as the released data
-(docs/released_format.md#camera-files, #camera-model).
+"""Cameras: OpenGL axes (x right, y up, looking along -z), z up in the world, as the released data
+(docs/released_format.md#camera-files, #camera-model); pinhole, or with a lens that distorts.
 
 Shapes: V cameras, R rays.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .lenses import Lens
 
 RELEASED_ANGLE_X = 0.8575560450553894
 """Horizontal field of view of the released views, radians."""
@@ -78,6 +82,7 @@ class Cameras:
         principal_point: ``(V, 2)`` column and row, pixels from the corner of the image.
         width, height: size of the images, pixels.
         image_names: the file of each camera's image as its camera file names it, or empty.
+        lens: distortion of the cameras; None for pinhole cameras.
 
     Raises:
         ValueError: wrong shapes, a matrix that is not rigid, a focal length that is not positive.
@@ -89,6 +94,7 @@ class Cameras:
     width: int
     height: int
     image_names: tuple[str, ...] = ()
+    lens: Lens | None = None
 
     def __post_init__(self) -> None:
         views = len(self.camera_to_world)
@@ -98,6 +104,8 @@ class Cameras:
                 raise ValueError(f"{name} has shape {list(getattr(self, name).shape)}; expected {list(shape)}")
         if self.image_names and len(self.image_names) != views:
             raise ValueError(f"{len(self.image_names)} image names for {views} cameras; expected one each or none")
+        if self.lens is not None and len(self.lens.fisheye) != views:
+            raise ValueError(f"{len(self.lens.fisheye)} lenses for {views} cameras; expected one each or none")
         if self.width < 1 or self.height < 1:
             raise ValueError(f"images of {self.width}x{self.height} pixels; expected at least 1x1")
         if not bool(((self.focal > 0) & torch.isfinite(self.focal)).all()):
@@ -115,8 +123,32 @@ class Cameras:
         numbers = range(len(self))[index] if isinstance(index, slice) else index
         names = tuple(self.image_names[number] for number in numbers) if self.image_names else ()
         pick = list(numbers)
+        lens = None if self.lens is None else self.lens[pick]
         return Cameras(
-            self.camera_to_world[pick], self.focal[pick], self.principal_point[pick], self.width, self.height, names
+            self.camera_to_world[pick],
+            self.focal[pick],
+            self.principal_point[pick],
+            self.width,
+            self.height,
+            names,
+            lens,
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[Cameras]) -> Cameras:
+        """The cameras of several, one after the other, without image names. Raises `ValueError` for images of several sizes."""
+        sizes = sorted({(part.width, part.height) for part in parts})
+        if len(sizes) != 1:
+            raise ValueError(f"cameras with images of sizes {sizes}; expected one size")
+        lens = None
+        if any(part.lens is not None for part in parts):
+            lens = Lens.cat([part.lens or Lens.pinhole(len(part), device=part.focal.device) for part in parts])
+        return cls(
+            torch.cat([part.camera_to_world for part in parts]),
+            torch.cat([part.focal for part in parts]),
+            torch.cat([part.principal_point for part in parts]),
+            *sizes[0],
+            lens=lens,
         )
 
     def to(self, *args: Any, **kwargs: Any) -> Cameras:
@@ -124,13 +156,14 @@ class Cameras:
         pose, focal, principal = (
             part.to(*args, **kwargs) for part in (self.camera_to_world, self.focal, self.principal_point)
         )
-        return Cameras(pose, focal, principal, self.width, self.height, self.image_names)
+        lens = None if self.lens is None else self.lens.to(pose.device)
+        return Cameras(pose, focal, principal, self.width, self.height, self.image_names, lens)
 
     def resized(self, width: int, height: int) -> Cameras:
         """The same cameras taking images of another size."""
         factor = self.focal.new_tensor([width / self.width, height / self.height])
-        return Cameras(
-            self.camera_to_world, self.focal * factor, self.principal_point * factor, width, height, self.image_names
+        return dataclasses.replace(
+            self, focal=self.focal * factor, principal_point=self.principal_point * factor, width=width, height=height
         )
 
     def rays(self, views: Tensor, rows: Tensor, columns: Tensor) -> Rays:
@@ -143,13 +176,18 @@ class Cameras:
         return Rays(self.camera_to_world[views, :3, 3].contiguous(), directions)
 
     def directions(self, views: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """World directions ``(R, 3)`` of image points, of length one along the optical axis: distances along them are depths.
+        """World directions ``(R, 3)`` of image points, of length one along the optical axis, so that distances along them are
+        depths; those of fisheye lenses are of length one. Image points at which a lens shows nothing get the nearest direction
+        that it shows: `shown` tells them.
 
         Args:
             views: integers ``(R,)``: which camera.
             x, y: ``(R,)`` pixels from the left and from the top; the centre of pixel i is at i + 0.5.
         """
         focal, principal = self.focal[views], self.principal_point[views]
+        if self.lens is not None:
+            seen = self._through_lens(self.lens, views, x, y)[0].to(focal.dtype)
+            return (self.camera_to_world[views, :3, :3] * (seen * seen.new_tensor([1, -1, -1]))[:, None]).sum(dim=-1)
         seen = torch.stack(
             [
                 (x - principal[:, 0]) / focal[:, 0],
@@ -159,6 +197,57 @@ class Cameras:
             dim=-1,
         )
         return (self.camera_to_world[views, :3, :3] * seen[:, None]).sum(dim=-1)
+
+    def _through_lens(self, lens: Lens, views: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        points = torch.stack([x, y], dim=-1).double() - self.principal_point[views].double()
+        return lens.directions(views, points / self.focal[views].double())
+
+    def shown(self, view: int) -> Tensor:
+        """Bool ``(height, width)``: the pixels of an image through which the lens shows anything (all, of a pinhole camera)."""
+        device = self.focal.device
+        if self.lens is None:
+            return torch.ones(self.height, self.width, dtype=torch.bool, device=device)
+        rows, columns = torch.meshgrid(
+            torch.arange(self.height, device=device), torch.arange(self.width, device=device), indexing="ij"
+        )
+        border = torch.zeros(self.height, self.width, dtype=torch.bool, device=device)
+        border[[0, -1]], border[:, [0, -1]] = True, True
+        # Lenses bend outwards from the axis: what they show at the border they show within.
+        for part in (border, torch.ones_like(border)):
+            x, y = columns[part] + 0.5, rows[part] + 0.5
+            found = self._through_lens(self.lens, torch.full_like(columns[part], view), x, y)[1]
+            if bool(found.all()):
+                break
+        return torch.ones_like(border) if bool(found.all()) else found.view(self.height, self.width)
+
+    def project(self, view: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where a camera shows world points ``(N, 3)``.
+
+        Returns:
+            pixels ``(N, 2)``, column and row from the corner of the image; depths ``(N,)`` along the optical axis (fisheye:
+            distances), world units; bool ``(N,)``, whether a point lies in front of the camera and within its lens, in the
+            picture or beside it.
+        """
+        pose, focal = self.camera_to_world[view], self.focal[view]
+        seen = (points - pose[:3, 3]) @ pose[:3, :3]
+        depth = -seen[:, 2]
+        if self.lens is None:
+            pixel = seen[:, :2] / depth.clamp(min=1e-6)[:, None] * focal * focal.new_tensor([1, -1])
+            return pixel + self.principal_point[view], depth, depth > 0
+        if bool(self.lens.fisheye[view]):
+            depth = seen.norm(dim=1)
+        views = torch.full((len(points),), view, device=points.device)
+        flat, shown = self.lens.image_points(views, seen * seen.new_tensor([1, -1, -1]))
+        return (flat * focal.double() + self.principal_point[view]).to(points.dtype), depth, shown
+
+    def magnification(self, view: int) -> float:
+        """Pixels, at most, that one world unit across the line of sight takes at depth one (see `project`)."""
+        focal = float(self.focal[view].max())
+        if self.lens is None:
+            return focal
+        corners = torch.tensor([[0.0, 0.0], [0.0, self.height], [self.width, 0.0], [self.width, self.height]])
+        reach = (corners.to(self.focal) - self.principal_point[view]) / self.focal[view]
+        return focal * float(self.lens[[view]].stretch(2 * float(reach.norm(dim=1).max())))
 
     def image_rays(self, view: int) -> Rays:
         """The ``(height * width)`` rays of a whole image, row by row."""

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gmn_encoder.fitting.sources import check_ids, find_sources, read_images
+from gmn_encoder.fitting.captures import read_capture
+from gmn_encoder.fitting.sources import check_ids, find_sources
 from gmn_encoder.objects import ViewSettings
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import sphere
@@ -47,53 +48,67 @@ def test_image_folder_keeps_every_ninth_view_to_measure_on(folder):
 
 def test_test_cameras_are_measured_on_where_there_are_some(folder):
     write_cameras(sphere(10, size=16)[[2, 3]], folder / "transforms_test.json")
-    posed = read_images(folder, "c", "n")
+    posed = read_capture(folder, "c", "n")
     assert len(posed.images) == 10 and len(posed.held_out) == 2
 
 
-def test_images_without_opacity_need_their_background(folder):
+def test_images_without_opacity_are_told_apart_by_their_background(folder):
     for file in (folder / "train").iterdir():
         picture = np.full((16, 16, 3), 255, np.uint8)
         picture[4:12, 4:12] = (200, 10, 10)
         picture[6:8, 6:8] = 255  # as white as the background, but enclosed
         Image.fromarray(picture).save(file)
-    with pytest.raises(ValueError, match="no opacity; expected RGBA, or the colour behind"):
-        read_images(folder, "c", "n")
-    posed = read_images(folder, "c", "n", background=torch.ones(3))
+    posed = read_capture(folder, "c", "n", background=torch.ones(3))
     covered = posed.images[0, ..., 3] == 255
     assert covered.sum() == 64 and covered[4:12, 4:12].all()
     assert "background colour" in posed.notes[0]
+    found = read_capture(folder, "c", "n")
+    assert torch.equal(found.images, posed.images) and found.background.tolist() == [1, 1, 1]
 
 
-def test_missing_image_is_named(folder):
+def test_missing_images_are_left_out_with_a_count_or_refused(folder):
     (folder / "train" / "03.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"train/03\.png: no such image"):
-        read_images(folder, "c", "n")
+    (folder / "train" / "07.png").unlink()
+    posed = read_capture(folder, "c", "n")
+    assert "2 of 10 images are missing: left out" in posed.notes
+    assert sorted([*posed.images[:, 0, 0, 0].tolist(), *posed.held_out[:, 0, 0, 0].tolist()]) == [
+        0,
+        1,
+        2,
+        4,
+        5,
+        6,
+        8,
+        9,
+    ]
+    with pytest.raises(FileNotFoundError, match=r"train/03: 2 of 10 images are missing"):
+        read_capture(folder, "c", "n", strict=True)
+    for file in (folder / "train").iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"train/00: 10 of 10 images are missing"):
+        read_capture(folder, "c", "n")
 
 
-def test_image_of_another_size_and_a_broken_one_are_named(folder):
-    Image.new("RGBA", (8, 8), (1, 2, 3, 255)).save(folder / "train" / "05.png")
-    with pytest.raises(ValueError, match=r"05\.png: is 8x8 pixels, the first image 16x16"):
-        read_images(folder, "c", "n")
+def test_broken_image_is_named(folder):
     (folder / "train" / "05.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ValueError, match=r"05\.png: is no image"):
-        read_images(folder, "c", "n")
+        read_capture(folder, "c", "n")
 
 
 def test_bad_cameras_are_named(folder):
     _edit(folder, lambda content: content["frames"][2].pop("transform_matrix"))
     with pytest.raises(ValueError, match=r"frame 2 .*has no 'transform_matrix'"):
-        read_images(folder, "c", "n")
+        read_capture(folder, "c", "n")
     _edit(folder, lambda content: content["frames"][2].update(transform_matrix=(2 * np.eye(4)).tolist()))
     with pytest.raises(ValueError, match=r"frame 2 .*cannot be used"):
-        read_images(folder, "c", "n")
+        read_capture(folder, "c", "n")
 
 
 def test_views_that_show_nothing_are_refused(folder):
     for file in (folder / "train").iterdir():
         Image.new("RGBA", (16, 16)).save(file)
     with pytest.raises(ValueError, match="nothing is seen"):
-        read_images(folder, "c", "n")
+        read_capture(folder, "c", "n")
 
 
 def test_procedural_sources_are_those_of_the_data_set():

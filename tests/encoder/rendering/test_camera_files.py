@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gmn_encoder.rendering.camera_files import camera_file, read_cameras, write_cameras
 from gmn_encoder.rendering.cameras import Cameras, sphere
@@ -84,8 +86,16 @@ FRAME = {"file_path": "train/00", "transform_matrix": IDENTITY}
         ({"camera_angle_x": 4.0, "frames": [FRAME]}, "radians"),
         ({"camera_angle_x": "wide", "frames": [FRAME]}, "expected a number"),
         ({"fl_x": -1.0, "frames": [FRAME]}, "focal"),
-        ({"fl_x": 10.0, "w": 0, "h": 5, "frames": [FRAME]}, "0x5"),
-        ({"fl_x": 10.0, "k1": 0.1, "frames": [FRAME]}, "undistort"),
+        ({"fl_x": 10.0, "w": 0, "h": 5, "frames": [FRAME]}, "w = 0 pixels"),
+        ({"fl_x": 10.0, "camera_model": "EQUIRECTANGULAR", "frames": [FRAME]}, "EQUIRECTANGULAR.*undistort"),
+        ({"fl_x": 10.0, "k1": 1e9, "frames": [FRAME]}, "coefficients"),
+        ({"fl_x": 10**400, "frames": [FRAME]}, "fl_x with 401 digits"),
+        ('{"fl_x": 1' + "0" * 5000 + ', "frames": [1]}', "thousands of digits"),
+        ({"fl_x": 10.0, "frames": [{"transform_matrix": [[10**400] * 4] * 4}]}, "hundreds of digits"),
+        (
+            {"fl_x": 10.0, "frames": [{"transform_matrix": [[1, 0, 0, 1e30], [0, 1, 0, 0], [0, 0, 1, 0]]}]},
+            "from the origin",
+        ),
         ({"fl_x": 10.0, "w": 64, "h": 64, "frames": [FRAME, {**FRAME, "w": 32}]}, "32x64.*64x64"),
     ],
 )
@@ -104,3 +114,67 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a text file"):
         read_cameras(tmp_path)
+
+
+def test_lenses_are_read_and_come_back(tmp_path):
+    frame = {"file_path": "a.png", "transform_matrix": IDENTITY}
+    shared = {
+        "fl_x": 100,
+        "w": 64,
+        "h": 48,
+        "k1": -0.1,
+        "k2": 0.02,
+        "p1": 0.001,
+        "p2": -0.002,
+        "camera_model": "OPENCV",
+    }
+    other = {**frame, "camera_model": "OPENCV_FISHEYE", "k1": 0.01, "k3": 0.003, "k4": -0.1}
+    write(tmp_path / "transforms.json", {**shared, "frames": [frame, other]})
+    cameras = read_cameras(tmp_path)
+    assert cameras.lens.fisheye.tolist() == [False, True]
+    assert cameras.lens.coefficients[0].tolist() == [-0.1, 0.02, 0, 0, 0.001, -0.002]
+    write_cameras(cameras, tmp_path / "transforms.json")
+    back = read_cameras(tmp_path)
+    assert torch.equal(back.lens.coefficients, cameras.lens.coefficients)
+    assert torch.equal(back.lens.fisheye, cameras.lens.fisheye)
+
+
+def test_instant_ngp_says_fisheye_otherwise_and_degrees_are_read(tmp_path):
+    frame = {"file_path": "a.png", "transform_matrix": IDENTITY}
+    content = {"x_fov": 90.0, "y_fov": 60.0, "w": 64, "h": 64, "is_fisheye": True, "k1": 0.1, "frames": [frame]}
+    cameras = read_cameras(write(tmp_path / "t.json", content))
+    assert cameras.lens.fisheye.tolist() == [True]
+    torch.testing.assert_close(cameras.focal[0], torch.tensor([32.0, 32.0 / math.tan(math.pi / 6)]))
+
+
+_WHOLE = {
+    "fl_x": 100, "w": 64, "h": 48, "k1": -0.1, "camera_model": "OPENCV",
+    "frames": [{"file_path": "a.png", "transform_matrix": IDENTITY}, {"file_path": "b.png", "transform_matrix": IDENTITY}],
+}  # fmt: skip
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_PLACES = [
+    ("fl_x",), ("w",), ("h",), ("k1",), ("p2",), ("cx",), ("camera_model",), ("camera_angle_x",), ("frames",), ("frames", 0),
+    ("frames", 1, "file_path"), ("frames", 1, "transform_matrix"), ("frames", 1, "transform_matrix", 2),
+    ("frames", 0, "transform_matrix", 1, 3), ("frames", 1, "fl_y"), ("frames", 1, "is_fisheye"), ("frames", 0, "mask_path"),
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(_PLACES), _VALUES)
+def test_any_value_in_any_place_is_read_or_refused_in_a_sentence(tmp_path, place, value):
+    content = json.loads(json.dumps(_WHOLE))
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path = write(tmp_path / "transforms.json", content)
+    try:
+        cameras = read_cameras(path)
+    except ValueError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error) and len(str(error)) < 1000
+    else:
+        assert bool(torch.isfinite(cameras.camera_to_world).all()) and bool((cameras.focal > 0).all())
