@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .base import Command, InputErrors, process_state, with_rate
+from .foreign_arguments import add_cache_arguments, open_foreign
 from .model_arguments import load_answering
 from .records import add_record_arguments, answer_options, answer_settings, open_records
 
@@ -84,13 +85,16 @@ class Caption(Command):
             "--out", required=True, help="the JSONL file; the same command continues what was interrupted"
         )
         parser.add_argument("--question", default="What is this object?", help="asked of each NeRF")
+        add_cache_arguments(parser)
         add_record_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
         from ..caption import caption_nerfs
 
         state, question = process_state(), arguments.question
-        inputs = CaptionInputs.read(arguments.nerfs)
+        errors = InputErrors(self.name, debug=arguments.debug)
+        with state.main_process_first():  # the others find what it fits
+            inputs = CaptionInputs.read(open_foreign(arguments.nerfs, arguments, errors))
         file = open_records(
             arguments.out,
             lambda: {name: {"question": question, "sha256": content} for name, content in inputs.hashes.items()},
@@ -101,7 +105,7 @@ class Caption(Command):
         )
         model, processor = load_answering(arguments, device=state.device)
         inputs.check(model.nerf_encoder)
-        errors, missing = InputErrors(self.name, debug=arguments.debug), file.missing()
+        missing = file.missing()
         options = {"question": question, "on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
         started, written = time.perf_counter(), 0
         captions = caption_nerfs(model, processor, [inputs.nerfs[name] for name in missing], **options)

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from .base import Command, InputErrors
+from .foreign_arguments import add_cache_arguments, open_foreign
 from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 _HELP = """/nerf PATH  show a NeRF (or embeddings) before the next question
@@ -28,6 +29,7 @@ class Chat(Command):
             "--question", action="append", default=[], help="ask this and leave; several times for several turns"
         )
         parser.add_argument("--system", help="a system message in place of LLaNA's")
+        add_cache_arguments(parser)
         add_answer_arguments(parser, max_new_tokens=256)
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -36,7 +38,7 @@ class Chat(Command):
         model, processor = load_answering(arguments)
         session = ChatSession(model, processor, system=arguments.system, **generation_options(arguments))
         errors = InputErrors(self.name, debug=arguments.debug)
-        for path in arguments.nerf:
+        for path in open_foreign(arguments.nerf, arguments, errors):
             _add(session, path, errors)
         if arguments.question:
             for question in arguments.question:
@@ -47,7 +49,7 @@ class Chat(Command):
         while (line := _read()) is not None:
             if line.strip() == "/quit":
                 break
-            _turn(session, line.strip(), errors)
+            _turn(session, line.strip(), arguments, errors)
         return errors.status
 
 
@@ -58,14 +60,15 @@ def _read() -> str | None:
         return None
 
 
-def _turn(session: Any, line: str, errors: InputErrors) -> None:
+def _turn(session: Any, line: str, arguments: argparse.Namespace, errors: InputErrors) -> None:
     from ..chat import history
 
     command, _, rest = line.partition(" ")
     if not line:
         return
     if command == "/nerf":
-        _add(session, rest.strip(), errors)
+        for path in open_foreign([rest.strip()], arguments, errors):
+            _add(session, path, errors)
     elif command == "/history":
         for role, text in history(session.messages):
             print(f"{role}: {text}")

@@ -14,7 +14,7 @@ class DemoCommand(Command):
     name = "demo"
     help = (
         "embed, describe, question, retrieve and score the NeRFs that ship, with the model that ships; writes a report. "
-        "With --mesh or --images the same for objects of your own: a page each"
+        "With --mesh, --images or --field the same for objects of your own: a page each"
     )
     example = "llana-gmn demo --mesh chair.glb --images photos --out demo"
 
@@ -29,6 +29,14 @@ class DemoCommand(Command):
             default=[],
             metavar="DIR",
             help="the same for folders of posed images (transforms.json), the object within 0.7 of the origin",
+        )
+        parser.add_argument(
+            "--field",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FILE",
+            help="the same for radiance fields of other programs: checkpoints, snapshots, folders of runs",
         )
         parser.add_argument(
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
@@ -47,7 +55,7 @@ class DemoCommand(Command):
         background = parse_background(arguments.background) if arguments.background else None
         model, processor = load_model(model_path(arguments))
         nerfs = Path(arguments.nerfs) if arguments.nerfs else default_nerfs_path()
-        if not arguments.mesh and not arguments.images:
+        if not arguments.mesh and not arguments.images and not arguments.field:
             with stage_progress() as progress:
                 result = run_demo(model, processor, nerfs, arguments.out, progress=progress)
             for table in result.tables:
@@ -71,15 +79,20 @@ class DemoCommand(Command):
 
 
 def _own_objects(arguments: argparse.Namespace, errors: InputErrors) -> Iterator[Path]:
-    """Meshes, then image folders; those that cannot be either, or whose page would be written over another, are reported."""
+    """Meshes, image folders, then fields; what is none of them, or whose page would be written over another, is reported."""
     from gmn_encoder.fitting.sources import source_ids
+    from gmn_encoder.nerfs.importers import is_foreign
 
     pages = {"report": "the demo's own report"}  # name -> what has it
-    for path, is_folder in [*((each, False) for each in arguments.mesh), *((each, True) for each in arguments.images)]:
+    folders = {**dict.fromkeys(arguments.mesh, False), **dict.fromkeys(arguments.images, True)}
+    for path, is_folder in [*folders.items(), *((each, None) for each in arguments.field)]:
         name = source_ids(Path(path))[1]
         if not Path(path).exists():
-            errors.add(f"{path}: no such file or directory; expected a {'folder of images' if is_folder else 'mesh'}")
-        elif Path(path).is_dir() != is_folder:
+            kind = {None: "radiance field", True: "folder of images", False: "mesh"}[is_folder]
+            errors.add(f"{path}: no such file or directory; expected a {kind}")
+        elif is_folder is None and not is_foreign(path):
+            errors.add(f"{path}: no importer knows what this is; expected a radiance field of another program")
+        elif is_folder is not None and Path(path).is_dir() != is_folder:
             errors.add(
                 f"{path}: is a file; expected a directory with images and transforms.json (--mesh takes files)"
                 if is_folder

@@ -11,6 +11,7 @@ from gmn_encoder import find_nerfs
 from gmn_encoder.files import StrPath
 
 from .base import Command, InputErrors, add_nerf_arguments, process_state, stage_progress
+from .foreign_arguments import add_cache_arguments, open_foreign
 
 
 def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) -> list[Path]:
@@ -59,6 +60,7 @@ class EmbedCommand(Command):
             "--dtype", choices=("float32", "bfloat16", "float64"), default="float32", help="what heavy products run in"
         )
         parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+        add_cache_arguments(parser)
 
     def run(self, arguments: argparse.Namespace) -> int:
         import torch
@@ -69,8 +71,10 @@ class EmbedCommand(Command):
 
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
-        paths = listed_nerfs(arguments.nerfs, arguments.split, arguments.root)
-        state = process_state()
+        state, errors = process_state(), InputErrors(self.name, debug=arguments.debug)
+        with state.main_process_first():  # the others find what it fits
+            given = open_foreign(arguments.nerfs, arguments, errors)
+        paths = listed_nerfs(given, arguments.split, arguments.root)
         encoder = open_encoder(arguments.encoder)
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
@@ -92,7 +96,6 @@ class EmbedCommand(Command):
         if not state.is_main_process:
             return 0
         result = job.finish()
-        errors = InputErrors(self.name, debug=arguments.debug)
         for message in result.problems:
             errors.add(message)
         seconds = time.perf_counter() - start

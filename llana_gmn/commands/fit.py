@@ -1,4 +1,4 @@
-"""``llana-gmn fit``: NeRFs from images, meshes and procedural objects."""
+"""``llana-gmn fit``: NeRFs from images, meshes, radiance fields of other programs and procedural objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, device_named, stage_progress
+from .foreign_arguments import add_placement_arguments, placement_request
 
 if TYPE_CHECKING:
     from gmn_encoder.fitting.presets import FitSettings
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 class FitCommand(Command):
     name = "fit"
-    help = "make NeRFs from posed images, meshes or procedural objects"
+    help = "make NeRFs from posed images, meshes, radiance fields of other programs or procedural objects"
     example = "llana-gmn fit procedural:13 --family mlp,triplane,hash --out data --quality quick"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ class FitCommand(Command):
             "sources",
             nargs="+",
             metavar="SOURCE",
-            help="directory with transforms.json and images, mesh file, directory of either, or procedural:N",
+            help="directory with transforms.json and images, mesh file, radiance field of another program, directory of these, "
+            "or procedural:N",
         )
         parser.add_argument(
             "--family", action="append", metavar="FAMILY", help="mlp, triplane, hash, or several with commas"
@@ -40,7 +42,7 @@ class FitCommand(Command):
         parser.add_argument(
             "--seed", type=int, default=0, help="same seed, same weights on the same device (default: 0)"
         )
-        parser.add_argument("--views", type=int, help="views of meshes and procedural objects (default: 36)")
+        parser.add_argument("--views", type=int, help="views of meshes, fields and procedural objects (default: 36)")
         parser.add_argument("--size", type=int, help="width and height of these views in pixels (default: 224)")
         parser.add_argument("--iterations", type=int, help="instead of the preset's")
         parser.add_argument("--batch", type=int, metavar="N", help="NeRFs at once (default: 16 on a GPU, else 1)")
@@ -53,6 +55,7 @@ class FitCommand(Command):
         parser.add_argument(
             "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
         )
+        add_placement_arguments(parser)
         parser.add_argument(
             "--resume",
             action=argparse.BooleanOptionalAction,
@@ -116,11 +119,17 @@ def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: Input
 
     background = parse_background(arguments.background) if arguments.background else None
     views = ViewSettings(n_views=settings.views, size=settings.size, seed=arguments.seed)
+    placement = placement_request(arguments)
     found: list[Source] = []
     for text in arguments.sources:
         try:
             found += find_sources(
-                text, settings=views, seed=arguments.seed, background=background, class_id=arguments.class_id
+                text,
+                settings=views,
+                seed=arguments.seed,
+                background=background,
+                class_id=arguments.class_id,
+                placement=placement,
             )
         except (ValueError, OSError) as error:
             errors.add(error)

@@ -1,4 +1,4 @@
-"""``llana-gmn inspect``: what a NeRF file holds, or of which encoder a model or embeddings are."""
+"""``llana-gmn inspect``: what a NeRF file or a field of another program holds, or of which encoder a model or embeddings are."""
 
 from __future__ import annotations
 
@@ -132,6 +132,37 @@ def format_encoding(values: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def describe_foreign(path: str) -> dict[str, Any] | None:
+    """What a radiance field of another program is, as JSON-ready values; None for anything else.
+
+    Raises `ValueError` for one that is refused or broken.
+    """
+    from gmn_encoder.nerfs.importers import find_importer, import_field
+
+    place = Path(path)
+    return import_field(place).describe() if place.exists() and find_importer(place) is not None else None
+
+
+def format_foreign(values: dict[str, Any]) -> str:
+    low, high = values["box"]
+    sizes = ", ".join(f"{key} {value}" for key, value in values["sizes"].items() if value is not None)
+    reach = "" if values["bounded"] else ", and a scene around it"
+    lines = [
+        values["file"],
+        f"  kind          {values['kind']}",
+        f"  sizes         {sizes}",
+        f"  numbers       {values['numbers']:,}",
+        f"  its world     {_point(low)} to {_point(high)}{reach}, up {_point(values['up'])}",
+        f"  colours       {'depend on the direction' if values['view_dependent'] else 'the same from everywhere'}",
+    ]
+    lines += [f"  note          {note}" for note in values["notes"]]
+    return "\n".join([*lines, "  to a NeRF     llana-gmn fit FILE --family mlp,triplane,hash --out DIR"])
+
+
+def _point(values: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in values)})"
+
+
 def strangers(described: Sequence[dict[str, Any]]) -> list[str]:
     """One sentence for each of some embeddings, and each model or encoder beside them, that certainly do not belong together."""
     sentences = []
@@ -152,7 +183,8 @@ def strangers(described: Sequence[dict[str, Any]]) -> list[str]:
 class InspectCommand(Command):
     name = "inspect"
     help = (
-        "show family, architecture, sizes and value ranges of NeRF files, and what is wrong with broken ones; of which "
+        "show family, architecture, sizes and value ranges of NeRF files, what is wrong with broken ones, and what radiance "
+        "fields of other programs are; of which "
         "encoder models and embeddings are, and whether those given belong together"
     )
     example = "llana-gmn inspect nerfs/ --json"
@@ -166,14 +198,16 @@ class InspectCommand(Command):
         described: list[dict[str, Any]] = []
         for given in arguments.nerfs:
             try:
-                values = describe_encoding(given)
+                values, show = describe_encoding(given), format_encoding
+                if values is None:
+                    values, show = describe_foreign(given), format_foreign
             except (ValueError, OSError) as error:
                 errors.add(error)
                 continue
             if values is not None:
                 described.append(values)
                 if not arguments.json:
-                    print(format_encoding(values))
+                    print(show(values))
                 continue
             described += self._nerfs(given, arguments, errors)
         if arguments.json:

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 from .base import Command, InputErrors, stage_progress
+from .foreign_arguments import add_cache_arguments, open_foreign
 from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 
@@ -19,7 +20,9 @@ class Serve(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
-            "--nerfs", metavar="DIR", help="NeRFs of the gallery; searched (default: the ones that ship)"
+            "--nerfs",
+            metavar="DIR",
+            help="NeRFs of the gallery, searched, or a radiance field of another program (default: the ones that ship)",
         )
         parser.add_argument(
             "--limit", type=int, default=60, metavar="N", help="most NeRFs in the gallery (default: 60)"
@@ -36,6 +39,7 @@ class Serve(Command):
         parser.add_argument(
             "--quality", default="nano", help="preset of fits to meshes: nano, quick, standard (default: nano)"
         )
+        add_cache_arguments(parser)
         add_answer_arguments(parser, max_new_tokens=128)
 
     def run(self, arguments: argparse.Namespace) -> int:
@@ -48,7 +52,7 @@ class Serve(Command):
 
         options = _options(arguments)
         model, processor = load_answering(arguments)
-        nerfs = arguments.nerfs or default_nerfs_path()
+        nerfs = open_foreign([arguments.nerfs], arguments)[0] if arguments.nerfs else default_nerfs_path()
         errors = InputErrors(self.name, debug=arguments.debug)
         ended = threading.Event()
         with _Termination(ended), Service(model, processor, options=options) as service:

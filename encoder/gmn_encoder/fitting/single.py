@@ -1,4 +1,4 @@
-"""One object that a user brings, a mesh file or a posed image folder, as NeRFs of some families."""
+"""One object that a user brings, a mesh file, a posed image folder or a foreign field, as NeRFs of some families."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from ..objects import ViewSettings
 from ..progress import Progress, no_progress
 from .job import FitJob
 from .output import nerf_directory
+from .placement import PlacementRequest
 from .presets import preset
 from .sources import path_source
+
+OWN_CLASS = "own"
+"""Directory name in place of a class, of objects whose class nobody said."""
 
 
 def fit_architecture(family: str, quality: str) -> NerfArchitecture:
@@ -34,23 +38,27 @@ def fit_object(
     *,
     families: Sequence[str] | None = None,
     quality: str = "nano",
-    class_id: str = "own",
+    class_id: str = OWN_CLASS,
     background: Tensor | None = None,
+    placement: PlacementRequest | None = None,
+    resume: bool = False,
     device: torch.device | str | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Path]:
-    """Fit an object in each family, from the same views, whatever stood in `out` before.
+    """Fit an object in each family, from the same views, whatever stood in `out` before unless it is to be continued.
 
     Seed, settings and first weights are those of ``llana-gmn fit --quality QUALITY``: where a preset starts all NeRFs of a family
     from one initialisation, as "nano" does, it is the one that the NeRFs and the model that ship come from.
 
     Args:
-        path: a mesh file, or a directory with a camera file and its images.
+        path: a mesh file, a foreign field, or a directory with a camera file and its images.
         out: directory of the output, in the released layout.
         families: names of families; None: those of the paper.
         quality: name of a preset.
         class_id: directory name in place of a class.
         background: ``(3,)`` in 0..1 behind the object, of images without opacity.
+        placement: where the object is, of sources that have a world of their own.
+        resume: whether to keep what is finished and to continue what is not.
         device: where the training runs; the default device if left out.
         progress: receives what `FitJob`'s callback receives.
 
@@ -65,11 +73,11 @@ def fit_object(
     settings = {each: preset(quality, each.family) for each in architectures}
     first = next(iter(settings.values()))
     views = ViewSettings(n_views=first.views, size=first.size)
-    source = path_source(path, settings=views, background=background, class_id=class_id)
-    posed = source.load()
+    source = path_source(path, settings=views, background=background, class_id=class_id, placement=placement)
+    posed = source.open(device, progress)
     errors: list[Exception] = []
-    job = FitJob(out=out, settings=settings, device=device, resume=False, on_error=errors.append, progress=progress)
-    job.run([replace(source, load=lambda: posed)])
+    job = FitJob(out=out, settings=settings, device=device, resume=resume, on_error=errors.append, progress=progress)
+    job.run([replace(source, load=lambda: posed, render=None)])
     if errors:
         raise errors[0]
     return {each.family: nerf_directory(out, each, source.class_id, source.nerf_id) for each in settings}
