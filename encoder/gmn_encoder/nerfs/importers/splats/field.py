@@ -11,8 +11,8 @@ Shapes: N splats, S points, P pairs of a splat and a voxel.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -74,6 +74,11 @@ class SplatField(ForeignField):
     def colour(self, features: Tensor, directions: Tensor) -> Tensor:
         """As `ForeignField.colour`."""
         return features
+
+    def within(self, keep: Callable[[Tensor], Tensor]) -> SplatField:
+        """As `ForeignField.within`: the splats whose means are kept."""
+        kept = keep(self.tensors["means"])
+        return replace(self, tensors={name: part[kept] for name, part in self.tensors.items()})
 
     def image(self, camera_to_world: Tensor, focal: Tensor, principal_point: Tensor, width: int, height: int) -> Tensor:
         """As `ForeignField.image`: with the colours that belong to the view, sorted and composited as splats are."""
