@@ -21,7 +21,7 @@ from ..rendering.cameras import DEFAULT_DISTANCE, RELEASED_ANGLE_X, Cameras
 from ..rendering.marching import step_length
 from ..rendering.render import DirectedField, render_views
 from ..rendering.voxels import numbers_at
-from .distil_object import FoundObject, find_object, placed_query, plausible_cameras
+from .distil_object import FIRST_SLAB, FoundObject, find_object, placed_query, plausible_cameras
 from .placement import PlacementRequest
 from .sources import HELD_OUT_SEED, HELD_OUT_VIEWS, PosedImages
 
@@ -106,6 +106,7 @@ def render_placed(
             cameras.to(field.device),
             found.seen,
             step=step,
+            first_slab=FIRST_SLAB,
             progress=progress,
         )
         own = torch.cat([seen.colour, seen.opacity[..., None]], dim=-1)

@@ -28,6 +28,9 @@ from ..rendering.voxels import RESOLUTION, numbers_at, voxel_centers, voxel_widt
 from ..seeds import generator_for
 from .placement import Placement, PlacementRequest
 
+FIRST_SLAB = 6
+"""Samples of a ray that are evaluated before asking whether the rest can be seen: these fields are dear."""
+
 _WEIGHT = 0.02  # weight in a pixel from which a view shows a voxel
 _SEEN = 0.05  # share of the views that must show a voxel for it to be seen,
 _SOLID = 0.1  # and to count for the extent
@@ -213,7 +216,8 @@ def _look(
 
     query = DirectedField(placed_query(field, placement))
     for view in range(len(cameras)):
-        render_views(query, cameras[view : view + 1], occupied, step=step_length(4 * resolution), observe=observe)
+        camera, step = cameras[view : view + 1], step_length(4 * resolution)
+        render_views(query, camera, occupied, step=step, first_slab=FIRST_SLAB, observe=observe)
         share += (highest > _WEIGHT) / len(cameras)
         highest.zero_()
         progress(f"{stage}: views", view + 1, len(cameras))

@@ -129,19 +129,21 @@ def render_rays_front_to_back(
     step: float = STEP,
     near: float = 0.0,
     far: float = math.inf,
+    first_slab: int = _FIRST_SLAB,
     observe: Observer | None = None,
 ) -> Rendering:
     """`render_rays` with its visibility filter, without gradients, querying the field only where it can be seen.
 
     Rays advance in slabs of samples; a ray without transmittance left is not queried further. Queries are cut to sizes that fit.
-    `observe` receives world coordinates ``(S, 3)``, weights ``(S,)`` and colours ``(S, 3)`` of the samples, slab by slab.
+    The first slab has `first_slab` samples of a ray, each next one twice as many; `observe` receives world coordinates
+    ``(S, 3)``, weights ``(S,)`` and colours ``(S, 3)`` of each slab's.
     """
     rays = rays.to(torch.float32)
     samples = march_rays(rays, grid, step=step, near=near, far=far)
     slots = torch.arange(len(samples), device=samples.ray_index.device) - samples.offsets[samples.ray_index]
     colour = rays.origins.new_zeros(len(rays), 3)
     opacity, depth, optical_depth = rays.origins.new_zeros(3, len(rays))
-    first, size, longest = 0, _FIRST_SLAB, int(samples.counts.max()) if len(rays) else 0
+    first, size, longest = 0, first_slab, int(samples.counts.max()) if len(rays) else 0
     while first < longest:
         light = torch.exp(-optical_depth)
         lit = (light >= threshold).index_select(0, samples.ray_index)
@@ -201,6 +203,7 @@ def render_views(
     *,
     background: Tensor | None = None,
     step: float = STEP,
+    first_slab: int = _FIRST_SLAB,
     observe: Observer | None = None,
     progress: Progress = no_progress,
 ) -> Rendering:
@@ -212,7 +215,7 @@ def render_views(
         grid: voxels that may hold something; None looks everywhere, which is slow: see `nerf_occupancy`.
         background: ``(3,)`` on the cameras' device; None: black, colours premultiplied by opacity.
         step: length of a sample.
-        observe: argument of `render_rays_front_to_back`.
+        first_slab, observe: arguments of `render_rays_front_to_back`.
         progress: receives the rays done and all.
 
     Returns:
@@ -225,8 +228,11 @@ def render_views(
         rays = cameras.image_rays(view)
         for start in range(0, area, _IMAGE_RAYS):
             chunk = rays[start : start + _IMAGE_RAYS]
-            lit = render_rays_front_to_back(field, chunk, grid, background=background, step=step, observe=observe)
-            parts.append(lit)
+            parts.append(
+                render_rays_front_to_back(
+                    field, chunk, grid, background=background, step=step, first_slab=first_slab, observe=observe
+                )
+            )
             progress("rendering", view * area + start + len(chunk), len(cameras) * area)
     size = (len(cameras), cameras.height, cameras.width)
     return Rendering(

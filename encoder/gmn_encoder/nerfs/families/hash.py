@@ -31,7 +31,7 @@ NODE_TYPE, EDGE_TYPE = 17, 14
 _MAX_LEVELS = 16
 _LOG2_TABLE_SIZES = range(8, 25)
 
-_PRIMES = (1, 2654435761, 805459861)
+HASH_PRIMES = (1, 2654435761, 805459861)
 _UINT32 = 0xFFFFFFFF
 
 
@@ -163,7 +163,7 @@ def hash_corner_indices(cell: Tensor, resolution: int, entries: int) -> Tensor:
         stride *= resolution
     if stride > entries:
         index = torch.zeros_like(index)
-        for axis, prime in enumerate(_PRIMES):
+        for axis, prime in enumerate(HASH_PRIMES):
             index = index ^ ((cell[..., axis] * prime) & _UINT32)
     return index % entries
 
@@ -230,7 +230,7 @@ def _corners(cell: Tensor, resolution: int, entries: int) -> Tensor:
         corners = cell.to(torch.int64).permute(1, 2, 0) + steps[:, None, None]
         return hash_corner_indices(corners, resolution, entries).to(torch.int32)
     if hashed:  # only the lowest bits of the products count
-        factors = [factor % entries for factor in _PRIMES]
+        factors = [factor % entries for factor in HASH_PRIMES]
     x, y, z = (torch.stack([cell[axis], cell[axis] + 1]) * factors[axis] for axis in range(3))
     if hashed:
         index = (z[:, None] ^ y)[:, :, None] ^ x

@@ -16,11 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..families.hash import hash_corner_indices
+from ..families.hash import HASH_PRIMES
 from ..interpolation import interpolate
 from ..network import pad16
-
-_ALWAYS_HASHED = 1 << 30  # a resolution that no table holds
 
 
 def waves(values: Tensor, octaves: int, *, include_input: bool = True) -> Tensor:
@@ -101,18 +99,30 @@ class GridLevel:
 
 def grid_features(table: Tensor, levels: Sequence[GridLevel], u: Tensor) -> Tensor:
     """Trilinear reads ``(S, L * F)`` of all levels of a table ``(rows, F)`` at points of the unit cube ``(S, 3)``."""
-    corners = torch.tensor([[c >> d & 1 for d in range(3)] for c in range(8)], device=u.device)[:, None]
     outputs, first = [], 0
+    coordinates = u.T.contiguous()
     for level in levels:
-        position = u * level.scale + level.shift
+        position = coordinates * level.scale + level.shift
         low = position.floor()
-        fraction = position - low
-        weights = torch.where(corners.bool(), fraction, 1 - fraction).prod(dim=-1)
-        cells = low.to(torch.int64) + corners
-        index = hash_corner_indices(cells, level.stride or _ALWAYS_HASHED, level.entries)
+        upper = position - low
+        x, y, z = torch.stack([1 - upper, upper], dim=1)  # (2, S) each
+        weights = ((z[:, None] * y)[:, :, None] * x).flatten(0, 2)
+        index = _corner_rows(low.to(torch.int64), level)
         outputs.append(interpolate(table[first : first + level.entries], index, weights))
         first += level.entries
     return torch.cat(outputs, dim=-1)
+
+
+def _corner_rows(low: Tensor, level: GridLevel) -> Tensor:
+    """Rows ``(8, S)`` of the corners of cells ``(3, S)`` int64, the x coordinate running fastest."""
+    hashed = level.stride is None or level.stride**3 > level.entries
+    factors = HASH_PRIMES if level.stride is None or hashed else (1, level.stride, level.stride**2)
+    x, y, z = (torch.stack([part, part + 1]) * factor for part, factor in zip(low, factors, strict=True))
+    if hashed:
+        index = ((z[:, None] ^ y)[:, :, None] ^ x) & 0xFFFFFFFF
+    else:
+        index = (z[:, None] + y)[:, :, None] + x
+    return torch.remainder(index, level.entries).flatten(0, 2)
 
 
 def tcnn_levels(levels: int, base: int, growth: float, log2_table: int) -> list[GridLevel]:

@@ -147,13 +147,15 @@ def _torch_grid(model: Mapping[str, Tensor], bound: float) -> tuple[dict[str, Te
         raise ValueError(f"its levels have {sizes} rows and its table {len(table):,}; expected them to add up")
     count = len(sizes)
     log2_growth = math.log2(_FINEST * bound / _BASE) / max(count - 1, 1)
-    levels = []
-    for level, entries in enumerate(sizes):
-        scale = _BASE * 2 ** (level * log2_growth) - 1
-        # Its levels have a vertex more than tiny-cuda-nn's, those of its forks do not; what is neither is hashed.
-        likely = (math.ceil(round(scale, 6)) + 2, math.ceil(round(scale, 6)) + 1)
-        stride = next((each for each in likely if -(-(each**3) // 8) * 8 == entries), None)
-        levels.append(GridLevel(scale, 0.5, stride, entries))
+    scales = [_BASE * 2 ** (level * log2_growth) - 1 for level in range(count)]
+    strides = [math.ceil(round(scale, 6)) + 1 for scale in scales]
+    # Its levels have a vertex more along an axis than tiny-cuda-nn's; those of its forks do not, which shows in one that is not
+    # cut to the size of the table.
+    fork = any(-(-(s**3) // 8) * 8 == rows < max(sizes) for s, rows in zip(strides, sizes, strict=True))
+    levels = [
+        GridLevel(scale, 0.5, stride + (not fork), rows)
+        for scale, stride, rows in zip(scales, strides, sizes, strict=True)
+    ]
     return {"table": table}, levels
 
 
