@@ -59,7 +59,7 @@ def test_the_object_is_placed_upright_in_the_middle(posed):
     assert 0.5 < reach < 0.68
     top = placement.to_box(torch.tensor([[5.0, -1.9, 0.0]]))
     assert float(top[0, 2]) == pytest.approx(reach, abs=0.05)
-    assert any("y points down" in note for note in posed.notes)
+    assert any("y is taken to point down" in note for note in posed.notes)
 
 
 def test_views_show_both_balls_and_no_floater(posed):

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..base import ForeignField
 from .extent import find_extent
 from .rasteriser import rasterise
-from .record import UP_Y_DOWN, Splats, quaternion_matrices
+from .record import UP_NOTES, Splats, quaternion_matrices
 
 RESOLUTION = 128
 """Voxels along the longest side of the box."""
@@ -98,7 +98,6 @@ def splat_field(splats: Splats, source: Path, *, resolution: int = RESOLUTION) -
         ValueError: nothing in it can be seen.
     """
     box, bounded, notes = find_extent(splats.means, splats.opacities, _SEEN * splats.scales.amax(dim=1))
-    axis = {UP_Y_DOWN: "y points down, as COLMAP has it"}.get(splats.up, f"up is {splats.up}")
     if splats.degree:
         notes += ("its field has each splat's mean colour over all directions; its images have those of the view",)
     return SplatField(
@@ -110,7 +109,7 @@ def splat_field(splats: Splats, source: Path, *, resolution: int = RESOLUTION) -
         bounded=bounded,
         step=max(b - a for a, b in zip(*box, strict=True)) / resolution / 2,
         sizes={"splats": len(splats), "harmonics_degree": splats.degree, "grid_resolution": resolution},
-        notes=(*splats.notes, *notes, f"{axis}: assumed, the format does not say it"),
+        notes=(*splats.notes, *notes, UP_NOTES[splats.up]),
         resolution=resolution,
     )
 

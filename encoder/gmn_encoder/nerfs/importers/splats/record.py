@@ -28,6 +28,11 @@ COEFFICIENTS = (1, 4, 9, 16)
 UP_Y_DOWN = (0.0, -1.0, 0.0)
 UP_Y = (0.0, 1.0, 0.0)
 UP_Z = (0.0, 0.0, 1.0)
+UP_NOTES = {
+    UP_Y_DOWN: "y is taken to point down, as COLMAP has it; --up overrides",
+    UP_Y: "y points up, as in all .spz files; --up overrides",
+    UP_Z: "z is taken to point up; --up overrides",
+}
 
 _OPAQUE = 0.999  # of an opacity of 1 no logarithm could be taken; renderers cut at 0.99
 
