@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...fields import Box
 from ..base import ForeignField
 from .extent import find_extent
 from .rasteriser import rasterise
@@ -31,6 +33,8 @@ RESOLUTION = 128
 _FAINT, _OPAQUE = 0.02, 0.99
 _REACH = 3.5  # standard deviations at which a splat ends: 0.2 % of its density is left there
 _SEEN = 2.0  # standard deviations that count for the extent
+_MOST_WORK = 1 << 30  # pairs of a splat and a voxel in all: some minutes
+_LEAST_RESOLUTION = 32
 _PAIRS = 1 << 20  # that are held at once, about
 
 
@@ -46,17 +50,13 @@ class SplatField(ForeignField):
     @cached_property
     def splats(self) -> Splats:
         """The splats inside `box`."""
-        splats = Splats(self.kind, **{name: self.tensors[name] for name in self.tensors}, up=self.up)  # type: ignore[arg-type]
-        low, high = splats.means.new_tensor(self.box)
-        return splats.select(((splats.means >= low) & (splats.means <= high)).all(dim=1))
+        parts: dict[str, Any] = dict(self.tensors)
+        return _inside(Splats(self.kind, **parts, up=self.up), self.box)
 
     @cached_property
     def grid(self) -> Tensor:
         """``(4, X, Y, Z)``: density, and density times colour, at the centres of voxels that are cubes."""
-        low, high = self.box
-        width = max(b - a for a, b in zip(low, high, strict=True)) / self.resolution
-        shape = [max(1, math.ceil((b - a) / width - 1e-6)) for a, b in zip(low, high, strict=True)]
-        return splat_densities(self.splats, low, width, shape)
+        return splat_densities(self.splats, self.box[0], *_voxels(self.box, self.resolution))
 
     def density(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
         """As `ForeignField.density`; the features are the colours."""
@@ -98,6 +98,16 @@ def splat_field(splats: Splats, source: Path, *, resolution: int = RESOLUTION) -
         ValueError: nothing in it can be seen.
     """
     box, bounded, notes = find_extent(splats.means, splats.opacities, _SEEN * splats.scales.amax(dim=1))
+    inside, wanted = _inside(splats, box), resolution
+    while (work := _work(inside, box, resolution)) > _MOST_WORK and resolution > _LEAST_RESOLUTION:
+        resolution //= 2
+    if work > _MOST_WORK:
+        raise ValueError(
+            f"its {len(splats):,} splats are so large that they overlap {work / resolution**3:,.0f} times everywhere; "
+            "expected small ones: the file is broken, or prune it in a splat editor first"
+        )
+    if resolution < wanted:
+        notes += (f"its field has {resolution} voxels along the longest side: the splats are large and many",)
     if splats.degree:
         notes += ("its field has each splat's mean colour over all directions; its images have those of the view",)
     return SplatField(
@@ -128,16 +138,10 @@ def splat_densities(splats: Splats, low: Sequence[float], width: float, shape: S
     scales = splats.scales.clamp(min=width / 2)
     peak = -torch.log1p(-splats.opacities.clamp(max=_OPAQUE)) / (math.sqrt(2 * math.pi) * scales.amin(dim=1))
     peak *= (splats.scales.sort(dim=1).values[:, 1:] / scales.sort(dim=1).values[:, 1:]).prod(dim=1)
-    turns = quaternion_matrices(splats.rotations)
-    # In voxels from here on; a point's d^2 is |root (x - mean)|^2.
-    root = (turns / (scales[:, None] / width)).transpose(1, 2)
-    spread = turns * (scales[:, None] / width)
-    means = (splats.means - splats.means.new_tensor(list(low))) / width
-    extent = _REACH * spread.norm(dim=2)
-    limit = means.new_tensor(list(shape))
-    first = (means - extent - 0.5).ceil().clamp(min=0).minimum(limit).long()
-    count = ((means + extent + 0.5).floor().clamp(min=0).minimum(limit).long() - first).clamp(min=0)
+    means, first, count = _boxes(splats, low, width, shape)
     kept = (count.prod(dim=1) > 0).nonzero()[:, 0]
+    # A point's d^2 is |root (x - mean)|^2, in voxels.
+    root = (quaternion_matrices(splats.rotations) / (scales[:, None] / width)).transpose(1, 2)
     values = torch.cat([peak[:, None], peak[:, None] * splats.colours], dim=1)
     parts = [part.index_select(0, kept) for part in (means, root, first, count, values)]
     grid = means.new_zeros(4, math.prod(shape))
@@ -145,6 +149,33 @@ def splat_densities(splats: Splats, low: Sequence[float], width: float, shape: S
     for group in zip(*(part.split(groups) for part in parts), strict=True):
         _add_splats(grid, group, shape)
     return grid.view(4, *shape)
+
+
+def _inside(splats: Splats, box: Box) -> Splats:
+    low, high = splats.means.new_tensor(box)
+    return splats.select(((splats.means >= low) & (splats.means <= high)).all(dim=1))
+
+
+def _voxels(box: Box, resolution: int) -> tuple[float, list[int]]:
+    """Side of the voxels that a box is cut into, and how many they are along each axis."""
+    sides = [high - low for low, high in zip(*box, strict=True)]
+    width = max(sides) / resolution
+    return width, [max(1, math.ceil(side / width - 1e-6)) for side in sides]
+
+
+def _boxes(splats: Splats, low: Sequence[float], width: float, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Means in voxels, and the first voxel and the size, int64 ``(N, 3)``, of the box that each splat reaches."""
+    spread = quaternion_matrices(splats.rotations) * (splats.scales.clamp(min=width / 2)[:, None] / width)
+    means = (splats.means - splats.means.new_tensor(list(low))) / width
+    extent = _REACH * spread.norm(dim=2)
+    limit = means.new_tensor(list(shape))
+    first = (means - extent - 0.5).ceil().clamp(min=0).minimum(limit).long()
+    return means, first, ((means + extent + 0.5).floor().clamp(min=0).minimum(limit).long() - first).clamp(min=0)
+
+
+def _work(splats: Splats, box: Box, resolution: int) -> int:
+    """Pairs of a splat and a voxel that the grid takes."""
+    return int(_boxes(splats, box[0], *_voxels(box, resolution))[2].prod(dim=1).sum())
 
 
 def _add_splats(grid: Tensor, splats: Sequence[Tensor], shape: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gmn_encoder.nerfs.importers import import_field
-from gmn_encoder.nerfs.importers.splats import Splats, read_splats, splat_field
+from gmn_encoder.nerfs.importers.splats import Splats, field, read_splats, splat_field
 from gmn_encoder.nerfs.importers.splats.extent import find_extent
 from gmn_encoder.nerfs.importers.splats.field import splat_densities
 
@@ -67,10 +67,10 @@ def test_voxels_hold_the_direct_sum(sigma):
 def test_reads_between_voxels_agree_with_the_direct_sum():
     """Of splats of two voxels and more: within 3 % of the peak where a trilinear read is furthest from a Gaussian."""
     splats = random_splats(sigma=(0.05, 0.1))
-    field = splat_field(splats, Path("test.ply"), resolution=96)
+    made = splat_field(splats, Path("test.ply"), resolution=96)
     points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(1)) * 1.8 - 0.9
-    density, colour = direct_sum(field.splats, points, field.step * 2)
-    rgb, found = field.query(points)
+    density, colour = direct_sum(made.splats, points, made.step * 2)
+    rgb, found = made.query(points)
     assert float((found[:, 0] - density).abs().max()) < 0.03 * float(density.max())
     dense = density > 0.1 * density.max()
     assert float((rgb[dense] - colour[dense]).abs().max()) < 0.05
@@ -84,14 +84,28 @@ def test_through_its_thin_axis_a_disk_has_its_opacity():
     deviations = torch.cat([torch.tensor([scales]), torch.full((8, 3), 0.01)])
     turns = torch.tensor([[1.0, 0, 0, 0]]).repeat(9, 1)
     both = Splats("test", means, deviations, turns, torch.tensor([alpha] + 8 * [0.9]), torch.zeros(9, 1, 3))
-    field = splat_field(both, Path("test.ply"))
+    made = splat_field(both, Path("test.ply"))
     step = 0.002
     line = torch.zeros(500, 3)
     line[:, 2] = (torch.arange(500) + 0.5) * step - 0.5
-    _, density = field.query(line)
+    _, density = made.query(line)
     assert 1 - math.exp(-float(density.sum()) * step) == pytest.approx(alpha, abs=0.01)
     outside = torch.tensor([[5.0, 0, 0], [0, -5, 0]])
-    assert not bool(field.query(outside)[1].any())
+    assert not bool(made.query(outside)[1].any())
+
+
+def test_large_splats_get_a_coarser_grid_and_very_many_are_refused(monkeypatch):
+    """60 splats that reach over all of the box: 60 times the voxels."""
+    splats = random_splats(sigma=(0.9, 1.0))
+    wide = splat_field(splats, Path("test.ply"))
+    assert wide.sizes["grid_resolution"] == 128
+    monkeypatch.setattr(field, "_MOST_WORK", 60 * 70**3)
+    coarse = splat_field(splats, Path("test.ply"))
+    assert coarse.sizes["grid_resolution"] == coarse.resolution == 64 and max(coarse.grid.shape) == 64
+    assert any("64 voxels along the longest side" in note for note in coarse.notes)
+    monkeypatch.setattr(field, "_MOST_WORK", 60 * 20**3)
+    with pytest.raises(ValueError, match="so large that they overlap"):
+        splat_field(splats, Path("test.ply"))
 
 
 def test_floaters_do_not_stretch_the_box():
@@ -132,8 +146,7 @@ def test_an_imported_field_says_what_it_is(tmp_path):
     cloud = random_cloud(200, 1)
     file = tmp_path / "thing.spz"
     file.write_bytes(writers.write_spz(cloud, 3))
-    field = import_field(file)
-    said = field.describe()
+    said = import_field(file).describe()
     assert said["kind"] == "Gaussian splats (.spz, version 3)" and said["up"] == [0.0, 1.0, 0.0]
     assert said["sizes"] == {"splats": 200, "harmonics_degree": 1, "grid_resolution": 128}
     assert any("mean colour over all directions" in note for note in said["notes"])
