@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..nerfs.importers import ForeignField
@@ -149,7 +148,7 @@ def _place(
     if not len(found):
         raise ValueError(_nothing(field, everything))
     centre = (found.amin(dim=0) + found.amax(dim=0)) / 2 if request.center is None else torch.zeros_like(found[0])
-    reach = float((found - centre).norm(dim=-1).max()) + voxel_width(_COARSE) / 2
+    reach = float((found - centre).norm(dim=-1).max())
     if not field.bounded:
         reach = min(reach, BOX)
     elif bool((found.abs() > BOX - 1.5 * voxel_width(_COARSE)).any()):
@@ -248,17 +247,14 @@ def _backdrop(alike: Tensor, seeds: Tensor) -> Tensor:
 
 def _without_specks(mass: Tensor) -> Tensor:
     """The ``(G, G, G)`` mass without parts, apart from all others, that have little of it."""
-    solid = mass > 0
-    near = F.max_pool3d(solid.float()[None, None], 3, stride=1, padding=1)[0, 0] > 0  # a gap of two voxels is bridged
-    labels = torch.arange(1, mass.numel() + 1, dtype=torch.float32, device=mass.device).view_as(mass) * near
-    while True:
-        spread = F.max_pool3d(labels[None, None], 3, stride=1, padding=1)[0, 0] * near
-        if torch.equal(spread, labels):
-            break
-        labels = spread
-    parts = torch.bincount(labels.flatten().long(), weights=mass.flatten().double(), minlength=mass.numel() + 1)
+    from scipy import ndimage
+
+    near = OccupancyGrid(mass > 0).dilated(1).binary[0]  # a gap of two voxels is bridged
+    labels = torch.from_numpy(ndimage.label(near.cpu().numpy(), structure=ndimage.generate_binary_structure(3, 3))[0])
+    labels = labels.to(mass.device).long()
+    parts = torch.bincount(labels.flatten(), weights=mass.flatten().double())
     parts[0] = 0
-    return mass * (parts[labels.long()] >= _SPECK * parts.max())
+    return mass * (parts[labels] >= _SPECK * parts.max())
 
 
 def _enclosed(seen: Tensor) -> Tensor:

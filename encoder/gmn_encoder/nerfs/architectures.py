@@ -40,6 +40,8 @@ class NerfArchitecture(ABC):
     """Keys of the tensors that other families may have too, such as those of a network."""
     empty_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of empty tensors that released files of the family hold beside their own; written so, and ignored when read."""
+    view_dependent: ClassVar[bool] = False
+    """Whether colours depend on directions; a record then averages them over fixed ones where none are given."""
     fit_rates: ClassVar[Mapping[str, float]] = {}
     """The family's values of `FitSettings.learning_rate` and `FitSettings.encoding_rate` in the presets of a fit."""
 

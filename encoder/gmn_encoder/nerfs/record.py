@@ -15,6 +15,10 @@ import torch
 from torch import Tensor
 
 from .architectures import Family, NerfArchitecture, parse_architecture
+from .fields import mean_over_directions, spread_directions
+
+AVERAGED_DIRECTIONS = 16
+"""Directions that a view-dependent colour is averaged over where nobody says from where it is looked at."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +76,8 @@ class Nerf:
             xyz: world coordinates ``(..., 3)``; the NeRF fills `architecture.box`, -0.7..0.7 on each axis for the families
                 of the paper. float64 is computed in float64, all else in float32.
             directions: unit vectors from the camera to the points, ``(..., 3)`` or what broadcasts to it, for families whose
-                colour depends on them; MLP, tri-plane and hash NeRFs ignore them.
+                colour depends on them; MLP, tri-plane and hash NeRFs ignore them. None: such colours are the mean over
+                `AVERAGED_DIRECTIONS` directions, evenly over the sphere.
 
         Returns:
             rgb ``(..., 3)`` in 0..1 and density ``(..., 1)``, zero outside the box. Semantics of
@@ -151,7 +156,13 @@ def _query(
             raise ValueError(
                 f"directions have shape {tuple(directions.shape)}; expected one for each point, {tuple(xyz.shape)}"
             ) from None
-    rgb, density = architecture.query(tensors, xyz.reshape(nerfs, -1, 3), directions)
+    points = xyz.reshape(nerfs, -1, 3)
+    rgb, density = architecture.query(tensors, points, directions)
+    if directions is None and architecture.view_dependent:
+        rgb = mean_over_directions(
+            lambda direction: architecture.query(tensors, points, direction.expand_as(points))[0],
+            spread_directions(AVERAGED_DIRECTIONS).to(points),
+        )
     return rgb.reshape(*xyz.shape[:-1], 3), density.reshape(*xyz.shape[:-1], 1)
 
 

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from ...files import StrPath, read_tensors
 from ..fields import Box, mean_over_directions, spread_directions
+from ..record import AVERAGED_DIRECTIONS
 
 Vector = tuple[float, float, float]
 Viewpoints = Literal["sphere", "hemisphere"]
 
 _HEAD = 4096
 _TORCH_ZIP, _TORCH_LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-_AVERAGED = 16
 
 Self = TypeVar("Self", bound="ForeignField")
 
@@ -139,7 +139,9 @@ class ForeignField(ABC):
     @cached_property
     def averaged_directions(self) -> Tensor:
         """Fixed directions ``(D, 3)``, evenly over those from plausible viewpoints, that colours are averaged over."""
-        directions = spread_directions(2 * _AVERAGED if self.viewpoints == "hemisphere" else _AVERAGED)
+        directions = spread_directions(
+            2 * AVERAGED_DIRECTIONS if self.viewpoints == "hemisphere" else AVERAGED_DIRECTIONS
+        )
         if self.viewpoints == "sphere":
             return directions
         return directions[directions @ torch.tensor(self.up) < 0]
