@@ -62,7 +62,7 @@ def read_point_cloud(path: Path, header: PlyHeader) -> Splats:
 
 def _spacing(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean distance ``(N,)`` of each point to its nearest others, kept within reason by the median of all."""
-    spatial: Any = require("scipy.spatial", "splats")
+    spatial: Any = require("scipy.spatial", "foreign")
     if len(np.unique(points[:1000], axis=0)) < 2 and len(np.unique(points, axis=0)) < 2:
         raise ValueError(f"has {len(points):,} points in one place; expected a cloud of points")
     count = min(_NEIGHBOURS, len(points) - 1)

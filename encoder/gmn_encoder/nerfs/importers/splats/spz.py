@@ -2,7 +2,7 @@
 
 Versions 1 to 3 are one gzip stream: a header of 16 bytes, then positions, opacities, colours, scales, rotations and harmonics,
 each of all splats. Version 4 has a plain header of 32 bytes, a table of the packed and plain sizes of six streams, and those
-streams, packed with Zstandard (extra `splats`).
+streams, packed with Zstandard (extra `foreign`).
 
 Limits: no stream may unpack to more than a thousand times its size, which no real splats do and bombs have to.
 """
@@ -132,7 +132,7 @@ def _read_version_4(packed: bytes) -> tuple[_Header, list[bytes]]:
 
 def _unpack_zstandard(packed: bytes, expected: int) -> bytes:
     """Read in pieces: a stream's own word for its size is not taken."""
-    zstandard: Any = require("zstandard", "splats")
+    zstandard: Any = require("zstandard", "foreign")
     pieces, left = [], expected + 1
     try:
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(packed) as reader:
