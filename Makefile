@@ -12,7 +12,7 @@ install: $(WORDNET)
 # torch stands first in the same line as the rest, so that its pin decides which build is taken.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,convert,eval,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,foreign,convert,eval,serve]'
 	touch $@
 
 # WordNet, for METEOR: from Debian's packages where we are root, else a sentence says how to get it. Tried once.

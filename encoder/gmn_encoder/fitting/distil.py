@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath
+from ..nerfs.fields import BOX_MAX
 from ..nerfs.importers import ForeignField, import_field
 from ..objects import ViewSettings
 from ..progress import Progress, no_progress
 from ..rendering.cameras import DEFAULT_DISTANCE, RELEASED_ANGLE_X, Cameras
 from ..rendering.marching import step_length
 from ..rendering.render import DirectedField, render_views
+from ..rendering.voxels import numbers_at
 from .distil_object import FIRST_SLAB, FoundObject, find_object, placed_query, plausible_cameras
 from .placement import PlacementRequest
 from .sources import HELD_OUT_SEED, HELD_OUT_VIEWS, PosedImages
@@ -94,7 +96,7 @@ def render_placed(
     field: ForeignField, found: FoundObject, cameras: Cameras, *, progress: Progress = no_progress
 ) -> Tensor:
     """A field by its own rule from cameras in the box's world: uint8 ``(V, height, width, 4)``, straight opacity, on the CPU."""
-    own = _own_images(field, found, cameras)
+    own = _own_images(field, found, cameras, progress)
     if own is None:
         step = step_length(_STEPS)
         if field.step is not None:
@@ -113,10 +115,17 @@ def render_placed(
     return straight.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
 
 
-def _own_images(field: ForeignField, found: FoundObject, cameras: Cameras) -> Tensor | None:
+def _own_images(field: ForeignField, found: FoundObject, cameras: Cameras, progress: Progress) -> Tensor | None:
     """The pictures of a field that has a rule of its own, ``(V, height, width, 4)`` multiplied by opacity, or None."""
     placement = found.placement
-    pictures = []
+    object_ = found.solid.dilated(1)
+
+    def keep(xyz: Tensor) -> Tensor:
+        placed = placement.to_box(xyz)
+        inside = (placed.abs() < BOX_MAX).all(dim=-1)
+        return inside & object_.binary.flatten()[numbers_at(placed, object_.resolution)]
+
+    field, pictures = field.within(keep), []
     for view in range(len(cameras)):
         pose = cameras.camera_to_world[view].clone()
         pose[:3, :3] = placement.turn.to(pose).T @ pose[:3, :3]
@@ -127,4 +136,5 @@ def _own_images(field: ForeignField, found: FoundObject, cameras: Cameras) -> Te
         if picture is None:
             return None
         pictures.append(picture)
+        progress("rendering views", view + 1, len(cameras))
     return torch.stack(pictures)

@@ -16,6 +16,7 @@ from . import nerf_pytorch as nerf_pytorch
 from . import nerfstudio as nerfstudio
 from . import instant_ngp as instant_ngp
 from . import torch_ngp as torch_ngp
+from . import splats as splats
 # isort: on
 
 __all__ = [

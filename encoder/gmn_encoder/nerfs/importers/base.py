@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -127,6 +127,14 @@ class ForeignField(ABC):
             ``(height, width, 4)`` in 0..1, colour multiplied by opacity, and opacity; None: rays are marched through the density.
         """
         return None
+
+    def within(self: Self, keep: Callable[[Tensor], Tensor]) -> Self:
+        """What `image` shows of it without what is not the object; kinds that are marched are cut by voxels instead.
+
+        Args:
+            keep: points ``(S, 3)`` of the field's world to bool ``(S,)``.
+        """
+        return self
 
     @cached_property
     def averaged_directions(self) -> Tensor:

@@ -99,13 +99,13 @@ class NerfstudioImporter(Importer):
     suffixes = (".ckpt",)
 
     def recognises(self, contents: Contents) -> bool:
-        pipeline = _opened(contents).checkpoint.get("pipeline")
+        pipeline = opened_run(contents).checkpoint.get("pipeline")
         return isinstance(pipeline, Mapping) and not any("gauss_params" in str(key) for key in pipeline)
 
     def read(self, contents: Contents) -> ForeignField:
-        contents = _opened(contents)
+        contents = opened_run(contents)
         pipeline = contents.checkpoint["pipeline"]
-        run = _run_settings(contents.path)
+        run = run_settings(contents.path)
         field = {
             str(key).removeprefix("module.").removeprefix(_PREFIX): value
             for key, value in pipeline.items()
@@ -157,7 +157,7 @@ class NerfstudioImporter(Importer):
         )
 
 
-def _opened(contents: Contents) -> Contents:
+def opened_run(contents: Contents) -> Contents:
     """The last checkpoint of a run folder, or of its folder of checkpoints; anything else as it is."""
     if not contents.is_directory:
         return contents
@@ -166,7 +166,7 @@ def _opened(contents: Contents) -> Contents:
     return Contents(files[-1]) if files else contents
 
 
-def _run_settings(checkpoint: Path) -> dict[str, Any]:
+def run_settings(checkpoint: Path) -> dict[str, Any]:
     """`method_name`, `model` and `transforms` of the run that a checkpoint stands in, as far as files beside it say."""
     found: dict[str, Any] = {}
     for directory in (checkpoint.absolute().parent, checkpoint.absolute().parent.parent):
