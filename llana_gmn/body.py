@@ -34,7 +34,7 @@ from .nerf_inputs import (
     insert,
     unpack_nerfs,
 )
-from .projector import NerfProjector
+from .projector import NerfProjector, of_one_length
 
 
 class LlanaGmnPreTrainedModel(PreTrainedModel):
@@ -241,14 +241,15 @@ class LlanaGmnModel(LlanaGmnPreTrainedModel):
             )
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Embeddings ``(..., *E)`` to token embeddings ``(..., T, H)``."""
+        """Embeddings ``(..., *E)`` to token embeddings ``(..., T, H)``; several vectors of a NeRF are read at one length each."""
+        lead = embeddings.shape[: embeddings.ndim - len(self.config.embedding_shape)]
+        if self.config.vectors_per_nerf > 1:
+            embeddings = of_one_length(embeddings)
         weight = next((p for p in self.projector.parameters() if p.is_floating_point()), None)
         dtype = self.dtype if weight is None else weight.dtype
         features = self.projector(embeddings.to(self.device, dtype))
         # The tokens of a vector stand side by side, those of a NeRF's vectors one after the other.
-        return features.reshape(
-            *embeddings.shape[: embeddings.ndim - len(self.config.embedding_shape)], self.config.tokens_per_nerf, -1
-        )
+        return features.reshape(*lead, self.config.tokens_per_nerf, -1)
 
     @can_return_tuple
     def get_nerf_features(

@@ -49,7 +49,7 @@ class LlanaGmnConfig(PreTrainedConfig):
         projector_hidden_sizes: widths between the embedding and the backbone, `(1024, 2048)` in LLaNA.
         projector_hidden_act: activation between the projector's layers (`"gelu"` is the exact erf form).
         nerf_tokens: what of the encoder's stands for a NeRF: `"global"`, the one vector of `NerfEncoder.encode`, as in LLaNA, or
-            `"all"`, those of `encode_tokens`. The projector reads them one by one.
+            `"all"`, those of `encode_tokens`. The projector reads them one by one, at a root mean square of one each.
         tokens_per_nerf: number of the backbone's tokens that one NeRF becomes, a multiple of `vectors_per_nerf`; None for as
             many.
         nerf_token_id: the placeholder whose embeddings are replaced (LLaNA's `<point_patch>`).

@@ -5,10 +5,22 @@ from __future__ import annotations
 
 import itertools
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from .configuration import LlanaGmnConfig
+
+
+def of_one_length(vectors: Tensor) -> Tensor:
+    """The vectors of NeRFs ``(..., V, D)`` at a root mean square of one each; float32 at least.
+
+    One projector reads them all. A global vector ten times as long as the local ones would be all that it sees: in a trial with a
+    tiny model, local tokens at 0.075 beside a global one at 1 were ignored, and learnt at once at equal lengths.
+    """
+    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    return F.rms_norm(vectors, vectors.shape[-1:], eps=1e-12)
 
 
 class NerfProjector(nn.Sequential):

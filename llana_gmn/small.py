@@ -19,6 +19,7 @@ from gmn_encoder.encoders.base import NerfEncoder
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .chat_template import PLAIN_TEMPLATE
+from .projector import of_one_length
 from .tiny import tiny_text_config, tiny_tokenizer
 
 _MOST = 1 << 17
@@ -102,7 +103,7 @@ def whiten_projector(
     labels = list(groups or [""] * len(embeddings))
     if embeddings.ndim == 3:
         labels = [label for label in labels for _ in range(embeddings.shape[1])]
-        embeddings = embeddings.flatten(0, 1)
+        embeddings = of_one_length(embeddings).flatten(0, 1)  # as the projector sees them
         step = -(-len(embeddings) // _MOST)  # as many as it takes to know the spread
         labels, embeddings = labels[::step], embeddings[::step]
     values = embeddings.double()

@@ -23,6 +23,7 @@ from llana_gmn import (
 from llana_gmn.commands import main
 from llana_gmn.conversion.convert import convert
 from llana_gmn.loading import load_model
+from llana_gmn.projector import of_one_length
 from llana_gmn.small import whiten_projector
 from llana_gmn.tiny import tiny_model
 from tests.encoder.encoders.moments import MomentsConfig, MomentsEncoder
@@ -85,7 +86,8 @@ def test_every_vector_goes_through_the_projector_to_its_own_places(apart, each):
     tokens = model.nerf_encoder.encode_tokens([apart[0], apart[2], apart[1]])
     torch.testing.assert_close(model.encode([apart[0], apart[2], apart[1]]), tokens)
     assert tokens.shape == (3, 3, 12) and (tokens[:, 0] - tokens[:, 1]).abs().min(dim=0).values.max() > 1e-2
-    by_hand = torch.cat([model.projector(row).unflatten(-1, (each, 32)) for row in tokens.flatten(0, 1)])
+    rows = [row / row.square().mean().sqrt() for row in tokens.flatten(0, 1)]
+    by_hand = torch.cat([model.projector(row).unflatten(-1, (each, 32)) for row in rows])
     hidden = model(**inputs, output_hidden_states=True).hidden_states[0]
     torch.testing.assert_close(hidden[places], by_hand, rtol=1e-5, atol=1e-5)  # values up to 10
     features = model.get_nerf_features(nerf_embeddings=tokens)
@@ -107,6 +109,9 @@ def test_each_token_changes_the_answer(several, apart):
         other[:, place] = 0
         changed = model(**inputs_of(processor, other, PROMPTS[:1])).logits[0, -1]
         assert (changed - logits).abs().max() > 1e-3
+    # Short tokens are heard beside long ones.
+    short = tokens * torch.tensor([1.0, 1e-3, 50.0])[:, None]
+    torch.testing.assert_close(model(**inputs_of(processor, short, PROMPTS[:1])).logits[0, -1], logits)
 
 
 def test_tokens_in_place_of_nerfs(several, apart, tmp_path):
@@ -317,7 +322,7 @@ def test_whitening_makes_tokens_spread_alike(several):
     whiten_projector(model, tokens, ["mlp", "hash"] * 20)
     first = model.projector[0]
     assert not torch.allclose(first.weight[:, 0].norm() / first.weight[:, 11].norm(), torch.tensor(1.0), rtol=0.5)
-    seen = first(tokens.flatten(0, 1)) - first.bias
+    seen = first(of_one_length(tokens).flatten(0, 1)) - first.bias
     assert (
         0.1 < seen.std() < 2
         and (seen.view(40, 3, -1).mean(dim=0)[1] - seen.view(40, 3, -1).mean(dim=0)[2]).norm() > 0.5
