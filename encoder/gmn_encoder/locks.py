@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import socket
 import sys
@@ -27,6 +28,9 @@ LOCK_NAME = ".lock"
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _TRIES = 100
+_POLL_SECONDS = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 class BeingWrittenError(ValueError):
@@ -34,36 +38,49 @@ class BeingWrittenError(ValueError):
 
 
 @contextlib.contextmanager
-def output_lock(path: StrPath, *, file: StrPath | None = None, hold: bool = True) -> Iterator[None]:
-    """Hold an output for the time of a block: nobody else who asks gets it.
+def output_lock(path: StrPath, *, file: StrPath | None = None, hold: bool = True, wait: bool = False) -> Iterator[bool]:
+    """Hold an output for the time of a block: nobody else who asks gets it. The block receives whether it was waited for.
 
     Args:
         path: the output, which need not be there yet.
         file: the lock; None for ``.<name>.lock`` beside the output.
         hold: False for the other processes of a job, whose main process holds it.
+        wait: whether to wait, with a log message, until another process that has it lets go of it.
 
     Raises:
-        BeingWrittenError: another process has it; the message says which.
+        BeingWrittenError: another process has it, and `wait` is off; the message says which.
         OSError: the lock cannot be written.
     """
     if not hold:
-        yield
+        yield False
         return
     output = Path(os.path.abspath(path))
     lock = output.with_name(f".{output.name}.lock") if file is None else Path(file)
     is_new = not lock.parent.is_dir()
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        release = _acquire(lock, path)
+        release, waited = _acquire_when_free(lock, path) if wait else (_acquire(lock, path), False)
     except OSError as error:
         raise OSError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
-        yield
+        yield waited
     finally:
         release()
         if is_new:
             with contextlib.suppress(OSError):  # somebody wrote into it, which was the point
                 lock.parent.rmdir()
+
+
+def _acquire_when_free(lock: Path, path: StrPath) -> tuple[Callable[[], None], bool]:
+    waited = False
+    while True:
+        try:
+            return _acquire(lock, path), waited
+        except BeingWrittenError as error:
+            if not waited:
+                logger.warning("%s: waiting", str(error).partition(";")[0])
+            waited = True
+            time.sleep(_POLL_SECONDS)
 
 
 def _acquire(lock: Path, path: StrPath) -> Callable[[], None]:

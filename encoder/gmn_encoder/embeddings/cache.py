@@ -6,7 +6,8 @@
     <cache>/digests.json                                      of the files that were looked at, for all encoders
 
 A NeRF that was moved or copied is known already; one that was fitted anew in the same place is embedded anew, and a log message
-counts those. A cache may be shared by encoders and data sets; it grows and never changes. A killed call continues.
+counts those. A cache may be shared by encoders and data sets; it grows and never changes. A killed call continues. One process
+embeds at a time, others wait.
 """
 
 from __future__ import annotations
@@ -70,9 +71,6 @@ class EmbeddingCache:
         Returns:
             a row for each NeRF that could be read, in the order given, none where none could; a message for each of the others
             in `problems`.
-
-        Raises:
-            BeingWrittenError: another process is embedding the same NeRFs into the same cache.
         """
         digests = Digests(self._digests)
         hashes = content_hashes(paths, known=digests, progress=progress)
@@ -90,7 +88,12 @@ class EmbeddingCache:
                 len(paths),
             )
         if missing:
-            made = self._make(missing, directory, architecture, progress)
+            with output_lock(directory / "embeddings", wait=True) as waited:
+                if waited:  # for a process that may have made the same
+                    known.update(_read_parts(directory, set(missing)))
+                made = self._make(
+                    {d: path for d, path in missing.items() if d not in known}, directory, architecture, progress
+                )
             known.update(zip(made.hashes, made.values, strict=True))
             then = dict(zip(made.paths, made.hashes, strict=True))  # a file may have changed since it was looked at
             hashes = [then.get(str(path), digest) for path, digest in zip(paths, hashes, strict=True)]
@@ -140,21 +143,22 @@ class EmbeddingCache:
     def _make(
         self, files: dict[str, str], directory: Path, architecture: NerfArchitecture | None, progress: Progress
     ) -> EmbeddingSet:
+        if not files:
+            return EmbeddingSet.of_nerfs(torch.zeros(0, self.encoder.embedding_dim), [])
         # In the order of the hashes, so that equal calls find the chunks of one that was killed.
         ordered = sorted(files.items())
         out = directory / f"{_digest([self.batch_size, ordered])}.safetensors"
-        with output_lock(out):
-            job = EmbeddingJob(
-                [path for _, path in ordered],
-                self.encoder,
-                out=out,
-                architecture=architecture,
-                batch_size=self.batch_size,
-                tokens=self.tokens,
-                overwrite=True,
-            )
-            job.run(progress=progress)
-            return job.finish()
+        job = EmbeddingJob(
+            [path for _, path in ordered],
+            self.encoder,
+            out=out,
+            architecture=architecture,
+            batch_size=self.batch_size,
+            tokens=self.tokens,
+            overwrite=True,
+        )
+        job.run(progress=progress)
+        return job.finish()
 
 
 def _read_parts(directory: Path, wanted: Collection[str]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from gmn_encoder import Nerf, load_nerf, save_nerf
 from gmn_encoder.embeddings import job as embedding_jobs
 from gmn_encoder.embeddings.cache import EmbeddingCache
+from gmn_encoder.locks import output_lock
 
 
 @pytest.fixture
@@ -92,3 +93,22 @@ def test_what_cannot_be_embedded_is_named(family, tmp_path, small_encoder):
         for i, message in zip((2, 1, 0), found.problems, strict=True)
     )
     assert found.values.shape == (0, small_encoder.embedding_dim)
+
+
+def test_who_comes_second_waits_and_takes_what_the_first_made(family, tmp_path, small_encoder, monkeypatch, caplog):
+    cache = EmbeddingCache(tmp_path / "cache", small_encoder)
+    first = EmbeddingCache(tmp_path / "cache", small_encoder)
+    held = output_lock(cache.directory / "embeddings")
+    held.__enter__()
+    paths = sorted(family.glob("*/*"))
+
+    def meanwhile(_):  # the first one ends
+        held.__exit__(None, None, None)
+        monkeypatch.undo()
+        first.embed(paths)
+
+    monkeypatch.setattr("gmn_encoder.locks.time.sleep", meanwhile)
+    found = cache.embed(paths)
+    assert len(found) == len(first.embed(paths)) and not list(cache.directory.glob(".*"))
+    assert len(list(cache.directory.glob("*.safetensors"))) == 1
+    assert "is being written by process" in caplog.text and ": waiting" in caplog.text
