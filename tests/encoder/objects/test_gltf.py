@@ -16,7 +16,7 @@ trimesh = pytest.importorskip("trimesh")
 
 from gmn_encoder.extras import is_installed  # noqa: E402
 from gmn_encoder.objects.colours import linear_to_srgb  # noqa: E402
-from gmn_encoder.objects.gltf import MOST_NODES  # noqa: E402
+from gmn_encoder.objects.gltf_checks import MOST_NODES  # noqa: E402
 from gmn_encoder.objects.mesh_files import load_mesh  # noqa: E402
 from gmn_encoder.objects.simplify import simplified  # noqa: E402
 
