@@ -67,10 +67,10 @@ def list_of_bytes(folder: Path) -> Path:
 
 
 @hostile("dataset")
-def list_of_a_million(folder: Path) -> Path:
-    """A million objects that are not there."""
+def list_of_strangers(folder: Path) -> Path:
+    """50,000 objects that are not there."""
     for family in ("mlp", "hash"):
         (folder / "bad-data" / family).mkdir(parents=True)
     for split in ("train", "val", "test"):
-        written(folder / "bad-data" / f"{split}.txt", b"".join(b"chair/%d\n" % i for i in range(1_000_000)))
+        written(folder / "bad-data" / f"{split}.txt", b"".join(b"chair/%d\n" % i for i in range(50_000)))
     return folder / "bad-data"

@@ -23,7 +23,7 @@ def _parameters():
         yield pytest.param(file, subject, id=f"{file.kind}/{file.name}-{subject.name}", marks=marks)
 
 
-@pytest.mark.parametrize(("file", "subject"), _parameters())
+@pytest.mark.parametrize(("file", "subject"), list(_parameters()))
 def test_it_is_refused(driver, file, subject):
     result = driver.meet(file, subject)
     assert result.ok, f"{result.outcome}: {result.message}"
