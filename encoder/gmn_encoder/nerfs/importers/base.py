@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...files import StrPath, read_tensors
+from ...pickles import NUMPY_NUMBERS
 from ..fields import Box, mean_over_directions, spread_directions
 from ..record import AVERAGED_DIRECTIONS
 
@@ -217,20 +217,7 @@ class Contents:
         """
         if not self.is_torch_file:
             return {}
-        with numpy_scalars_allowed():
-            return read_tensors(self.path)[0]
-
-
-@contextmanager
-def numpy_scalars_allowed() -> Iterator[None]:
-    """Lets `read_tensors` accept numbers of numpy, which checkpoints of some programs keep beside their weights."""
-    import numpy as np
-
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    allowed: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
-    allowed += [getattr(np.dtypes, name) for name in ("Float64DType", "Float32DType", "Int64DType", "Int32DType")]
-    with torch.serialization.safe_globals(allowed):
-        yield
+        return read_tensors(self.path, extra=NUMPY_NUMBERS)[0]
 
 
 class Importer(ABC):
