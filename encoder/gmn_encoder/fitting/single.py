@@ -48,8 +48,7 @@ def fit_object(
 ) -> dict[str, Path]:
     """Fit an object in each family, from the same views, whatever stood in `out` before unless it is to be continued.
 
-    Seed, settings and first weights are those of ``llana-gmn fit --quality QUALITY``: where a preset starts all NeRFs of a family
-    from one initialisation, as "nano" does, it is the one that the NeRFs and the model that ship come from.
+    Seed and settings are those of ``llana-gmn fit --quality QUALITY``.
 
     Args:
         path: a mesh file, a foreign field, or a directory with a camera file and its images.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..files import StrPath, write_json
+from ..files import StrPath, brief, write_json
 from .cameras import RELEASED_SIZE, Cameras, rigidity_problem
 from .frames import LARGEST_SIDE, MOST_FRAMES, Frame, cameras_of, finite, shown_name
 from .lenses import COEFFICIENTS
@@ -215,7 +215,7 @@ def _parse_lens(settings: Mapping[str, Any]) -> tuple[tuple[float, ...] | None, 
     model = settings.get("camera_model") or ""
     if not isinstance(model, str) or model.upper() not in _MODELS:
         known = ", ".join(name for name in _MODELS if name)
-        raise ValueError(f"has camera_model = {model!r}; expected one of {known}: undistort the images first")
+        raise ValueError(f"has camera_model = {brief(model)}; expected one of {known}: undistort the images first")
     values = tuple(_number(settings, key) or 0.0 for key in COEFFICIENTS)
     if max(map(abs, values)) > _LARGEST_COEFFICIENT:
         raise ValueError(f"has a lens with coefficients up to {max(map(abs, values)):.3g}; expected numbers around 0.1")

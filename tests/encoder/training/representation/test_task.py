@@ -331,9 +331,9 @@ def test_body_rate(rate, moved, nerf_set, tmp_path):
 
 
 def test_options_of_the_encoder(nerf_set, tmp_path):
-    """They reach training, calibration and the saved encoder; a start from one takes its weights, and the recipe's options."""
+    """They reach training and the saved encoder; a start from one takes its weights, and the recipe's options."""
     options = dict.fromkeys(GmnConfig.OPTIONS, True)
-    run = encoder_training(TINY.changed(**options, calibrate=True), nerf_set, out=tmp_path / "all")
+    run = encoder_training(TINY.changed(**options), nerf_set, out=tmp_path / "all")
     run.run()
     saved = GmnEncoder.from_pretrained(tmp_path / "all" / "last")
     assert saved.config.to_dict() == run.task.model.encoder.config.to_dict()
