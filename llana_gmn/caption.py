@@ -195,8 +195,9 @@ class _Embeddings:
         good = {key: content for key, content in found.items() if not isinstance(content, Exception)}
         records = [each for content in good.values() for each in content if isinstance(each, Nerf)]
         useless: dict[int, Exception] = {}
-        encode = self._model.encode
-        encoded = encode(records, batch_size=self._batch_size, on_error=useless.__setitem__).cpu() if records else ()
+        encoded: Sequence[Tensor] | Tensor = ()
+        if records:  # a model of another kind, which is shown pictures, has no `encode`
+            encoded = self._model.encode(records, batch_size=self._batch_size, on_error=useless.__setitem__).cpu()
         rows = iter([useless.get(row, embedding) for row, embedding in enumerate(encoded)])
         made = {key: [next(rows) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
         shown = {key: each for key, each in made.items() if not any(isinstance(one, Exception) for one in each)}

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from starlette.requests import ClientDisconnect
+
 from .access import Access, Refused
 
 Message = MutableMapping[str, Any]
@@ -95,6 +97,8 @@ class Guard:
             await self._app(scope, receive, response.send)
         except Refused as refused:
             await response.refuse(refused)
+        except ClientDisconnect:  # in the middle of an upload: nobody is there to answer
+            pass
         except asyncio.CancelledError:
             if not self.closed:
                 raise

@@ -325,4 +325,5 @@ def said_of(error: BaseException, path: Path, name: str) -> str:
 
 def without_paths(text: str) -> str:
     """A sentence in which the server's files have no directories."""
+    text = re.sub(r"(?<=['\"])/(?:[^/'\"]+/)+", "", text)  # in quotes a directory may have spaces
     return re.sub(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+", "", text)

@@ -44,12 +44,14 @@ def test_save_and_load_give_the_same_configuration(tmp_path, text):
     assert first == second
 
 
-def test_saved_models_of_before_have_a_gmn_config():
-    config = LlanaGmnConfig.from_pretrained(default_model_path())
-    assert "gmn_config" in json.loads((default_model_path() / "config.json").read_text())
-    assert config.encoder_config == GmnConfig(
-        hidden_dim=32, embedding_dim=256, num_layers=2, layout="geometric", readout_dim=512
-    )
+def test_saved_models_of_before_have_a_gmn_config(tmp_path):
+    sizes = GmnConfig(hidden_dim=32, embedding_dim=256, num_layers=2, layout="geometric", readout_dim=512)
+    values = json.loads((default_model_path() / "config.json").read_text())
+    values["gmn_config"] = {key: value for key, value in sizes.to_dict().items() if key != "model_type"}
+    del values["encoder_config"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    config = LlanaGmnConfig.from_pretrained(tmp_path)
+    assert config.encoder_config == sizes
     assert config.to_dict()["encoder_config"] == config.encoder_config.to_dict()
     assert "gmn_config" not in config.to_dict()
 

@@ -63,7 +63,7 @@ def several():
 def apart(nerfs):
     """NeRFs of the three families whose weights have moments of their own."""
     return [
-        Nerf(nerf.architecture, {key: tensor * (1 + i) + i for key, tensor in nerf.tensors.items()})
+        Nerf(nerf.architecture, {key: tensor * (1 + i / 4) + i / 20 for key, tensor in nerf.tensors.items()})
         for i, nerf in enumerate(nerfs)
     ]
 

@@ -81,7 +81,7 @@ def test_uploads(client, sent, tmp_path):
     assert "mine" in client.predict(api_name="/show")[1]
     cases = {
         ("bomb.pth", pickle.dumps({"mlp_base.params": Bomb(tmp_path / "ran")})): "refused, .*nothing was executed",
-        ("text.glb", b"hello"): r"is no \.glb mesh",
+        ("text.glb", b"hello"): "is no glTF",
         ("page.html", b"<script>"): "unknown extension '.html'",
     }
     for (name, content), message in cases.items():

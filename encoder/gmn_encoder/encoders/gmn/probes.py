@@ -27,7 +27,7 @@ def sobol_points(count: int, grid: int, *, seed: int = 0) -> Tensor:
     with torch.device("cpu"):  # models are built on other devices, the one without memory among them
         unit = torch.quasirandom.SobolEngine(3, scramble=True, seed=seed).draw(count, dtype=torch.float64)
         steps = (unit * _STEPS).long().clamp(max=_STEPS - 1)
-        cell = cells_of(steps / _STEPS, grid)
+        cell = cells_of(steps.double() / _STEPS, grid)
         if grid and bool((cell.bincount(minlength=grid**3) != count // grid**3).any()):
             raise ValueError(
                 f"{count} points do not fill a grid of {grid} x {grid} x {grid} evenly; ask for more points"
