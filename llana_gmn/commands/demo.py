@@ -84,8 +84,8 @@ def _own_objects(arguments: argparse.Namespace, errors: InputErrors) -> Iterator
     from gmn_encoder.nerfs.importers import is_foreign
 
     pages = {"report": "the demo's own report"}  # name -> what has it
-    folders = {**dict.fromkeys(arguments.mesh, False), **dict.fromkeys(arguments.images, True)}
-    for path, is_folder in [*folders.items(), *((each, None) for each in arguments.field)]:
+    given = ((arguments.mesh, False), (arguments.images, True), (arguments.field, None))
+    for path, is_folder in [(path, is_folder) for paths, is_folder in given for path in paths]:
         name = source_ids(Path(path))[1]
         if not Path(path).exists():
             kind = {None: "radiance field", True: "folder of images", False: "mesh"}[is_folder]
