@@ -2,7 +2,8 @@
 
 Weights, occupancy grids, one view and the record of each fit are kept.
 
-    python scripts/pack_default_nerfs.py --procedural DATA --real REAL --manifest MANIFEST.json --out llana_gmn/default/nerfs
+    python scripts/pack_default_nerfs.py --procedural DATA --real REAL --manifests MANIFEST.json --held-out SET/real_test.txt \
+        --out llana_gmn/default/nerfs
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gmn_encoder.datasets import ObjectId, PairedDataset
-from gmn_encoder.files import StrPath, atomic_directory, read_json, write_json
+from gmn_encoder.datasets import ObjectId, PairedDataset, read_split
+from gmn_encoder.files import atomic_directory, read_json, write_json
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerfs.architectures import FAMILIES
 from gmn_encoder.nerfs.files import WEIGHTS_NAME
+from gmn_encoder.objects import CLASS_IDS
 from gmn_encoder.rendering.occupancy import GRID_NAME, read_occupancy, write_occupancy
 
 from .defaults import OBJECTS_NAME, DefaultObject
@@ -29,24 +31,34 @@ _TEXTS = Path("language", "test", "texts")
 
 
 def pack_nerfs(
-    *, procedural: StrPath, real: StrPath, manifest: StrPath, out: StrPath, per_class: int = 2
+    *,
+    procedural: Path,
+    real: Path,
+    manifests: Sequence[str],
+    out: Path,
+    held_out: Path | None = None,
+    per_class: int = 2,
 ) -> list[DefaultObject]:
     """Write the directory of NeRFs that ships, whole or not at all; an earlier one is replaced.
 
     Args:
         procedural: directory that ``llana-gmn fit procedural:N`` wrote; only its test split is taken.
         real: directory that ``llana-gmn fit`` wrote from meshes that other people made.
-        manifest: JSON list of the meshes: "file", "name", "author", "licence", "source" each.
+        manifests: JSON lists of the meshes: "file", "name", "author", "licence", "source" each.
         out: the new directory.
+        held_out: list of the real objects that nothing was trained on, of which those of the 13 classes are taken; None: all.
         per_class: number of objects of each class and kind, a seeded choice.
 
     Returns:
         the objects.
     """
-    procedural, real = Path(procedural), Path(real)
-    entries = {_mesh(each["file"]): each for each in _read_list(Path(manifest))}
+    entries = {_mesh(each["file"]): each for manifest in manifests for each in _read_list(Path(manifest))}
     made = choose_objects(PairedDataset(procedural, FAMILIES, split="test").object_ids, per_class)
-    others = choose_objects(PairedDataset(real, FAMILIES).object_ids, per_class)
+    found = PairedDataset(real, FAMILIES).object_ids
+    if held_out is not None:
+        known, kept = set(CLASS_IDS.values()), set(read_split(held_out))
+        found = [each for each in found if each in kept and each[0] in known]
+    others = choose_objects(found, per_class)
     objects = [DefaultObject(*each, "procedural") for each in made]
     objects += [
         DefaultObject(*each, "real", attribution(real.joinpath(next(iter(FAMILIES)), *each), entries))

@@ -40,7 +40,8 @@ def fits(tmp_path):
 
 def test_what_is_packed_is_read_as_what_ships(fits, tmp_path):
     procedural, real, manifest = fits
-    objects = pack_nerfs(procedural=procedural, real=real, manifest=manifest, out=tmp_path / "packed", per_class=1)
+    given = {"procedural": procedural, "real": real, "manifests": [str(manifest)], "out": tmp_path / "packed"}
+    objects = pack_nerfs(**given, per_class=1)
     assert default_objects(tmp_path / "packed") == objects
     assert {each.kind: each.attribution for each in objects} == {
         "procedural": "",
@@ -60,6 +61,10 @@ def test_what_is_packed_is_read_as_what_ships(fits, tmp_path):
     names = {each.nerf_id for each in objects if each.kind == "procedural"}
     texts = json.loads((tmp_path / "packed/language/test/texts/brief.json").read_text())
     assert {each["object_id"] for each in texts} == names
+    other = next(each for each in default_objects() if each.kind == "real" and each not in objects)
+    (tmp_path / "held.txt").write_text(f"{other.class_id}/{other.nerf_id}\n")
+    packed = pack_nerfs(**given, held_out=tmp_path / "held.txt")
+    assert [each.nerf_id for each in packed if each.kind == "real"] == [other.nerf_id]
 
 
 def test_the_choice_is_seeded_and_of_each_class():
