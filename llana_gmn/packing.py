@@ -56,8 +56,8 @@ def pack_nerfs(
     made = choose_objects(PairedDataset(procedural, FAMILIES, split="test").object_ids, per_class)
     found = PairedDataset(real, FAMILIES).object_ids
     if held_out is not None:
-        known, kept = set(CLASS_IDS.values()), set(read_split(held_out))
-        found = [each for each in found if each in kept and each[0] in known]
+        known, unseen = set(CLASS_IDS.values()), set(read_split(held_out))
+        found = [each for each in found if each in unseen and each[0] in known]
     others = choose_objects(found, per_class)
     objects = [DefaultObject(*each, "procedural") for each in made]
     objects += [
