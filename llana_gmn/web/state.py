@@ -270,7 +270,7 @@ class Session:
         """Read a visitor's file, fit it first if it is a mesh, and choose it.
 
         Args:
-            path: the file where it arrived; it is gone afterwards.
+            path: the file where it arrived.
             family: family of the NeRF that a mesh is fitted by.
             progress: receives how far the fit is.
 

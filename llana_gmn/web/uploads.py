@@ -24,24 +24,23 @@ MAX_WEIGHTS = 2_000_000
 
 
 def receive(path: Path, folder: Path, *, max_bytes: int) -> Path:
-    """Move an upload into a folder of its own under `folder`, where no other file stands beside it.
+    """Copy an upload into a folder of its own under `folder`, where no other file stands beside it.
 
-    Raises `ValueError` for an extension that is not read here, an empty file, or one over `max_bytes`; the upload is then gone.
+    Where it arrived it stays: Gradio keeps equal files of all visitors in one place, and removes them within the hour.
+
+    Raises `ValueError` for an extension that is not read here, an empty file, or one over `max_bytes`.
     """
-    try:
-        extension, size = path.suffix.lower(), path.stat().st_size
-        if extension not in (*NERF_EXTENSIONS, *MESH_EXTENSIONS):
-            raise ValueError(
-                f"{path.name}: unknown extension {path.suffix!r}; expected a NeRF ({', '.join(NERF_EXTENSIONS)}) "
-                f"or a mesh ({', '.join(MESH_EXTENSIONS)})"
-            )
-        if size > max_bytes:
-            raise ValueError(f"{path.name}: has {size / 2**20:.1f} MiB; expected at most {max_bytes / 2**20:g} MiB")
-        folder.mkdir(parents=True)
-        name = re.sub(r"[^\w-]+", "_", path.stem).strip("_")[:60] or "upload"
-        return Path(shutil.copyfile(path, folder / f"{name}{extension}"))
-    finally:
-        path.unlink(missing_ok=True)
+    extension, size = path.suffix.lower(), path.stat().st_size
+    if extension not in (*NERF_EXTENSIONS, *MESH_EXTENSIONS):
+        raise ValueError(
+            f"{path.name}: unknown extension {path.suffix!r}; expected a NeRF ({', '.join(NERF_EXTENSIONS)}) "
+            f"or a mesh ({', '.join(MESH_EXTENSIONS)})"
+        )
+    if size > max_bytes:
+        raise ValueError(f"{path.name}: has {size / 2**20:.1f} MiB; expected at most {max_bytes / 2**20:g} MiB")
+    folder.mkdir(parents=True)
+    name = re.sub(r"[^\w-]+", "_", path.stem).strip("_")[:60] or "upload"
+    return Path(shutil.copyfile(path, folder / f"{name}{extension}"))
 
 
 def read_nerf(path: Path, *, max_bytes: int) -> Nerf:
