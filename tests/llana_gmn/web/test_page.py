@@ -24,7 +24,7 @@ from llana_gmn.web.options import ServiceOptions
 from llana_gmn.web.state import Service
 
 from .conftest import SMALL, Here
-from .test_state import Bomb
+from .test_state import CUBE, Bomb
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
@@ -298,13 +298,12 @@ def test_command_refuses(options, message, capsys):
 
 
 @pytest.mark.slow
-def test_command_serves_until_it_is_told_to_end(tiny, gallery_path, tmp_path):
-    for part in tiny:
-        part.save_pretrained(tmp_path / "model")
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "during an upload"])
+def test_command_serves_until_it_is_told_to_end(tiny_folder, gallery_path, tmp_path, busy):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "TMPDIR": str(temporary)}
-    arguments = ["--model", str(tmp_path / "model"), "--nerfs", str(gallery_path), "--limit", "2", "--port", "0"]
+    arguments = ["--model", str(tiny_folder), "--nerfs", str(gallery_path), "--limit", "2", "--port", "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "llana_gmn", "serve", *arguments],
         stdout=subprocess.PIPE,
@@ -318,9 +317,18 @@ def test_command_serves_until_it_is_told_to_end(tiny, gallery_path, tmp_path):
         assert list(temporary.glob("llana-gmn-serve-*"))
         with urllib.request.urlopen(line.split()[0]) as response:
             assert response.status == 200
+        if busy:
+            mesh = tmp_path / "cube.ply"
+            mesh.write_bytes(CUBE)
+            visitor = gradio_client.Client(line.split()[0], verbose=False, analytics_enabled=False)
+            visitor.submit(gradio_client.handle_file(str(mesh)), "hash", None, api_name="/upload")
+            while not list(temporary.glob("llana-gmn-serve-*/uploads/*/*/fit")):
+                time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+        said = process.stderr.read()
     finally:
         process.kill()
         process.communicate()
+    assert "Traceback" not in said and "rror" not in said, said
     assert not list(temporary.glob("llana-gmn-serve-*"))
