@@ -194,13 +194,11 @@ class _Embeddings:
         found = {key: self._kept.get(key, content) for key, content in read.items()}
         good = {key: content for key, content in found.items() if not isinstance(content, Exception)}
         records = [each for content in good.values() for each in content if isinstance(each, Nerf)]
-        useless: dict[int, Exception] = {}
-        encoded: Sequence[Tensor] | Tensor = ()
-        if records:  # a model of another kind, which is shown pictures, has no `encode`
-            encoded = self._model.encode(records, batch_size=self._batch_size, on_error=useless.__setitem__).cpu()
-        rows = iter([useless.get(row, embedding) for row, embedding in enumerate(encoded)])
+        # A model of another kind, which is shown pictures, has no `encode`.
+        rows: Iterator[Tensor | Exception] = iter(self._encoded(records) if records else [])
         made = {key: [next(rows) if isinstance(each, Nerf) else each for each in good[key]] for key in good}
-        shown = {key: each for key, each in made.items() if not any(isinstance(one, Exception) for one in each)}
+        rows_of = {key: [one for one in each if not isinstance(one, Exception)] for key, each in made.items()}
+        shown = {key: each for key, each in rows_of.items() if len(each) == len(made[key])}
         self._kept |= {key: embeddings for key, embeddings in shown.items() if isinstance(key, str)}
         total = sum(map(_bytes_of, self._kept.values()))
         while total > KEPT_BYTES:
@@ -208,6 +206,15 @@ class _Embeddings:
         failed = {key: content for key, content in found.items() if isinstance(content, Exception)}
         failed |= {key: one for key, each in made.items() for one in each if isinstance(one, Exception)}
         return [shown.get(key) or failed[key] for key in map(self._key, places)]
+
+    def _encoded(self, records: Sequence[Nerf]) -> list[Tensor | Exception]:
+        """The embedding of each NeRF, or why it has none; one that the encoder refuses leaves the others as they are."""
+        useless: dict[int, Exception] = {}
+        try:
+            made = self._model.encode(records, batch_size=self._batch_size, on_error=useless.__setitem__).cpu()
+        except ValueError as error:
+            return [error] if len(records) == 1 else [one for each in records for one in self._encoded([each])]
+        return [useless.get(row, embedding) for row, embedding in enumerate(made)]
 
     def _key(self, place: int) -> Hashable:
         nerf = self._nerfs[place]

@@ -20,7 +20,7 @@ from torch import Tensor
 from gmn_encoder.embeddings.files import EMBEDDINGS_KEY
 from gmn_encoder.encoders.base import NerfEncoder, encoder_kinds, load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME, encoder_directory
-from gmn_encoder.files import StrPath, read_json, safetensors_metadata
+from gmn_encoder.files import StrPath, named_errors, read_json, safetensors_metadata
 
 from .hub import ADAPTER_CONFIG
 
@@ -58,16 +58,14 @@ def open_encoder(path: StrPath) -> NerfEncoder:
     from .checkpoints import encoder_of
     from .configuration import LlanaGmnConfig
 
-    config = LlanaGmnConfig.from_pretrained(directory)
-    if not config.use_encoder:
-        raise ValueError(
-            f"{path}: is a model without an encoder, which reads embeddings of size {config.embedding_dim}"
-        )
-    weights = ((name[name.index(_PART) :], tensor) for name, tensor in _encoder_weights(directory))
-    try:
+    with named_errors(path):
+        config = LlanaGmnConfig.from_pretrained(directory)
+        if not config.use_encoder:
+            raise ValueError(
+                f"{path}: is a model without an encoder, which reads embeddings of size {config.embedding_dim}"
+            )
+        weights = ((name[name.index(_PART) :], tensor) for name, tensor in _encoder_weights(directory))
         return encoder_of(weights, config.encoder_config)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: the weights of its encoder do not fit its configuration ({error})") from error
 
 
 def _encoder_folder(directory: Path) -> Path:

@@ -79,7 +79,8 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
         return {"file": path, "kind": "embeddings", **about, "encoder": encoder}
     if not any((place / name).is_file() for name in (CONFIG_NAME, ADAPTER_CONFIG)):
         return None
-    model = _model_of(place)
+    with named_errors(path):
+        model = _model_of(place)
     if model is not None and not model.use_encoder:
         size = model.embedding_dim
         return {"file": path, "kind": "model", "embedding_dim": size, "llana": model.llana is not None, "encoder": None}

@@ -110,6 +110,10 @@ def run(subject: Subject, path: Path, good: Path, out: Path) -> tuple[str, str]:
     return judged(lines[0], path)
 
 
+_OF_THE_ENCODER = ("open_encoder_of_model", "inspect_model")
+"""Readers of a model's configuration and encoder alone: what is wrong elsewhere is not theirs to see."""
+
+
 def meet(file: Hostile, subject: Subject, path: Path, good: Path, out: Path) -> tuple[str, str]:
     """One meeting: what came of it, and the message."""
     limit(on=True)
@@ -118,7 +122,7 @@ def meet(file: Hostile, subject: Subject, path: Path, good: Path, out: Path) -> 
     finally:
         limit(on=False)
     harmless = file.harmless if isinstance(file.harmless, bool) else subject.name in file.harmless
-    if outcome == "accepted" and harmless:
+    if outcome == "accepted" and (harmless or subject.name in _OF_THE_ENCODER):
         return "harmless", message
     return outcome, message
 

@@ -154,7 +154,7 @@ def chat_input(path: Path) -> None:
     from llana_gmn.nerf_items import read_nerf
 
     if path.suffix in (".npy", ".h5"):
-        read_nerf(path, 16)
+        read_nerf(path, (16,))
     else:
         read_embeddings(path)
 

@@ -113,7 +113,8 @@ def test_a_cell(request, job, column, made, tmp_path, capsys, caplog, monkeypatc
     caplog.clear()
     made.clear()
     status, said = main(arguments), capsys.readouterr()
-    outcome = "refused" if status else "redone" if made else "kept"
+    left = 1 if row == "train, interrupted" else 0  # the step that it had not come to
+    outcome = "refused" if status else "redone" if len(made) > left else "kept"
     assert outcome == expected, said.err
     if outcome == "refused":
         (line,) = [line for line in said.err.splitlines() if line.startswith("llana-gmn")]

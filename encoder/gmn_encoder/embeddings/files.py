@@ -27,7 +27,7 @@ from ..datasets import SPLITS, ObjectId
 from ..digests import Digests
 from ..files import StrPath, parse_json, read_tensors, reason, write_bytes, write_safetensors
 from ..nerfs.architectures import FAMILY_NAMES
-from ..nerfs.files import weights_file
+from ..nerfs.files import WEIGHTS_NAME, weights_file
 from ..progress import Progress, no_progress
 from .arrays import read_h5, read_npy, read_npz
 from .records import EmbeddingSet, family_of
@@ -110,11 +110,11 @@ def content_hash(path: StrPath, known: Digests | None = None) -> str:
 
 
 def content_file(path: StrPath) -> Path:
-    """The file that `content_hash` is of; the path itself where there is none."""
+    """The file that `content_hash` is of; one that is not there where there is none, or one too large to be a NeRF."""
     try:
         return weights_file(path)
     except OSError:
-        return Path(path)
+        return Path(path, WEIGHTS_NAME)
 
 
 def content_hashes(
