@@ -10,9 +10,7 @@ Records of earlier versions have no inputs: the views that a fit leaves beside i
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,13 @@ import torch
 from PIL import Image
 
 from ..digests import Digests, digest_of, files_below
+from ..objects.gltf_checks import read_parts
 from ..rendering.camera_files import read_cameras
 from .output import CAMERAS_NAME
 from .sources import PosedImages, Source
 
 _NOT_SEEN = ("class_id", "nerf_id", "source", "notes", "procedural")
 """Fields of `PosedImages` that a fit does not depend on."""
-_GLB_JSON = 0x4E4F534A
 _HEADER = 1 << 16
 
 
@@ -114,11 +112,11 @@ def _named_by(file: Path) -> list[str]:
                 header = stream.read(_HEADER).partition(b"end_header")[0]
             return [name.decode("utf-8", "replace").strip() for name in re.findall(rb"TextureFile (.+)", header)]
         if file.suffix.lower() in (".gltf", ".glb"):
-            content = json.loads(_gltf_json(file))
+            content = read_parts(file)[0]
             entries = [*content.get("buffers", []), *content.get("images", [])]
             uris = [entry.get("uri", "") for entry in entries if isinstance(entry, dict)]
             return [unquote(uri) for uri in uris if isinstance(uri, str) and uri and not uri.startswith("data:")]
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError, struct.error):
+    except (OSError, ValueError, AttributeError, TypeError):
         pass
     return []
 
@@ -132,11 +130,3 @@ def _lines(file: Path, *words: bytes) -> list[str]:
             if first.lower().startswith(words) and rest.strip():
                 found.append(rest.strip().decode("utf-8", "replace").replace("\\", "/"))
     return found
-
-
-def _gltf_json(file: Path) -> bytes:
-    if file.suffix.lower() == ".gltf":
-        return file.read_bytes()
-    with open(file, "rb") as stream:
-        _, _, _, size, kind = struct.unpack("<4sIIII", stream.read(20))
-        return stream.read(size) if kind == _GLB_JSON else b"{}"
