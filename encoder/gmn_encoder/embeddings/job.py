@@ -189,11 +189,11 @@ class EmbeddingJob:
         good = [(i, nerf) for i, (_, nerf) in zip(members, loaded, strict=True) if isinstance(nerf, Nerf)]
         encode = self.encoder.encode_tokens if self.tokens else self.encoder.encode
         embeddings = encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype).cpu()
-        usable = embeddings.isfinite().flatten(1).all(dim=1)
         places = torch.tensor([i for i, _ in good], dtype=torch.int64)
         check_embeddings(
             [nerf for _, nerf in good], embeddings, lambda row, error: errors.update({good[row][0]: str(error)})
         )
+        usable = torch.tensor([i not in errors for i, _ in good], dtype=torch.bool)
         tensors = {"embeddings": embeddings[usable], "indices": places[usable]}
         metadata = {
             "errors": json.dumps(dict(sorted(errors.items()))),

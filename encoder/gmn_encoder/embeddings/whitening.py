@@ -12,17 +12,13 @@ import torch
 from torch import Tensor
 
 
-def whitening_within_groups(
-    values: Tensor, groups: Sequence[Any] | Tensor, *, floor: float, equal_groups: bool = False
-) -> tuple[Tensor, Tensor]:
+def whitening_within_groups(values: Tensor, groups: Sequence[Any] | Tensor, *, floor: float) -> tuple[Tensor, Tensor]:
     """A centre and directions along which the members of a group have, on average over groups, a deviation of one.
 
     Args:
         values: ``(N, D)``, float.
         groups: label of each value's group, ``(N,)``: words or numbers.
         floor: share of the largest deviation that smaller ones count as at least.
-        equal_groups: whether all groups count as if they had the same spread: one that spreads ten times as far would else
-            decide.
 
     Returns:
         the mean of the groups' means ``(D,)`` and directions ``(K, D)`` in the dtype of `values`, that of the widest spread last.
@@ -36,11 +32,6 @@ def whitening_within_groups(
     # Rows of the full basis beyond the first ones are orthogonal to all differences of group means.
     basis = torch.linalg.svd(means - centre, full_matrices=True)[2][min(count - 1, values.shape[1] // 2) :]
     within = (values - means[groups]) @ basis.T
-    if equal_groups:
-        squares = values.new_zeros(count).index_add_(0, groups, within.square().sum(dim=1))
-        spread = (squares / torch.bincount(groups, minlength=count)).sqrt()
-        spread = torch.where(spread > 0, spread / spread.mean(), 1.0)
-        within = within / spread[groups, None]
     variance, axes = torch.linalg.eigh(within.T @ within / len(within))
     deviation = variance.clamp(min=0).sqrt()
     largest = float(deviation.max())
