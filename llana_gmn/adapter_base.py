@@ -6,8 +6,10 @@ elsewhere (on the hub, in `.bin` files) and layers of other names than ``layers.
 
 from __future__ import annotations
 
+import logging
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from safetensors import safe_open
 from gmn_encoder.files import StrPath, read_json, write_json
 
 from .checkpoints import weight_files
+from .named_backbones import backbone_digest
 
 BASE_NAME = "base.json"
 """File of an adapter with what `note_base` noted."""
@@ -28,12 +31,22 @@ _ENCODER = "nerf_encoder."
 _TENSORS, _NUMBERS = 16, 8
 _TOLERANCE = 2.0**-6
 """Relative: bases are cast to half precision."""
+_OTHER = 0.3
+"""Distance of weights, relative, beyond which they are another model's: rounding to 4 bits moves them by a tenth."""
+
+logger = logging.getLogger(__name__)
 
 
-def note_base(adapter: StrPath, base: StrPath) -> None:
-    """Write into an adapter's directory some numbers of the base it was trained on, where that is a directory here."""
+def note_base(adapter: StrPath, base: StrPath, *, name: str | None = None) -> None:
+    """Write into an adapter's directory some numbers of the base it was trained on, where that is a directory here.
+
+    Args:
+        adapter: its directory.
+        base: that of the base, a model or a backbone.
+        name: what the base is called in what is written; None for its directory.
+    """
     if sample := _sample(Path(base)):
-        write_json({"base": str(base), "sample": sample}, Path(adapter, BASE_NAME))
+        write_json({"base": name or str(base), "sample": sample}, Path(adapter, BASE_NAME))
 
 
 def check_adapter(adapter: StrPath, base: StrPath, *, trained_on: str) -> None:
@@ -62,6 +75,66 @@ def check_adapter(adapter: StrPath, base: StrPath, *, trained_on: str) -> None:
             f"{adapter}: is an adapter of {trained_on} as it was, and {base} is another model: {misfit}; "
             "name the base it was trained on (--model), or train anew"
         )
+
+
+def check_backbone(adapter: StrPath, backbone: StrPath, *, trained_on: str, sha256: str) -> None:
+    """Whether a backbone is the one that an adapter was trained on.
+
+    Nothing is said where it is, by its digest. A warning is logged where it is the same model in another rounding, such as the one
+    on the hub of one that was rounded to 4 bits.
+
+    Args:
+        adapter: the adapter's directory.
+        backbone: the directory of the backbone at hand.
+        trained_on: the name of the backbone in the adapter.
+        sha256: its digest.
+
+    Raises:
+        ValueError: another model.
+    """
+    if sha256 and sha256 == backbone_digest(backbone):
+        return
+    shapes = {place: tensor.get_shape() for place, tensor in _tensors(Path(backbone))}
+    misfit = _misfit(Path(adapter), {**_placeless(Path(adapter)), **shapes})
+    file = Path(adapter, BASE_NAME)
+    then = read_json(file).get("sample") if file.is_file() else None
+    far = 0.0
+    if misfit is None and isinstance(then, dict):
+        now = _sample(Path(backbone))
+        far = max((_distance(numbers, now.get(place, [])) for place, numbers in then.items()), default=0.0)
+    if misfit is not None or far > _OTHER:
+        raise ValueError(
+            f"{adapter}: is an adapter of {trained_on}, and {backbone} is another model: {misfit or 'it has other weights'}; "
+            "name the backbone that it was trained on"
+        )
+    logger.warning(
+        "%s: was trained on %s with other roundings than those of %s; answers may differ a little",
+        adapter,
+        trained_on,
+        backbone,
+    )
+
+
+def _distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """Root mean square of differences, relative to that of the first; infinite where there are not as many numbers."""
+    here, there = torch.tensor(one), torch.tensor(other)
+    if here.shape != there.shape:
+        return math.inf
+    return float((here - there).norm() / here.norm().clamp_min(1e-12))
+
+
+def _placeless(adapter: Path) -> dict[str, list[int]]:
+    """Shapes of what an adapter brings whole, and a backbone does not have: its projector."""
+    file = adapter / _WEIGHTS
+    if not file.is_file():
+        return {}
+    with safe_open(file, "pt") as content:
+        found = ((_PLACE.search(name), name) for name in content.keys())  # noqa: SIM118 (no mapping)
+        return {
+            place[1]: list(content.get_slice(name).get_shape())
+            for place, name in found
+            if place is not None and place[1].startswith("projector.")
+        }
 
 
 def _misfit(adapter: Path, shapes: dict[str, list[int]]) -> str | None:

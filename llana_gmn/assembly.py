@@ -21,6 +21,7 @@ from gmn_encoder.files import read_json
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .encoders import open_encoder
 from .llana_files import backbone_from_llana, is_llana
+from .named_backbones import backbone_place, chat_template_of
 from .processing import NERF_TOKENS, add_nerf_tokens
 from .projector import NerfProjector
 
@@ -44,19 +45,21 @@ def assemble(
     (torch's default, from the global generator).
 
     Args:
-        backbone: any causal language model, or where to load it from; of a LLaNA checkpoint its Llama, not its projector. A model
-            given is taken over, not copied.
+        backbone: any causal language model, or where to load it from: a directory, a name on the hub, or one of
+            `NAMED_BACKBONES`; of a LLaNA checkpoint its Llama, not its projector. A model given is taken over, not copied.
         tokenizer: its tokenizer, or where to load it from; None for the place of the backbone. Gains the tokens.
         encoder: an encoder, or where to load it from; None for a model that takes precomputed embeddings (of size 1024).
         projector_hidden_sizes, nerf_tokens, tokens_per_nerf, encoder_dtype: fields of `LlanaGmnConfig`.
         dtype: dtype of a backbone that is loaded.
-        chat_template: prompt of a conversation, as `LlanaGmnProcessor` takes it.
+        chat_template: prompt of a conversation, as `LlanaGmnProcessor` takes it; None for a named backbone's own, else LLaNA's.
 
     Returns:
         the model in evaluation mode, in the backbone's dtype (the encoder in float32), and the processor.
     """
     if not isinstance(backbone, PreTrainedModel):
-        place, tokenizer = backbone, backbone if tokenizer is None else tokenizer
+        place = backbone_place(backbone)
+        chat_template = chat_template_of(backbone) if chat_template is None else chat_template
+        tokenizer = place if tokenizer is None else tokenizer
         if _is_llana_directory(Path(place)):
             backbone, own = backbone_from_llana(Path(place), dtype=dtype)
             tokenizer = own if tokenizer is place else tokenizer

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 HEAD = "lm_head"
@@ -78,6 +80,31 @@ class _Body:
         return _Body(self._run, value) if isinstance(value, nn.Module) else value
 
 
+def at_labels(body: Callable[..., Any], labels: Tensor) -> tuple[Callable[..., Any], Tensor]:
+    """A body that gives a head only the states from which a label is predicted, and the labels as the head's loss expects them.
+
+    Losses compare each state with the label behind it. So all states that have one stand in one row, with their labels one place
+    later, and a last state with nothing to predict.
+
+    Args:
+        body: the body, whose states are ``(B, L, H)``.
+        labels: tokens to predict ``(B, L)``, -100 where nothing is.
+
+    Returns:
+        a body whose states are ``(1, n + 1, H)``, and labels ``(1, n + 1)``.
+    """
+    wanted = F.pad(labels[:, 1:], (0, 1), value=-100)
+    places = wanted != -100
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        output = body(*args, **kwargs)
+        states = output.last_hidden_state[places.to(output.last_hidden_state.device)]
+        output.last_hidden_state = torch.cat([states, states.new_zeros(1, states.shape[1])])[None]
+        return output
+
+    return chosen, F.pad(wanted[places], (1, 0), value=-100)[None]
+
+
 def take_apart(causal: PreTrainedModel) -> tuple[PreTrainedModel, nn.Module, CausalForward]:
     """Body, head, and the `forward` that goes from one to the other.
 
@@ -121,8 +148,6 @@ def tied_weights(causal: PreTrainedModel, forward: CausalForward, body: str) -> 
 
 def put_together(config: PreTrainedConfig, body: PreTrainedModel, head: nn.Module) -> PreTrainedModel:
     """The causal language model of a body and a head, which it shares."""
-    import torch
-
     with torch.device("meta"):
         causal = AutoModelForCausalLM.from_config(config)
     forward = take_apart(causal)[2]

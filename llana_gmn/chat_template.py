@@ -1,4 +1,4 @@
-"""Prompts: LLaNA's Vicuna v1.1 form as a chat template, and messages with NeRFs in them as text.
+"""Prompts: LLaNA's Vicuna v1.1 form and ChatML as chat templates, and messages with NeRFs in them as text.
 
 Source: docs/released_format.md#prompt. The end of an answer is the tokenizer's own end token, `</s>` for Llama-2 as in LLaNA.
 """
@@ -26,14 +26,9 @@ SYSTEM_PROMPT = (
 )
 
 
-# A prompt ends with "ASSISTANT:", so the space after it is the first thing that the assistant says.
-def _template(system: str) -> str:
-    return _TEMPLATE.replace("SYSTEM_PROMPT", system.replace("'", "\\'"))
-
-
-# Content is a string or a list of parts, so that the template serves a tokenizer's `apply_chat_template` too. The processor says
+# Content is a string or a list of parts, so that a template serves a tokenizer's `apply_chat_template` too. The processor says
 # what to write for a NeRF; without it stand LLaNA's tokens, and a model that then gets no NeRF says so.
-_TEMPLATE = (
+_WRITTEN = (
     "{%- set nerf = nerf_placeholder | default('<point_start><point_patch><point_end>') -%}"
     "{%- macro written(message) -%}"
     "{%- if not message['content'] -%}"
@@ -45,6 +40,15 @@ _TEMPLATE = (
     "{%- else -%}{{- raise_exception('a message has content of type ' + part['type'] + '; expected text or nerf') -}}"
     "{%- endif -%}{%- endfor -%}{%- endif -%}"
     "{%- endmacro -%}"
+)
+_OTHER_ROLE = (
+    "{{- raise_exception('a message has the role ' + message['role'] "
+    "+ '; expected user or assistant, after one system message') -}}"
+)
+
+# A prompt ends with "ASSISTANT:", so the space after it is the first thing that the assistant says.
+_VICUNA = (
+    f"{_WRITTEN}"
     "{%- if messages and messages[0]['role'] == 'system' -%}"
     "{{- written(messages[0]) + ' ' -}}{%- set turns = messages[1:] -%}"
     "{%- else -%}"
@@ -56,17 +60,43 @@ _TEMPLATE = (
     "{%- elif message['role'] == 'assistant' -%}"
     "{{- 'ASSISTANT:' -}}{%- generation -%}{{- ' ' + written(message) + eos_token -}}{%- endgeneration -%}"
     "{%- else -%}"
-    "{{- raise_exception('a message has the role ' + message['role'] "
-    "+ '; expected user or assistant, after one system message') -}}"
+    f"{_OTHER_ROLE}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
 )
 
+_CHATML = (
+    f"{_WRITTEN}"
+    "{%- if messages and messages[0]['role'] == 'system' -%}"
+    "{{- '<|im_start|>system\\n' + written(messages[0]) + '<|im_end|>\\n' -}}{%- set turns = messages[1:] -%}"
+    "{%- else -%}"
+    "{{- '<|im_start|>system\\nSYSTEM_PROMPT<|im_end|>\\n' -}}{%- set turns = messages -%}"
+    "{%- endif -%}"
+    "{%- for message in turns -%}"
+    "{%- if message['role'] == 'user' -%}"
+    "{{- '<|im_start|>user\\n' + written(message) + '<|im_end|>\\n' -}}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{- '<|im_start|>assistant\\n' -}}{%- generation -%}{{- written(message) + '<|im_end|>' -}}{%- endgeneration -%}{{- '\\n' -}}"
+    "{%- else -%}"
+    f"{_OTHER_ROLE}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+
+
+def _template(system: str, form: str = _VICUNA) -> str:
+    return form.replace("SYSTEM_PROMPT", system.replace("'", "\\'"))
+
+
 VICUNA_TEMPLATE = _template(f"{SYSTEM_PROMPT} ")
 
 PLAIN_TEMPLATE = _template("")
 """The same without a system message: for small models trained from nothing, which it would only cost time."""
+
+CHATML_TEMPLATE = _template("You are a helpful AI assistant named SmolLM, trained by Hugging Face", _CHATML)
+"""SmolLM2's own prompt, with places for NeRFs."""
 
 _PLACES = "text with places"
 _NERF_KEYS = ("nerf", "path", "embedding")

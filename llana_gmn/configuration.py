@@ -55,6 +55,9 @@ class LlanaGmnConfig(PreTrainedConfig):
         nerf_token_id: the placeholder whose embeddings are replaced (LLaNA's `<point_patch>`).
         nerf_start_token_id, nerf_end_token_id: the tokens around it.
         llana: fields of the LLaNA configuration this model was converted from that mean nothing here, for the way back.
+        backbone: the backbone that an adapter beside this configuration goes on, where it brings all else itself: one of
+            `NAMED_BACKBONES`, a directory, or a name on the hub. None for a whole model.
+        backbone_sha256: what tells that backbone from others (`named_backbones.backbone_digest`).
     """
 
     model_type = "llana_gmn"
@@ -73,6 +76,8 @@ class LlanaGmnConfig(PreTrainedConfig):
     nerf_end_token_id: int = 32002
     tie_word_embeddings: bool = False
     llana: dict | None = None
+    backbone: str | None = None
+    backbone_sha256: str = ""
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _text_config(self.text_config)

@@ -55,6 +55,10 @@ def open_encoder(path: StrPath) -> NerfEncoder:
     directory = _hub_model(path) or encoder_directory(path)
     if not is_model(directory):
         return load_encoder(_encoder_folder(directory))
+    if (directory / ADAPTER_CONFIG).is_file():  # of one that brings all but the backbone
+        from .llana_files import ENCODER_FOLDER
+
+        return load_encoder(directory / ENCODER_FOLDER)
     from .checkpoints import encoder_of
     from .configuration import LlanaGmnConfig
 

@@ -28,6 +28,8 @@ HUB_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "to
 """What ``save_pretrained(..., push_to_hub=True)`` takes for the upload alone."""
 
 _UPLOADED = (*ADAPTER_FILES, "*token*", "*processor_config.json", "chat_template*")
+_OF_ITS_OWN = ("config.json", "base.json", "encoder/*.json", "encoder/*.safetensors")
+"""What an adapter has that brings all but its backbone."""
 _TEMPLATES = "additional_chat_templates"
 
 
@@ -169,6 +171,10 @@ def _copy_adapter(source: Path, folder: Path) -> None:
     for pattern in _UPLOADED:
         for file in source.glob(pattern):
             shutil.copy(file, folder)
+    if (source / "config.json").is_file():
+        for file in (file for pattern in _OF_ITS_OWN for file in source.glob(pattern)):
+            (folder / file.relative_to(source)).parent.mkdir(exist_ok=True)
+            shutil.copy(file, folder / file.relative_to(source))
     if (source / _TEMPLATES).is_dir():
         shutil.copytree(source / _TEMPLATES, folder / _TEMPLATES)
 

@@ -14,6 +14,7 @@ from gmn_encoder.files import StrPath, named_errors, read_json
 from .adapter_base import check_adapter
 from .adapters import adapter_config
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .backbone_adapters import on_backbone, open_base
 from .checkpoints import check_model
 from .hub import ADAPTER_CONFIG, ADAPTER_FILES, hub_file, not_found
 
@@ -64,6 +65,34 @@ def load_adapter(model: LlanaGmnForConditionalGeneration, adapter: StrPath, **hu
     return PeftModel.from_pretrained(model, str(directory), config=adapter_config(directory))
 
 
+def open_adapter(
+    adapter: StrPath, *, model: StrPath | None = None, backbone: StrPath | None = None, dtype: str = "auto", **hub: Any
+) -> tuple[Any, LlanaGmnProcessor]:
+    """An adapter around its base, a `PeftModel`, and its processor.
+
+    Args:
+        adapter: its directory, or its name on the hub.
+        model: the base; None for the one that it names.
+        backbone: the backbone of an adapter that brings all else; None for the one that it names.
+        dtype: dtype that the base is loaded in.
+        **hub: where on the hub the adapter is, as of `load_model`.
+
+    Raises what `load_model` raises.
+    """
+    if model is None and on_backbone(adapter, **hub):
+        with _one_sentence(adapter):
+            processor = LlanaGmnProcessor.from_pretrained(adapter, **hub)
+        with _one_sentence(backbone or adapter):
+            base = open_base(adapter, processor.tokenizer, backbone=backbone, dtype=dtype, **hub)
+    else:
+        place = adapter_base(adapter, model, **hub)
+        own = hub_file(adapter, "processor_config.json", **hub) is not None
+        processor = LlanaGmnProcessor.from_pretrained(adapter if own else place, **(hub if own else {}))
+        base = LlanaGmnForConditionalGeneration.from_pretrained(place, dtype=dtype)
+    processor.check_model(base.config)
+    return load_adapter(base, adapter, **hub), processor
+
+
 def quantization_config(bits: int) -> Any:
     """transformers' own configuration for a backbone in 8 or 4 bits; encoder, projector and output layer are left out."""
     from transformers import BitsAndBytesConfig
@@ -103,28 +132,41 @@ def load_model(
     cache_dir: StrPath | None = None,
     token: bool | str | None = None,
     subfolder: str = "",
+    backbone: StrPath | None = None,
 ) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
     """A model, in evaluation mode, and its processor.
 
     Args:
         path: a directory of `save_pretrained`, or the name of a repository on the hub; or an adapter's. An adapter is merged
             into its base, unless that is quantised.
-        dtype: name of the weights' dtype; `"auto"` for as they were saved.
+        dtype: name of the weights' dtype; `"auto"` for as they were saved, or float32 of an adapter on a named backbone without an
+            accelerator.
         device: where the model goes; None for the accelerator if there is one, else the CPU.
         bits: bits of a quantised backbone, 8 or 4 (needs bitsandbytes); None: as it is.
         revision: branch, tag or commit of a repository; None for its main branch. An adapter's base is what it names.
         cache_dir: where downloads are kept; None for huggingface_hub's own place.
         token: an access token for the hub; None for the one of ``hf auth login``, if any.
         subfolder: folder of the directory or repository that holds model and processor.
+        backbone: directory or name of the backbone of an adapter that brings all else; None for the one it names.
 
     Raises:
-        FileNotFoundError: nothing there, on this machine or within reach on the hub; or an adapter's base is gone.
-        ValueError: not such a model, or an adapter that names no base.
+        FileNotFoundError: nothing there, on this machine or within reach on the hub; or an adapter's base is gone, or its backbone
+            not at hand.
+        ValueError: not such a model, an adapter that names no base, or another base than it was trained on.
     """
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     access: dict[str, Any] = {"cache_dir": cache_dir, "token": token}
     there = {**access, "revision": revision, "subfolder": subfolder}
+    if on_backbone(path, **there):
+        if bits is not None:
+            raise ValueError(f"{path}: is an adapter that goes on a small backbone of its own, which is not quantised")
+        model, processor = open_adapter(path, dtype=dtype, backbone=backbone, **there)
+        model = model.merge_and_unload()
+        torch.nn.Module.to(model, device)
+        return model.eval(), processor
+    if backbone is not None:
+        raise ValueError(f"{path}: has a backbone or a base of its own; backbone= is for adapters that bring all else")
     adapter = hub_file(path, ADAPTER_CONFIG, **there) is not None
     base: tuple[StrPath, dict[str, Any]] = (adapter_base(path, **there), access) if adapter else (path, there)
     if Path(base[0]).is_dir():

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from gmn_encoder.files import StrPath, atomic_directory
 
-from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .loading import adapter_base, load_adapter
+from .loading import open_adapter
 
 
 def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype: str = "auto") -> Path:
@@ -23,11 +22,10 @@ def merge(adapter: StrPath, out: StrPath, *, model: StrPath | None = None, dtype
         ValueError, FileNotFoundError: no adapter, no base model, or `out` is there already.
     """
     adapter, out = Path(adapter), Path(out)
-    base = adapter_base(adapter, model)
     with atomic_directory(out) as directory:
-        whole = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=dtype)
-        merged = load_adapter(whole, adapter).merge_and_unload()
+        adapted, processor = open_adapter(adapter, model=model, dtype=dtype)
+        merged = adapted.merge_and_unload()
+        merged.config.backbone, merged.config.backbone_sha256 = None, ""
         merged.save_pretrained(directory)
-        source = adapter if (adapter / "processor_config.json").is_file() else base
-        LlanaGmnProcessor.from_pretrained(source).save_pretrained(directory)
+        processor.save_pretrained(directory)
     return out

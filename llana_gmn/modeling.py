@@ -33,7 +33,7 @@ from transformers.utils import TransformersKwargs
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.nerfs.record import Nerf
 
-from .backbone import put_together, take_apart, tied_weights
+from .backbone import at_labels, put_together, take_apart, tied_weights
 from .body import LlanaGmnModel, LlanaGmnPreTrainedModel
 from .configuration import LlanaGmnConfig
 from .generation import NerfGenerationMixin
@@ -130,6 +130,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
         nerf_embeddings: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        logits_at_labels: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Any:
         """The backbone's own output for prompts whose placeholders became NeRFs.
@@ -139,6 +140,8 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
             nerf_weights, nerf_architectures, nerf_embeddings: NeRFs of the prompts, see `LlanaGmnModel.encode_nerfs`.
             labels: tokens to predict ``(B, L)``, -100 where nothing is to be learned; the loss is the backbone's.
             logits_to_keep: number of last positions to compute logits of, or their indices; 0 for all.
+            logits_at_labels: whether to compute logits only where `labels` says what is to be predicted, all prompts in one row
+                ``(1, n + 1, V)``: the same loss, for less time and memory.
 
         Raises:
             ValueError: placeholders and NeRFs that do not agree, with both counts.
@@ -158,6 +161,8 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
             nerf_architectures=nerf_architectures,
             nerf_embeddings=nerf_embeddings,
         )
+        if logits_at_labels and labels is not None:
+            body, labels = at_labels(body, labels)
         return self._backbone_forward(
             self,
             body,

@@ -12,6 +12,7 @@ from gmn_encoder.ahead import ahead
 from gmn_encoder.digests import Digests
 from gmn_encoder.files import StrPath
 
+from .backbone_adapters import on_backbone
 from .hub import ADAPTER_CONFIG, hub_file
 from .loading import adapter_base
 
@@ -45,7 +46,7 @@ def model_fingerprint(path: StrPath, known: Digests | None = None) -> str:
     digest = hashlib.sha256()
     for file, content in zip(files, ahead(known.digest, files, workers=_WORKERS), strict=True):
         digest.update(f"{file.relative_to(directory)} {content}\n".encode())
-    if (directory / ADAPTER_CONFIG).is_file():
+    if (directory / ADAPTER_CONFIG).is_file() and not on_backbone(directory):  # else its configuration has a digest
         digest.update(model_fingerprint(adapter_base(path), known).encode())
     return digest.hexdigest()
 
@@ -56,6 +57,6 @@ def _hub_fingerprint(name: str, known: Digests) -> str:
     if file is None:
         raise FileNotFoundError(f"{name}: is a repository without a model; expected config.json or {ADAPTER_CONFIG}")
     digest = hashlib.sha256(file.parent.name.encode())  # the commit
-    if adapter is not None:
+    if adapter is not None and not on_backbone(name):
         digest.update(model_fingerprint(adapter_base(name), known).encode())
     return digest.hexdigest()

@@ -18,11 +18,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..nerf_inputs import pack_nerfs
 from .dataset import IGNORED
+from .packed import attention_of
 
 
 @dataclass(frozen=True)
 class ConversationCollator:
-    """Pads samples ``{"input_ids", "labels", "nerfs"}`` to the longest.
+    """Pads samples ``{"input_ids", "labels", "nerfs"}``, and ``"branches"`` of several conversations, to the longest.
 
     Attributes:
         pad_token_id: the tokenizer's padding token.
@@ -31,7 +32,8 @@ class ConversationCollator:
 
     Returns (when called):
         ``input_ids``, ``attention_mask``, ``labels`` ``(B, L)`` int64, and where there are NeRFs ``nerf_architectures``
-        ``(B, K, C)`` int64 with ``nerf_embeddings`` ``(B, K, *E)`` or ``nerf_weights`` ``(B, P)`` int32.
+        ``(B, K, C)`` int64 with ``nerf_embeddings`` ``(B, K, *E)`` or ``nerf_weights`` ``(B, P)`` int32. Where a sample has
+        branches, ``attention_mask`` is ``(B, 1, L, L)`` and there are ``position_ids`` ``(B, L)`` (`packed.attention_of`).
 
     Raises (when called):
         ValueError: a sample without a label to learn from, or whose labels do not match its tokens.
@@ -56,7 +58,13 @@ class ConversationCollator:
         attention = self._pad([torch.ones(len(sample["input_ids"])) for sample in samples], 0)
         labels = self._pad([sample["labels"] for sample in samples], IGNORED)
         nerfs = pack_nerfs([sample.get("nerfs", ()) for sample in samples], embedding_shape=self.embedding_shape)
-        return {"input_ids": input_ids, "attention_mask": attention, "labels": labels, **nerfs}
+        batch = {"input_ids": input_ids, "attention_mask": attention, "labels": labels, **nerfs}
+        if any("branches" in sample for sample in samples):
+            alone = [torch.zeros(len(sample["input_ids"])) for sample in samples]
+            branches = [sample.get("branches", none) for sample, none in zip(samples, alone, strict=True)]
+            positions, mask = attention_of(self._pad(branches, 0), attention.sum(dim=1))
+            batch |= {"position_ids": positions, "attention_mask": mask}
+        return batch
 
     def _pad(self, rows: Sequence[Any], value: int) -> Tensor:
         tensors = [torch.as_tensor(row).long() for row in rows]

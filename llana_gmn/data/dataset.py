@@ -16,6 +16,7 @@ Shapes: L tokens, K objects of a dialogue, E of what stands for a NeRF, ``(D,)``
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ from gmn_encoder.progress import Progress, no_progress
 from ..chat_template import PLACEHOLDER, conversation_messages
 from ..processing import LlanaGmnProcessor
 from .conversations import Conversation, Problem
+from .packed import common_beginning, packed_groups
 
 IGNORED = -100
 """Label of a token that nothing is learned from."""
@@ -87,6 +89,15 @@ class Dialogue:
         return conversation_messages(embeddings, questions, answers)
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Dialogues (their places) about the same NeRFs in one variant, and how many tokens they all begin with, 0 of a single one."""
+
+    places: tuple[int, ...]
+    variant: str
+    beginning: int = 0
+
+
 class ConversationDataset(torch.utils.data.Dataset):
     """Samples of a set of dialogues.
 
@@ -98,6 +109,8 @@ class ConversationDataset(torch.utils.data.Dataset):
         max_length: tokens of the longest sample. A longer one loses its end, but never an answer's only token or a
             placeholder: such a dialogue is left out.
         limit: most samples to keep, spread over all; 0 for all.
+        pack: most tokens of a sample that holds several dialogues about the same NeRFs (`packed.py`); 0 for one a sample.
+        seed: seed of which dialogues share a sample.
         strict: whether to leave out what is unusual (`conversations.ODD`) or longer than `max_length`, rather than use it as
             LLaNA does.
         progress: receives how many dialogues are tokenized.
@@ -120,6 +133,8 @@ class ConversationDataset(torch.utils.data.Dataset):
         variants: Sequence[str] | None = None,
         max_length: int = 2048,
         limit: int = 0,
+        pack: int = 0,
+        seed: int = 0,
         strict: bool = False,
         progress: Progress = no_progress,
     ) -> None:
@@ -137,37 +152,75 @@ class ConversationDataset(torch.utils.data.Dataset):
         self._encode(usable, processor, max_length, strict, progress)
         kept = {number: place for place, number in enumerate(self._numbers)}
         self.dialogues = [usable[number] for number in self._numbers]
-        self._samples = [(kept[i], variant) for i, names in enumerate(found) if i in kept for variant in names]
+        single = [(kept[i], variant) for i, names in enumerate(found) if i in kept for variant in names]
+        self._samples = self._packed(single, processor.nerf_token_id, min(pack, max_length), seed)
         if not self._samples:
             reason = f"; the first reason: {self.problems[0]}" if self.problems else ", the texts are empty"
             raise ValueError(f"there is nothing to train on in {len(self.problems)} dialogues{reason}")
         if limit and len(self._samples) > limit:
             chosen = np.linspace(0, len(self._samples) - 1, limit).astype(int)
             self._samples = [self._samples[i] for i in chosen]
-        of = np.array([place for place, _ in self._samples])
-        self.lengths = np.diff(self._starts)[of]
+        each = np.diff(self._starts)
         totals = np.concatenate([[0], np.cumsum(self._mask, dtype=np.int64)])
-        self.supervised = (totals[self._starts[1:]] - totals[self._starts[:-1]])[of]
+        learned = totals[self._starts[1:]] - totals[self._starts[:-1]]
+        self.lengths = np.array([s.beginning + sum(each[i] - s.beginning for i in s.places) for s in self._samples])
+        self.supervised = np.array([learned[list(s.places)].sum() for s in self._samples])
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``input_ids`` and ``labels`` int64 ``(L,)``, ``nerfs`` a list of K embeddings ``E``."""
-        place, variant = self._samples[index]
-        dialogue = self.dialogues[place]
-        start, end = self._starts[place], self._starts[place + 1]
-        ids = torch.from_numpy(self._ids[start:end].astype(np.int64))
-        mask = torch.from_numpy(self._mask[start:end])
-        nerfs = list(self.table.lookup(dialogue.object_ids, variant)) if variant else []
+        """``input_ids`` and ``labels`` int64 ``(L,)``, ``nerfs`` a list of K embeddings ``E``; of several dialogues also
+        ``branches`` int64 ``(L,)``, the number of each token's dialogue, 0 in their common beginning."""
+        sample = self._samples[index]
+        dialogue = self.dialogues[sample.places[0]]
+        # The beginning goes with the first dialogue, and is left off the others.
+        spans = [
+            slice(self._starts[place] + (sample.beginning if number else 0), self._starts[place + 1])
+            for number, place in enumerate(sample.places)
+        ]
+        ids = torch.from_numpy(np.concatenate([self._ids[span] for span in spans]).astype(np.int64))
+        mask = torch.from_numpy(np.concatenate([self._mask[span] for span in spans]))
+        nerfs = list(self.table.lookup(dialogue.object_ids, sample.variant)) if sample.variant else []
         if len(nerfs) == 1:
             nerfs *= max(dialogue.placeholders, 1)
-        return {"input_ids": ids, "labels": ids.masked_fill(~mask, IGNORED), "nerfs": nerfs}
+        found = {"input_ids": ids, "labels": ids.masked_fill(~mask, IGNORED), "nerfs": nerfs}
+        if len(spans) > 1:
+            sizes = torch.tensor([span.stop - span.start for span in spans])
+            branches = torch.arange(1, len(spans) + 1).repeat_interleave(sizes)
+            branches[: sample.beginning] = 0
+            found["branches"] = branches
+        return found
 
     def sample(self, index: int) -> tuple[Dialogue, str]:
-        """The dialogue of a sample, and its variant ("" for plain text)."""
-        place, variant = self._samples[index]
-        return self.dialogues[place], variant
+        """The dialogue of a sample, of several the first, and its variant ("" for plain text)."""
+        sample = self._samples[index]
+        return self.dialogues[sample.places[0]], sample.variant
+
+    def packed_dialogues(self, index: int) -> list[Dialogue]:
+        """All dialogues of a sample."""
+        return [self.dialogues[place] for place in self._samples[index].places]
+
+    def _packed(self, single: Sequence[tuple[int, str]], nerf_token: int, most: int, seed: int) -> list[_Sample]:
+        """Samples of one dialogue each, or with `most` above 0 of several about the same NeRFs."""
+        if not most or not single:
+            return [_Sample((place,), variant) for place, variant in single]
+        rows = [self._ids[a:b] for a, b in itertools.pairwise(self._starts)]
+        learned = [self._mask[a:b] for a, b in itertools.pairwise(self._starts)]
+        shown = [int(np.nonzero(row == nerf_token)[0].max(initial=-1)) + 1 for row in rows]
+
+        def key(place: int, variant: str) -> Any:
+            # Dialogues whose NeRFs stand at the very same places of the same words may share them.
+            objects = self.dialogues[place].object_ids
+            return (objects, variant, rows[place][: shown[place]].tobytes()) if objects else None
+
+        members = [(key(place, variant), len(rows[place]), shown[place]) for place, variant in single]
+        samples = []
+        for group in packed_groups(members, most=most, seed=seed):
+            places = tuple(single[i][0] for i in group)
+            beginning = common_beginning([rows[i] for i in places], [learned[i] for i in places])
+            samples.append(_Sample(places, single[group[0]][1], beginning if len(places) > 1 else 0))
+        return samples
 
     @property
     def counts(self) -> dict[str, int]:

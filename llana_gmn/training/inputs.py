@@ -14,6 +14,7 @@ from gmn_encoder.digests import DIGESTS_NAME, Digests, digest_of
 from gmn_encoder.files import read_json, write_json
 
 from ..data.sources import LanguageData
+from ..named_backbones import backbone_digest, backbone_place
 from ..provenance import model_fingerprint
 from .recipe import NEW, TrainingRecipe
 
@@ -29,6 +30,8 @@ def run_inputs(recipe: TrainingRecipe) -> dict[str, str]:
     for name, path in (("model", recipe.model if recipe.model != NEW else ""), ("encoder", recipe.encoder)):
         if path:
             found[name] = _if_there(lambda path=path: model_fingerprint(path, known)) or ""  # type: ignore[misc]
+    if recipe.model == NEW and (backbone := recipe.new_model.backbone) is not None:
+        found["backbone"] = _if_there(lambda: backbone_digest(backbone_place(backbone))) or ""
     data = LanguageData(Path(recipe.data), embeddings=recipe.embeddings, families=recipe.families)
     for split in dict.fromkeys(("train", recipe.eval_split)):
         read = _if_there(lambda split=split: data.files(split, recipe.types)) if split else None  # type: ignore[misc]

@@ -22,7 +22,7 @@ class TrainingPlan:
         trainable: number of parameters that learn.
         parameters: number of all, those of the encoder among them.
         samples, eval_samples: sizes of the training and the evaluation set.
-        composition: samples by variant and conversation type.
+        composition: conversations by variant and type; with `pack` a sample holds several.
         problems: entries left out, by kind.
         odd: entries that are unusual or cut and used all the same, by kind.
         processes: devices that train together.
@@ -88,7 +88,7 @@ def make_plan(
     steps = recipe.max_steps or math.ceil(recipe.epochs * per_epoch)
     sampler = make_sampler(train, recipe, processes)
     trainable, parameters = trainable_parameters(model)
-    found = Counter(_name(*train.sample(i)) for i in range(len(train)))
+    found = Counter(_name(each, train.sample(i)[1]) for i in range(len(train)) for each in train.packed_dialogues(i))
     listed = [*train.problems, *(evaluation.problems if evaluation is not None else ())]
     return TrainingPlan(
         learns=what_learns(recipe),

@@ -41,6 +41,9 @@ class NewModel:
         max_position_embeddings: most tokens it reads.
         projector_hidden_sizes: widths of the layers between embedding and Llama.
         nerf_tokens: what of the encoder's stands for a NeRF, "global" or "all" (`LlanaGmnConfig.nerf_tokens`).
+        tokens_per_nerf: number of tokens that a NeRF becomes (`LlanaGmnConfig.tokens_per_nerf`); None for one a vector.
+        backbone: the language model, one of `NAMED_BACKBONES`, a directory or a name on the hub, whose own are all sizes above but
+            the projector's; None for a Llama from nothing.
     """
 
     vocab_size: int = 1024
@@ -51,6 +54,8 @@ class NewModel:
     max_position_embeddings: int = 512
     projector_hidden_sizes: tuple[int, ...] = (256, 256)
     nerf_tokens: str = "global"
+    tokens_per_nerf: int | None = None
+    backbone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,14 @@ class TrainingRecipe(Settings):
         accumulation: steps whose gradients are added.
         learning_rate, schedule, warmup_ratio, weight_decay, max_grad_norm: settings of AdamW.
         max_length: most tokens of a sample.
+        pack: most tokens of a sample that holds several conversations about the same NeRF, each of which sees the NeRF and itself
+            (`data.packed`): the prompt and the NeRF are paid for once. 0 for one conversation a sample.
         group_by_length: whether batches have samples of like lengths: less padding, another order.
         dtype: dtype that weights are loaded in; None for as they are saved.
-        bf16: whether to compute in bfloat16 (autocast).
+        bf16: whether to compute in bfloat16 (autocast), and to load weights in it where `dtype` says nothing else; None for where
+            the processor has it (`precision.bfloat16_is_fast`).
+        warm_projector: steps in which the projector alone learns what the captions' words look like, before the first step through
+            the language model (`warm_start`); 0 for none.
         gradient_checkpointing: whether to recompute activations instead of keeping them.
         lora_rank, lora_alpha, lora_dropout: settings of the adapter.
         lora_targets: names of the backbone's linear layers that it adapts.
@@ -135,9 +145,11 @@ class TrainingRecipe(Settings):
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_length: int = 2048
+    pack: int = 0
     group_by_length: bool = False
     dtype: str | None = None
-    bf16: bool = False
+    bf16: bool | None = False
+    warm_projector: int = 0
     gradient_checkpointing: bool = False
     lora_rank: int = 128
     lora_alpha: int = 256
@@ -166,6 +178,11 @@ class TrainingRecipe(Settings):
     def types(self) -> tuple[str, ...]:
         return self.conversation_types or STAGE_TYPES[self.stage]
 
+    @property
+    def from_nothing(self) -> bool:
+        """Whether the run begins with random weights."""
+        return self.model == NEW and self.new_model.backbone is None
+
     def _check(self) -> None:
         require_one_of(self, "stage", STAGE_TYPES)
         require_one_of(self, "trainable", TRAINABLE)
@@ -179,13 +196,14 @@ class TrainingRecipe(Settings):
             self, 1, "batch_size", "accumulation", "lora_rank", "lora_alpha", "logging_steps", "save_limit"
         )
         require_integers(self, 0, "max_steps", "eval_limit", "eval_steps", "save_steps", "samples", "workers", "seed")
+        require_integers(self, 0, "pack", "warm_projector")
         require_numbers(self, 0, "weight_decay", "max_grad_norm")
         require_positive(self, "learning_rate", "epochs")
         require_shares(self, "warmup_ratio", "lora_dropout", zero=True)
         if self.deepspeed and self.fsdp:
             raise ValueError("deepspeed and fsdp are both set; expected one of them")
-        if self.model == NEW and self.trainable != "full":
-            raise ValueError("a new model has nothing to freeze; set trainable: full")
+        if self.from_nothing and self.trainable != "full":
+            raise ValueError("a new model has nothing to freeze; set trainable: full, or new_model.backbone")
         if self.trainable == "full" and not self.token_rows:
             raise ValueError(
                 "trainable: full trains every row; leave token_rows out, or set trainable: projector or lora"

@@ -24,9 +24,9 @@ from gmn_encoder.encoders.frozen import FrozenEncoder
 
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..hub import ADAPTER_CONFIG
-from ..loading import adapter_base, load_adapter
+from ..loading import open_adapter
 from ..names import BACKBONE
-from .recipe import NEW, TrainingRecipe
+from .recipe import TrainingRecipe
 
 
 def load_for_training(
@@ -43,23 +43,22 @@ def load_for_training(
     if not recipe.model:
         raise ValueError("the recipe names no model; set model= to a directory or a hub name, or to 'new'")
     path = Path(recipe.model)
-    base = recipe.model
-    adapter = (path / ADAPTER_CONFIG).is_file()
-    if adapter:
-        base = adapter_base(path)
+    if (path / ADAPTER_CONFIG).is_file():
+        model, processor = _after_stage_one(path, recipe)
     elif path.is_absolute() and not path.is_dir():
         raise FileNotFoundError(f"{path}: no such model; expected a directory with config.json")
-    processor = LlanaGmnProcessor.from_pretrained(path if (path / "processor_config.json").is_file() else base)
-    model = LlanaGmnForConditionalGeneration.from_pretrained(base, dtype=recipe.dtype or "auto")
-    processor.check_model(model.config)
-    if adapter:
-        model = _with_stage_one(model, path)
+    else:
+        processor = LlanaGmnProcessor.from_pretrained(recipe.model)
+        model = LlanaGmnForConditionalGeneration.from_pretrained(recipe.model, dtype=recipe.dtype or "auto")
+        processor.check_model(model.config)
     if encoder is not None:
         model.set_nerf_encoder(encoder)
     return model, processor
 
 
-def _with_stage_one(model: LlanaGmnForConditionalGeneration, adapter: Path) -> LlanaGmnForConditionalGeneration:
+def _after_stage_one(
+    adapter: Path, recipe: TrainingRecipe
+) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
     from peft import LoraConfig
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
@@ -69,10 +68,11 @@ def _with_stage_one(model: LlanaGmnForConditionalGeneration, adapter: Path) -> L
             f"{adapter}: is an adapter with LoRA matrices; only that of stage 1 can be trained on. "
             "Merge it first: llana-gmn merge ADAPTER --out MODEL"
         )
-    place = model.name_or_path
-    whole = load_adapter(model, adapter).merge_and_unload()
+    adapted, processor = open_adapter(adapter, dtype=recipe.dtype or "auto")
+    place = adapted.get_base_model().name_or_path
+    whole = adapted.merge_and_unload()
     whole.name_or_path = place
-    return whole
+    return whole, processor
 
 
 def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> PreTrainedModel | Any:
@@ -84,7 +84,7 @@ def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> 
     """
     if recipe.trainable == "full":
         model.requires_grad_(True)
-        if recipe.model == NEW and not model.config.encoder_config.whitened:
+        if recipe.from_nothing and not model.config.encoder_config.whitened:
             # Its weights undo a large common mean (`small.whiten_projector`): any step of Adam would bring that back.
             model.projector[0].requires_grad_(False)
         return model

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from gmn_encoder.encoders.base import NerfEncoder
@@ -24,6 +25,7 @@ from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_js
 from gmn_encoder.progress import Progress, no_progress
 
 from ..adapter_base import note_base
+from ..backbone_adapters import assemble_on, complete_adapter, on_backbone
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData
@@ -36,9 +38,11 @@ from .arguments import training_arguments
 from .callbacks import Report, SampleAnswers, Steps
 from .inputs import check_same_inputs, run_inputs, write_inputs
 from .plan import TrainingPlan, make_plan, make_sampler
+from .precision import with_precision
 from .processes import is_main_process, main_process_first, start_processes, world_size
 from .recipe import NEW, TrainingRecipe
 from .stages import load_for_training, prepare
+from .warm_start import warm_projector
 
 RECIPE_NAME = "recipe.json"
 REPORT_NAME = "report.json"
@@ -84,7 +88,15 @@ class ConversationTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict=state_dict)
-        _check_whole(Path(output_dir or str(self.args.output_dir)))
+        directory = Path(output_dir or str(self.args.output_dir))
+        _check_whole(directory)
+        if (directory / ADAPTER_CONFIG).is_file():
+            model: Any = self.accelerator.unwrap_model(self.model)
+            complete_adapter(model.get_base_model(), directory)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The model's own loss; logits are made only where something is learned."""
+        return super().compute_loss(model, {**inputs, "logits_at_labels": True, "use_cache": False}, *args, **kwargs)
 
 
 class TrainingRun:
@@ -111,6 +123,7 @@ class TrainingRun:
         for name in ("data", "output"):
             if not getattr(recipe, name):
                 raise ValueError(f"the recipe names no {name}; set {name}= to a directory")
+        recipe = with_precision(recipe)
         self.recipe, self.output = recipe, Path(recipe.output)
         self._progress, self._report = progress, report
         self.resume = resume and check_same_run(recipe)
@@ -131,10 +144,12 @@ class TrainingRun:
                 architectures=recipe.architectures,
             )
             self.train_set = self._load("train")
-            if recipe.model == NEW and not self.model.config.encoder_config.whitened:
+            if recipe.from_nothing and not self.model.config.encoder_config.whitened:
                 table = self.train_set.table
                 whiten_projector(self.model, table.values, table.families)
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
+        if recipe.warm_projector and not self.resume:
+            warm_projector(self.model, self.train_set, steps=recipe.warm_projector, seed=recipe.seed, progress=progress)
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)
         self.plan: TrainingPlan = make_plan(
@@ -144,9 +159,21 @@ class TrainingRun:
     def _model(self, encoder: NerfEncoder | None) -> tuple[Any, LlanaGmnProcessor]:
         if self.recipe.model != NEW:
             return load_for_training(self.recipe, encoder=encoder)
+        start = self.recipe.new_model
+        if start.backbone is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.recipe.seed)
+                return assemble_on(
+                    start.backbone,
+                    encoder=encoder,
+                    projector_hidden_sizes=start.projector_hidden_sizes,
+                    nerf_tokens=start.nerf_tokens,
+                    tokens_per_nerf=start.tokens_per_nerf,
+                    dtype=self.recipe.dtype or "auto",
+                )
         data = LanguageData(Path(self.recipe.data))
         dialogues, _ = data.dialogues("train", self.recipe.types)
-        sizes = asdict(self.recipe.new_model)
+        sizes = {name: value for name, value in asdict(start).items() if name != "backbone"}
         texts = [text for dialogue in dialogues for turn in dialogue.turns for text in turn]
         return small_model(texts, encoder=encoder, seed=self.recipe.seed, **sizes)
 
@@ -158,6 +185,8 @@ class TrainingRun:
             processor=self.processor,
             max_length=min(recipe.max_length, self._context()),
             limit=limit,
+            pack=recipe.pack,
+            seed=recipe.seed,
             strict=recipe.strict,
             progress=self._progress,
         )
@@ -195,7 +224,7 @@ class TrainingRun:
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
         seconds = time.perf_counter() - started
         trainer.save_model(str(self.output))
-        if is_main_process() and (self.output / ADAPTER_CONFIG).is_file():
+        if is_main_process() and (self.output / ADAPTER_CONFIG).is_file() and not on_backbone(self.output):
             note_base(self.output, adapter_base(self.output))
         history = [dict(entry) for entry in trainer.state.log_history]
         done = (result.global_step - begun) * recipe.batch_size * recipe.accumulation * self.plan.processes
@@ -231,7 +260,7 @@ class TrainingRun:
         write_json(self.plan.to_dict(), self.output / "plan.json")
         with atomic_path(self.output / PROBLEMS_NAME) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in self.problems()), encoding="utf-8")
-        if self.recipe.model == NEW and not (self.output / INITIAL).is_dir():
+        if self.recipe.from_nothing and not (self.output / INITIAL).is_dir():
             with atomic_directory(self.output / INITIAL) as directory:
                 self.model.save_pretrained(directory)
                 self.processor.save_pretrained(directory)
@@ -242,6 +271,7 @@ def check_same_run(recipe: TrainingRecipe) -> bool:
 
     Raises `ValueError` where it holds one of another recipe, naming the first setting that differs.
     """
+    recipe = with_precision(recipe)
     path = Path(recipe.output) / RECIPE_NAME
     if not path.is_file():
         return False
