@@ -19,10 +19,11 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import read_json
 
 from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .encoders import open_encoder
-from .llana_files import backbone_from_llana, is_llana
-from .processing import NERF_TOKENS, add_nerf_tokens
-from .projector import NerfProjector
+from .checkpoints.encoders import open_encoder
+from .checkpoints.llana_files import backbone_from_llana, is_llana
+from .model.processing import add_nerf_tokens
+from .model.projector import NerfProjector
+from .names import NERF_TOKENS
 
 
 def assemble(

@@ -18,8 +18,8 @@ from gmn_encoder.encoders.base import NerfEncoder
 
 from .assembly import assemble
 from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .chat_template import PLAIN_TEMPLATE
-from .projector import of_one_length
+from .model.projector import of_one_length
+from .prompts.chat_template import PLAIN_TEMPLATE
 from .tiny import tiny_text_config, tiny_tokenizer
 
 _MOST = 1 << 17

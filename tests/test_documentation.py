@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
-from llana_gmn.defaults import default_model_path, default_nerfs_path
+from llana_gmn.default.objects import default_model_path, default_nerfs_path
 from tests.hub_stub import HubStub
 from tests.llana_eval.conftest import saying_model
 

@@ -22,10 +22,9 @@ from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_jso
 
 from ..assembly import tell_apart
 from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..checkpoints import ShardWriter, encoder_of, read_weights
-from ..encoders import foreign_encoder, open_encoder
-from ..llama_tokenizer import MODEL_NAME, write_slow_tokenizer
-from ..llana_files import (
+from ..checkpoints.encoders import foreign_encoder, open_encoder
+from ..checkpoints.files import ShardWriter, encoder_of, read_weights
+from ..checkpoints.llana_files import (
     ENCODER_FOLDER,
     FIELDS,
     OWN_FIELDS,
@@ -36,8 +35,9 @@ from ..llana_files import (
     table_rows,
     text_config,
 )
-from ..model_card import write_model_card
+from ..model.model_card import write_model_card
 from ..names import BACKBONE, ENCODER, PROJECTOR, current_name
+from ..prompts.llama_tokenizer import MODEL_NAME, write_slow_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ from gmn_encoder.files import StrPath, write_json
 
 from ..assembly import assemble
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..chat_template import SYSTEM_PROMPT
-from ..checkpoints import read_weights
-from ..llama_tokenizer import AWKWARD
+from ..checkpoints.files import read_weights
+from ..prompts.chat_template import SYSTEM_PROMPT
+from ..prompts.llama_tokenizer import AWKWARD
 from ..tiny import tiny_text_config
 from .convert import convert
 

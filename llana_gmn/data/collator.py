@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..nerf_inputs import pack_nerfs
+from ..model.nerf_inputs import pack_nerfs
 from .dataset import IGNORED
 
 

@@ -23,8 +23,8 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.frozen import FrozenEncoder
 
 from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..hub import ADAPTER_CONFIG
-from ..loading import adapter_base, load_adapter
+from ..checkpoints.loading import adapter_base, load_adapter
+from ..model.hub import ADAPTER_CONFIG
 from ..names import BACKBONE
 from .recipe import NEW, TrainingRecipe
 

@@ -12,7 +12,7 @@ FIRST = {
     "transformers first": "import transformers, llana_gmn",
     "an Auto class given away before": "from transformers import AutoTokenizer\nimport llana_gmn, transformers",
     "looked for before": "import llana_gmn, importlib.util\nassert importlib.util.find_spec('transformers')\nimport transformers",
-    "a module of ours first": "import llana_gmn.modeling, transformers",
+    "a module of ours first": "import llana_gmn.model.modeling, transformers",
     "a processor first": "import llana_gmn, transformers\nfrom transformers import ProcessorMixin",
     "the module made anew": "import llana_gmn\nfrom transformers import ProcessorMixin\nimport transformers",
     "transformers first, a model of it too": "from transformers import LlamaModel\nimport llana_gmn, transformers",

@@ -21,7 +21,7 @@ from llana_eval.captioning.baselines import load_vlm
 from llana_eval.captioning.benchmark import answer, load_benchmark
 from llana_eval.captioning.tasks import load_task
 from llana_gmn.commands import main
-from llana_gmn.defaults import default_model_path
+from llana_gmn.default.objects import default_model_path
 from tests.llana_eval.conftest import saying_model
 
 OBJECTS = 3

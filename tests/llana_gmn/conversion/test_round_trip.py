@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from llana_gmn.checkpoints import read_weights
+from llana_gmn.checkpoints.files import read_weights
 from llana_gmn.conversion import round_trip
 from llana_gmn.conversion.convert import convert
 from llana_gmn.conversion.published import PublishedConfig, PublishedLlana
