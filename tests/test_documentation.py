@@ -76,7 +76,7 @@ def released_files(folder: Path, text: str) -> None:
     if (name := "meta-llama/Llama-2-7b-hf") in text:
         from transformers import AutoModelForCausalLM
 
-        from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+        from llana_gmn.assembly.tiny import tiny_text_config, tiny_tokenizer
 
         tokenizer = tiny_tokenizer()
         tokenizer.save_pretrained(folder / name)

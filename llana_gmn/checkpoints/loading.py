@@ -11,8 +11,8 @@ import torch
 
 from gmn_encoder.files import StrPath, named_errors, read_json
 
-from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..model.adapters import adapter_config
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..model.hub import ADAPTER_CONFIG, ADAPTER_FILES, hub_file, not_found
 from .adapter_base import check_adapter
 from .files import check_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gmn_encoder.files import StrPath, atomic_directory
 
-from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from .loading import adapter_base, load_adapter
 
 

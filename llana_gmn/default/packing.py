@@ -1,4 +1,4 @@
-"""Putting together the NeRFs that ship (`defaults`): held-out procedural objects and real ones, in all families.
+"""Putting together the NeRFs that ship (`objects`): held-out procedural objects and real ones, in all families.
 
 Weights, occupancy grids, one view and the record of each fit are kept.
 

@@ -24,10 +24,10 @@ from gmn_encoder import benchmarking
 from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.nerfs.record import Nerf
 
-from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..assembly.tiny import tiny_model, tiny_text_config
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..model.configuration import LLANA_7B
 from ..prompts.chat_template import conversation_messages
-from ..tiny import tiny_model, tiny_text_config
 from .caption import DEFAULT_QUESTION, caption_nerfs
 
 TINY: dict[str, Any] = {"new_tokens": 2, "caption_tokens": 2, "repeats": 1, "nerfs": 2, "architectures": ["MLP-nano"]}

@@ -113,7 +113,8 @@ class LlanaGmnProcessor(ProcessorMixin):
         if missing := [t for t in self._nerf_tokens if t not in vocabulary]:
             raise ValueError(
                 f"the tokenizer has no token {missing[0]!r}; "
-                "add it first with llana_gmn.model.processing.add_nerf_tokens(tokenizer) and resize the backbone's embeddings (llana_gmn.assemble does both)"
+                "add it first with llana_gmn.model.processing.add_nerf_tokens(tokenizer) and resize the backbone's "
+                "embeddings (llana_gmn.assemble does both)"
             )
         self.nerf_token_id = vocabulary[nerf_token]
         expanded = re.escape(self.nerf_text)

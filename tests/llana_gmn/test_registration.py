@@ -68,8 +68,8 @@ def test_nothing_heavy_is_imported_before_a_model_may_be_meant():
     code = """
 import sys, llana_gmn, transformers
 from transformers import BatchFeature
-print("llana_gmn.auto" in sys.modules)
+print("llana_gmn.model.auto" in sys.modules)
 from transformers import AutoConfig
-print("llana_gmn.auto" in sys.modules)
+print("llana_gmn.model.auto" in sys.modules)
 """
     assert run(code) == ["False", "True"]

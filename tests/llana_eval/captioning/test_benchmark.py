@@ -17,9 +17,9 @@ from llana_eval.captioning.benchmark import answer, load_benchmark, result_recor
 from llana_eval.captioning.nerf_sources import nerf_sources
 from llana_eval.captioning.tasks import load_task
 from llana_gmn import ChatSession
+from llana_gmn.assembly.tiny import tiny_model
 from llana_gmn.commands import main
 from llana_gmn.prompts.chat_template import SYSTEM_PROMPT
-from llana_gmn.tiny import tiny_model
 
 OBJECTS = 4
 METRICS = ["--metrics", "bleu-1,rouge-l,sbert_similarity"]

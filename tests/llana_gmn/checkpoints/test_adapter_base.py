@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from llana_gmn import LlanaGmnForConditionalGeneration
+from llana_gmn.assembly.tiny import tiny_model, tiny_text_config
 from llana_gmn.checkpoints.adapter_base import BASE_NAME, note_base
 from llana_gmn.checkpoints.loading import adapter_base, load_model
 from llana_gmn.commands import main
-from llana_gmn.tiny import tiny_model, tiny_text_config
 from llana_gmn.training.recipe import TrainingRecipe
 from llana_gmn.training.stages import prepare
 

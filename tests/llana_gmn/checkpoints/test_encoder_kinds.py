@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from gmn_encoder import load_encoder, save_nerf
 from gmn_encoder.encoders.frozen import FrozenEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration
+from llana_gmn.assembly.tiny import tiny_model
 from llana_gmn.commands import main
 from llana_gmn.conversion.convert import convert
-from llana_gmn.tiny import tiny_model
 from tests.encoder.encoders.moments import MomentsConfig, MomentsEncoder
 
 

@@ -15,10 +15,10 @@ from gmn_encoder.encoders.base import load_encoder
 from gmn_encoder.nerfs.files import save_nerf
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import LlanaGmnConfig
+from llana_gmn.assembly.tiny import tiny_model
 from llana_gmn.checkpoints.encoders import MODEL_TYPE, check_origin, open_encoder
 from llana_gmn.commands import main
 from llana_gmn.data.sources import LanguageData
-from llana_gmn.tiny import tiny_model
 
 
 def run(capsys, *arguments):

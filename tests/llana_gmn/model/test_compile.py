@@ -10,7 +10,7 @@ import torch._dynamo
 from datasets import Dataset
 from transformers import BloomConfig, Gemma2Config, GPT2Config, GraniteConfig, OPTConfig, Trainer, TrainingArguments
 
-from llana_gmn.tiny import tiny_model
+from llana_gmn.assembly.tiny import tiny_model
 
 SIZES = {"vocab_size": 640, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 BACKBONES = [

@@ -11,7 +11,7 @@ from peft import PromptTuningConfig, get_peft_model
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, TextIteratorStreamer, pipeline
 
 from llana_gmn import LlanaGmnForConditionalGeneration
-from llana_gmn.tiny import tiny_model
+from llana_gmn.assembly.tiny import tiny_model
 
 PROMPTS = [
     ("<nerf>\nWhat is this object?", [0]),

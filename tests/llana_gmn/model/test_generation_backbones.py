@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from llana_gmn.tiny import tiny_model
+from llana_gmn.assembly.tiny import tiny_model
 
 BACKBONES = {
     "llama": {},

@@ -12,10 +12,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaForCausalLM
 
 from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor, assemble, load_model
+from llana_gmn.assembly.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 from llana_gmn.checkpoints.merge import merge
 from llana_gmn.checkpoints.provenance import model_fingerprint
 from llana_gmn.model.hub import push_adapter
-from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 from tests.hub_stub import HubStub, offline, put_into_cache
 
 

@@ -26,8 +26,8 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, assemble
+from llana_gmn.assembly.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 from llana_gmn.checkpoints.loading import load_adapter, load_model, quantization_config
-from llana_gmn.tiny import tiny_model, tiny_text_config, tiny_tokenizer
 from llana_gmn.training.recipe import TrainingRecipe
 from llana_gmn.training.stages import prepare
 

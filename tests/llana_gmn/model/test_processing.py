@@ -10,9 +10,9 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import ChatSession, LlanaGmnProcessor, caption_nerfs, default_model_path, load_model
+from llana_gmn.assembly.tiny import tiny_tokenizer
 from llana_gmn.model.processing import add_nerf_tokens
 from llana_gmn.prompts.chat_template import PLAIN_TEMPLATE, VICUNA_TEMPLATE
-from llana_gmn.tiny import tiny_tokenizer
 
 # docs/released_format.md#prompt, written out.
 SYSTEM = (

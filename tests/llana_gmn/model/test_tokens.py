@@ -20,12 +20,12 @@ from llana_gmn import (
     LlanaGmnProcessor,
     caption_nerfs,
 )
+from llana_gmn.assembly.small import whiten_projector
+from llana_gmn.assembly.tiny import tiny_model
 from llana_gmn.checkpoints.loading import load_model
 from llana_gmn.commands import main
 from llana_gmn.conversion.convert import convert
 from llana_gmn.model.projector import of_one_length
-from llana_gmn.small import whiten_projector
-from llana_gmn.tiny import tiny_model
 from tests.encoder.encoders.moments import MomentsConfig, MomentsEncoder
 
 CONFIG = MomentsConfig(embedding_dim=12, num_tokens=3)

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaTokenizer, PreT
 from gmn_encoder.encoders.base import EncoderConfig, encoder_class
 from gmn_encoder.encoders.gmn.config import GmnConfig
 
-from .assembly import assemble
-from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .assemble import assemble
 
 _COLOURS = ("red", "green", "blue", "white", "black", "yellow", "wooden", "metallic")
 _SHAPES = ("chair", "table", "lamp", "car", "airplane", "sofa", "sphere", "box", "cylinder", "torus", "cone", "bench")

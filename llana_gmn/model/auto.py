@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import transformers
 
-from .model.body import LlanaGmnModel
-from .model.configuration import LlanaGmnConfig
-from .model.modeling import LlanaGmnForConditionalGeneration
-from .model.processing import LlanaGmnProcessor
+from .body import LlanaGmnModel
+from .configuration import LlanaGmnConfig
+from .modeling import LlanaGmnForConditionalGeneration
+from .processing import LlanaGmnProcessor
 
 transformers.AutoConfig.register(LlanaGmnConfig.model_type, LlanaGmnConfig, exist_ok=True)
 transformers.AutoModel.register(LlanaGmnConfig, LlanaGmnModel, exist_ok=True)

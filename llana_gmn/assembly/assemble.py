@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import read_json
 
-from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .checkpoints.encoders import open_encoder
-from .checkpoints.llana_files import backbone_from_llana, is_llana
-from .model.processing import add_nerf_tokens
-from .model.projector import NerfProjector
-from .names import NERF_TOKENS
+from ..checkpoints.encoders import open_encoder
+from ..checkpoints.llana_files import backbone_from_llana, is_llana
+from ..model.auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..model.processing import add_nerf_tokens
+from ..model.projector import NerfProjector
+from ..names import NERF_TOKENS
 
 
 def assemble(

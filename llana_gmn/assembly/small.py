@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM
 from gmn_encoder.embeddings.whitening import whitening_within_groups
 from gmn_encoder.encoders.base import NerfEncoder
 
-from .assembly import assemble
-from .auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from .model.projector import of_one_length
-from .prompts.chat_template import PLAIN_TEMPLATE
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..model.projector import of_one_length
+from ..prompts.chat_template import PLAIN_TEMPLATE
+from .assemble import assemble
 from .tiny import tiny_text_config, tiny_tokenizer
 
 _MOST = 1 << 17
