@@ -31,9 +31,7 @@ def common_beginning(rows: Sequence[np.ndarray], learned: Sequence[np.ndarray]) 
     return len(first)
 
 
-def packed_groups(
-    members: Sequence[tuple[Hashable, int, int]], *, most: int, seed: int
-) -> list[list[int]]:
+def packed_groups(members: Sequence[tuple[Hashable, int, int]], *, most: int, seed: int) -> list[list[int]]:
     """Which conversations share a sample.
 
     Args:

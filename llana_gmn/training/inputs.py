@@ -13,9 +13,9 @@ from typing import Any
 from gmn_encoder.digests import DIGESTS_NAME, Digests, digest_of
 from gmn_encoder.files import read_json, write_json
 
+from ..checkpoints.named_backbones import backbone_digest, backbone_place
+from ..checkpoints.provenance import model_fingerprint
 from ..data.sources import LanguageData
-from ..named_backbones import backbone_digest, backbone_place
-from ..provenance import model_fingerprint
 from .recipe import NEW, TrainingRecipe
 
 INPUTS_NAME = "inputs.json"

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gmn_encoder.progress import Progress, no_progress
 
-from ..auto import LlanaGmnForConditionalGeneration
 from ..data.dataset import IGNORED, ConversationDataset
+from ..model.auto import LlanaGmnForConditionalGeneration
 
 _BATCH = 128
 _RATE = 1e-3

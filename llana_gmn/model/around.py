@@ -1,0 +1,96 @@
+"""A model around a causal language model that is there already, with its tokenizer and an encoder.
+
+Source of the tokens and of their first embeddings: docs/released_format.md#llana-checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gmn_encoder.encoders.base import NerfEncoder
+
+from ..names import NERF_TOKENS
+from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from .processing import add_nerf_tokens
+from .projector import NerfProjector
+
+
+def model_around(
+    backbone: PreTrainedModel,
+    tokenizer: Any,
+    *,
+    encoder: NerfEncoder | None = None,
+    projector_hidden_sizes: Sequence[int] = (1024, 2048),
+    nerf_tokens: str = "global",
+    tokens_per_nerf: int | None = None,
+    encoder_dtype: str = "float32",
+    chat_template: Any = None,
+) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+    """A model and its processor: `llana_gmn.assembly.assemble.assemble`, of what has been loaded."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    known = set(tokenizer.get_vocab())
+    patch, start, end = add_nerf_tokens(tokenizer)
+    table: Any = backbone.get_input_embeddings()
+    rows = len(table.weight)
+    ids = dict(zip(NERF_TOKENS, (patch, start, end), strict=True))
+    new = [i for token, i in ids.items() if token not in known or i >= rows]
+    _grow_vocabulary(backbone, len(tokenizer), new)
+    if patch in new:
+        table = backbone.get_input_embeddings()
+        tell_apart(table.weight[patch])
+    config = LlanaGmnConfig(
+        text_config=backbone.config,
+        encoder_config=encoder.config if encoder is not None else None,
+        use_encoder=encoder is not None,
+        encoder_dtype=encoder_dtype,
+        projector_hidden_sizes=list(projector_hidden_sizes),
+        nerf_tokens=nerf_tokens,
+        tokens_per_nerf=tokens_per_nerf,
+        nerf_token_id=patch,
+        nerf_start_token_id=start,
+        nerf_end_token_id=end,
+    )
+    with torch.device("meta"):
+        model = LlanaGmnForConditionalGeneration(config)
+    model.set_backbone(backbone)
+    model.model.projector = NerfProjector(config).to(backbone.device, backbone.dtype)
+    if encoder is not None:
+        model.set_nerf_encoder(encoder)
+    if backbone.generation_config is not None:
+        model.generation_config = copy.deepcopy(backbone.generation_config)
+    if model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    processor = LlanaGmnProcessor(
+        tokenizer,
+        chat_template=chat_template,
+        tokens_per_nerf=config.tokens_per_nerf,
+        embedding_dim=config.embedding_dim,
+        vectors_per_nerf=config.vectors_per_nerf,
+    )
+    return model.eval(), processor
+
+
+@torch.no_grad()
+def _grow_vocabulary(backbone: PreTrainedModel, size: int, new: Sequence[int]) -> None:
+    """Room for `size` tokens (padded vocabularies may have it already), and a first embedding for the `new` ones."""
+    table: Any = backbone.get_input_embeddings()
+    if table.weight.shape[0] < size:
+        backbone.resize_token_embeddings(size, mean_resizing=False)
+    for table in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
+        if table is not None and new:
+            mean = table.weight[: min(new)].float().mean(dim=0)
+            table.weight[list(new)] = mean.to(table.weight.dtype)
+
+
+@torch.no_grad()
+def tell_apart(row: Tensor) -> None:
+    """Change the placeholder's new embedding by a rounding: prompts that come as embeddings show their placeholders by it
+    (`LlanaGmnModel.placeholders`)."""
+    row[row.abs().argmax()] *= 1 + 4 * torch.finfo(row.dtype).eps
