@@ -9,7 +9,7 @@ import torch
 
 from gmn_encoder import Nerf, NerfBatch
 from gmn_encoder.nerfs.architectures import NerfArchitecture
-from gmn_encoder.nerfs.probing import FieldError, visible_field, whole_field
+from gmn_encoder.nerfs.probing import FieldError, field_grid, read_grid, visible_field, whole_field
 
 POINTS = torch.rand(64, 3, generator=torch.Generator().manual_seed(0)) * 1.38 - 0.69
 
@@ -82,6 +82,19 @@ def test_box_of_another_size():
     assert bool((seen[inside] > 0.3).all()) and bool((seen[~inside] == 0).all()) and bool(inside.any())
     with pytest.raises(FieldError, match="holds none of the points"):
         visible_field(fog([1, 1, 1, 9.0], side=1e-4), POINTS)
+
+
+def test_grids():
+    """At its own points a grid is the field; between them the weighted mean of the corners; nothing outside."""
+    batch = NerfBatch.stack([Nerf.random(name, seed=1) for name in ("MLP-nano",)] * 2)
+    grids = field_grid(batch, 3)
+    assert grids.shape == (2, 27, 4) and grids.dtype == torch.float16
+    places = torch.tensor([-0.69, 0.0, 0.69])
+    corners = torch.cartesian_prod(places, places, places).expand(2, -1, -1)
+    torch.testing.assert_close(read_grid(grids, corners), visible_field(batch, corners), rtol=0, atol=1e-3)
+    between = read_grid(grids, torch.tensor([[[0.345, 0.69, -0.69]], [[0.0, 0.0, 0.8]]]))
+    torch.testing.assert_close(between[0, 0], (grids[0, 15] + grids[0, 24]).float() / 2, rtol=0, atol=1e-3)
+    assert bool((between[1] == 0).all())
 
 
 def test_whole_fields():
