@@ -9,6 +9,7 @@ import torch
 
 from gmn_encoder import Nerf, NerfBatch
 from gmn_encoder.nerfs.architectures import NerfArchitecture
+from gmn_encoder.nerfs.finite import field_flag
 from gmn_encoder.nerfs.probing import FieldError, field_grid, read_grid, visible_field, whole_field
 
 POINTS = torch.rand(64, 3, generator=torch.Generator().manual_seed(0)) * 1.38 - 0.69
@@ -100,3 +101,12 @@ def test_grids():
 def test_whole_fields():
     seen = visible_field(fog([1, 1, 1, 0.0], [1, 1, 1, 1e4], [1, 1, 1, 20.0]), POINTS)
     assert whole_field(seen) == ["empty", "full", None]
+
+
+def test_what_is_unusual_about_a_field():
+    """Nothing to see, nothing but what is solid, an object."""
+    seen = {0.0: "empty", 1e4: "full", 20.0: None}
+    for density, flag in seen.items():
+        assert field_flag(Nerf(Fog(), {"values": torch.tensor([1, 1, 1, density])})) == flag
+    thin = Nerf(Fog(side=0.65), {"values": torch.tensor([1, 1, 1, 1e4])})
+    assert field_flag(thin) == "full"  # its own box is what counts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...ahead import ahead
 from ...datasets import NerfEntry, PairedDataset
 from ...nerfs.fields import BOX_MAX
+from ...nerfs.probing import GRID_SPAN
 from ...nerfs.record import NerfBatch
 from ...rendering.cameras import Rays
 from ...rendering.samples import Samples
@@ -167,6 +168,7 @@ def rendering_batch(
 
 
 _STRETCH, _SHIFT = 0.15, 0.04
+_SEEN = 0.05  # opacity of a point of a grid that something is seen at
 
 
 def asked_points(generators: Sequence[torch.Generator], recipe: Recipe) -> PointBatch:
@@ -190,6 +192,27 @@ def asked_points(generators: Sequence[torch.Generator], recipe: Recipe) -> Point
         channels.append(torch.randperm(3, generator=generator) if recolour else torch.arange(3))
         inverted.append((torch.rand(3, generator=generator) < 0.5) & recolour)
     return PointBatch(*(torch.stack(part) for part in (linear, offset, points, channels, inverted)))
+
+
+def _near_surfaces(
+    asked: PointBatch, examples: Sequence[Example], generators: Sequence[torch.Generator], share: float
+) -> PointBatch:
+    """The points with a share of them where grids are not empty, within a cell of a point of the grid."""
+    count = round(share * asked.points.shape[1])
+    places = []
+    for example, generator in zip(examples, generators, strict=True):
+        if example.field is None:
+            raise RuntimeError("an example without its grid in a run that draws from it")
+        side = round(len(example.field) ** (1 / 3))
+        found = (example.field[:, 3] > _SEEN).nonzero()[:, 0]
+        found = found if len(found) else torch.arange(len(example.field))
+        chosen = found[torch.randint(len(found), (count,), generator=generator)]
+        cells = torch.stack([chosen // side**2, chosen // side % side, chosen % side], dim=1)
+        cells = cells + torch.rand(count, 3, generator=generator) * 2 - 1
+        places.append((cells / (side - 1) * 2 - 1) * GRID_SPAN)
+    owner = torch.arange(len(examples)).repeat_interleave(count)
+    near = asked.of_moved(torch.cat(places), owner).view(len(examples), count, 3)
+    return replace(asked, points=torch.cat([near, asked.points[:, count:]], dim=1))
 
 
 class BatchMaker:
@@ -245,6 +268,8 @@ class BatchMaker:
         if self.recipe.augment or self.recipe.augment_colour or self.recipe.regression_weight:
             generators = [generator_for(self.recipe.seed, "asked", *entry.object_id, epoch) for entry in entries]
             asked = asked_points(generators, self.recipe)
+            if self.recipe.surface_share:
+                asked = _near_surfaces(asked, examples, generators, self.recipe.surface_share)
         fields = [example.field for example in examples if example.field is not None]
         return TrainingBatch(nerfs, order, rendering, asked, torch.stack(fields) if fields else None).to(self.device)
 

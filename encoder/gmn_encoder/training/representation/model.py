@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +77,9 @@ class TrainedModel(nn.Module):
             if not recipe.body_rate:
                 for parameter in self.encoder.graph_parameters():
                     parameter.requires_grad_(False)
-            if self.encoder.probes is not None and recipe.freeze_probes:
+            if recipe.freeze == "encoder":
+                self.encoder.requires_grad_(False)
+            elif self.encoder.probes is not None and recipe.freeze:
                 self.encoder.probes.requires_grad_(False)
             self.decoder = NerfDecoder(recipe.decoder_config) if recipe.decodes else None
             self.cell_decoder = None
@@ -93,6 +95,13 @@ class TrainedModel(nn.Module):
             )
         if recipe.compile and self.decoder is not None:
             self.decoder.trunk = torch.compile(self.decoder.trunk, dynamic=True)  # type: ignore[method-assign]
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; an encoder that stays as it is neither drops anything nor counts what it sees."""
+        super().train(mode)
+        if self.recipe.freeze == "encoder":
+            self.encoder.eval()
+        return self
 
     def forward(self, batch: TrainingBatch) -> Losses:
         """Losses of a batch, on the device of the parameters."""

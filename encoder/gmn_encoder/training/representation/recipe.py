@@ -26,6 +26,7 @@ Precision = Literal["float32", "bfloat16"]
 Selection = Literal["auto", "psnr", "recall", "siglip"]
 Sampling = Literal["pairs", "all"]
 Contrastive = Literal["siglip", "infonce"]
+Frozen = Literal["", "probes", "encoder"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -43,7 +44,8 @@ class Recipe(RunRecipe):
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         probes, probe_dim, token_grid, graph: the encoder's second sense, see `GmnConfig`.
         readout_families: families whose readouts are standardised each by itself, see `GmnConfig`.
-        freeze_probes: whether the probes stay as they start, so that only what the graph network adds to them learns.
+        freeze: what stays as it starts: "probes", so that the graph network learns what to add to them; "encoder", so that only
+            the decoder learns; or nothing, "".
         field_grid: points along each axis of the grid on which each NeRF is asked once, to be read between them at every step;
             0: NeRFs are asked at every step.
         sampling: "pairs", the paper's: an object of a batch comes in two families, every pair equally often; "all": in all
@@ -52,6 +54,7 @@ class Recipe(RunRecipe):
         regression_weight: weight of the point regression: what the decoder shows at random points against what the NeRF shows,
             colour times opacity and opacity; of the local tokens too, each in its cell. 0: none.
         regression_points: number of these points, of each NeRF in a step.
+        surface_share: share of them that is drawn where the NeRF's grid is not empty (`field_grid`), the others in the whole box.
         augment: whether objects are moved, exactly, by asking their fields elsewhere: turned, stretched along each axis, shifted
             and mirrored, an object in all its families alike. The graph network sees the weights that there are.
         augment_turn: largest angle of the turn about the vertical, degrees.
@@ -103,7 +106,7 @@ class Recipe(RunRecipe):
     token_grid: int = 4
     graph: bool = True
     readout_families: tuple[str, ...] = ()
-    freeze_probes: bool = False
+    freeze: Frozen = ""
     field_grid: int = 0
     value_gain: float = 1.0
     decoder_dim: int = 1024
@@ -120,6 +123,7 @@ class Recipe(RunRecipe):
 
     regression_weight: float = 0.0
     regression_points: int = 96
+    surface_share: float = 0.0
     augment: bool = False
     augment_turn: float = 20.0
     augment_colour: float = 0.0
@@ -221,7 +225,7 @@ class Recipe(RunRecipe):
         require_integers(self, 1, "regression_points")
         require_numbers(self, 0, "body_rate", "contrastive_weight", "cache_gib", "regression_weight", "augment_turn")
         require_positive(self, "temperature", "value_gain")
-        require_shares(self, "augment_colour", zero=True)
+        require_shares(self, "augment_colour", "surface_share", zero=True)
         for name, kind in (("loss", Loss), ("precision", Precision), ("select", Selection), ("sampling", Sampling)):
             require_one_of(self, name, get_args(kind))
         require_one_of(self, "contrastive", get_args(Contrastive))
@@ -244,7 +248,12 @@ class Recipe(RunRecipe):
             raise ValueError(
                 f"loss {self.loss!r} needs pairs, and there is one family; use loss=r or name two families"
             )
-        for name in ("augment", "augment_colour", "freeze_probes"):
+        require_one_of(self, "freeze", get_args(Frozen))
+        if self.surface_share and not (self.field_grid and self.regression_weight):
+            raise ValueError(
+                "surface_share is about points of the regression, found on grids; set field_grid, such as 32"
+            )
+        for name in ("augment", "augment_colour"):
             if getattr(self, name) and not self.probes:
                 raise ValueError(f"{name} is about what probes ask, and there are none; set probes, such as 1024")
         if self.field_grid == 1 or self.field_grid > 128:

@@ -135,7 +135,7 @@ def test_fields_on_grids(nerf_set):
 
 def test_a_graph_network_joins_probes_that_learnt_alone(nerf_set, tmp_path):
     encoder_training(PROBES.changed(graph=False, readout_dim=0), nerf_set, out=tmp_path / "probes").run()
-    recipe = PROBES.changed(freeze_probes=True, readout_families=["mlp", "triplane", "hash"])
+    recipe = PROBES.changed(freeze="probes", readout_families=["mlp", "triplane", "hash"])
     encoder_training(recipe, nerf_set, out=tmp_path / "both", init=tmp_path / "probes" / "last").run()
     before, after = (load_encoder(tmp_path / each / "last") for each in ("probes", "both"))
     assert not before.config.graph and after.config.graph
@@ -231,7 +231,7 @@ def test_recipe_probes():
     recipe = load_recipe("probes")
     joined = load_recipe("probes_graph")
     assert recipe.encoder_config.probes == 1024 and not recipe.encoder_config.graph
-    assert joined.encoder_config.graph and joined.freeze_probes and joined.readout_families == joined.families
+    assert joined.encoder_config.graph and joined.freeze == "probes" and joined.readout_families == joined.families
     for name in ("probes", "probe_dim", "token_grid", "embedding_dim"):
         assert getattr(joined.encoder_config, name) == getattr(recipe.encoder_config, name)
     assert joined.decoder_config == recipe.decoder_config  # they go on from it
