@@ -48,6 +48,8 @@ def start_from(model: TrainedModel, source: StrPath) -> list[str]:
         )
     model.encoder.load_state_dict({**model.encoder.state_dict(), **encoder.state_dict()})
     taken = ["encoder" if encoder.config.graph or not model.recipe.graph else "probes"]
+    if model.recipe.freeze == "encoder":  # a new decoder for it
+        return taken
     content = read_tensors(path)[0] if path.is_file() else {}
     if model.decoder is not None and isinstance(content.get("decoder"), Mapping):
         _take_decoder(model, content["decoder"], path)

@@ -69,7 +69,7 @@ def test_bad_settings(override, message):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="one of gpu10, nano, paper"):
+    with pytest.raises(FileNotFoundError, match="one of decoder, gpu10, nano, paper"):
         load_recipe("missing")
     file = tmp_path / "bad.yaml"
     file.write_text("- a\n")
