@@ -10,13 +10,17 @@ from typing import Any
 
 from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
 from gmn_encoder.files import named_errors
+from gmn_encoder.nerfs.finite import field_flag
 from gmn_encoder.nerfs.record import Nerf
 
 from .base import Command, InputErrors, add_nerf_arguments
 
 
 def describe(nerf: Nerf) -> dict[str, Any]:
-    """Family, architecture, sizes and value ranges of a NeRF, as JSON-ready values; the graph is None where a family has none."""
+    """Family, architecture, sizes and value ranges of a NeRF, as JSON-ready values; the graph is None where a family has none.
+
+    ``field`` is "empty" or "full" where there is nothing to see in it. Raises `ValueError` where the field is not finite.
+    """
     with named_errors(nerf.name):
         graph = build_parameter_graph(nerf.architecture) if nerf.architecture.has_graph else None
     return {
@@ -26,6 +30,7 @@ def describe(nerf: Nerf) -> dict[str, Any]:
         "sizes": {key: value for key, value in nerf.architecture.to_dict().items() if key != "family"},
         "parameters": nerf.num_parameters,
         "graph": {"nodes": graph.num_nodes, "edges": graph.num_edges} if graph else None,
+        "field": field_flag(nerf),
         "tensors": {
             key: {
                 "shape": list(tensor.shape),
@@ -49,6 +54,8 @@ def format_description(values: dict[str, Any]) -> str:
         f"  parameters    {values['parameters']:,}",
         f"  graph         {graph['nodes']:,} nodes, {graph['edges']:,} edges" if graph else "  graph         none",
     ]
+    if values["field"]:
+        lines.append(f"  field         {values['field']}: there is no object to see in it")
     lines += [
         f"  {key}  shape {tuple(t['shape'])}, values {t['min']:.4g} to {t['max']:.4g}, mean {t['mean']:.4g}, std {t['std']:.4g}"
         for key, t in values["tensors"].items()

@@ -34,7 +34,9 @@ class TrainEncoderCommand(Command):
             "--loss", choices=("r", "c", "rc"), help="rendering, contrastive or both (default: the recipe's)"
         )
         parser.add_argument(
-            "--config", metavar="RECIPE", help="YAML file, or one of paper, gpu10, nano (default: paper)"
+            "--config",
+            metavar="RECIPE",
+            help="YAML file, or one of paper, gpu10, nano, probes, probes_graph, decoder (default: paper)",
         )
         parser.add_argument(
             "settings", nargs="*", metavar="KEY=VALUE", help="settings of the recipe, such as epochs=20"

@@ -5,6 +5,7 @@ Shapes: E of what stands for a NeRF, ``(D,)`` or, of V vectors, ``(V, D)``; D em
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from gmn_encoder.embeddings.files import is_embedding_file, read_embedding
 from gmn_encoder.nerfs.files import load_nerf
-from gmn_encoder.nerfs.finite import check_field
+from gmn_encoder.nerfs.finite import field_flag
 from gmn_encoder.nerfs.record import Nerf
+
+logger = logging.getLogger(__name__)
 
 NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
 
@@ -61,7 +64,10 @@ def read_nerf(item: NerfLike, embedding_shape: tuple[int, ...]) -> list[Nerf | T
     if isinstance(item, str | os.PathLike) and not is_embedding_file(item):
         item = load_nerf(item)
     if isinstance(item, Nerf):
-        check_field(item)
+        if (flag := field_flag(item)) is not None:
+            logger.warning(
+                "%s: its field is %s, there is no object to see in it; do not trust what is said", item.name, flag
+            )
         return [item]
     if isinstance(item, str | os.PathLike):
         source, item = f"{item}: the embedding", read_embedding(item, tokens=len(embedding_shape) > 1)

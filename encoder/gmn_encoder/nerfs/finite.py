@@ -7,26 +7,36 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .record import Nerf
+from .probing import FieldError, visible_field, whole_field
+from .record import Nerf, NerfBatch
 
 OnError = Callable[[int, ValueError], None]
 
-_SIDE = 4
+_SIDE, _FINE_SIDE = 4, 16
 
 
-@torch.no_grad()
 def check_field(nerf: Nerf) -> None:
     """Raise `ValueError`, with the NeRF's name, where its colour or density is NaN or infinite at one of 64 points in its box."""
+    try:
+        visible_field(NerfBatch.stack([nerf]), box_points(nerf, _SIDE))
+    except FieldError as error:
+        raise ValueError(f"{nerf.name}: {error.problem} (its weights reach {_largest(nerf):.0e})") from error
+
+
+def field_flag(nerf: Nerf) -> str | None:
+    """What is unusual about what a NeRF shows: "empty", "full", or None where there is something to see in it.
+
+    Asked at 4,096 points, so that what is thinner than a sixteenth of the box may be missed. Raises what `check_field` raises.
+    """
+    check_field(nerf)
+    return whole_field(visible_field(NerfBatch.stack([nerf]), box_points(nerf, _FINE_SIDE)))[0]
+
+
+def box_points(nerf: Nerf, side: int) -> Tensor:
+    """The centres of `side` cells along each axis of the architecture's box, float32 ``(side ** 3, 3)``."""
     low, high = torch.tensor(nerf.architecture.box)
-    steps = (torch.arange(_SIDE) + 0.5) / _SIDE
-    points = low + torch.cartesian_prod(steps, steps, steps) * (high - low)
-    rgb, density = nerf.query(points, torch.nn.functional.normalize(torch.ones_like(points), dim=-1))
-    wrong = ~(rgb.isfinite().all(dim=-1) & density.isfinite().all(dim=-1))
-    if bool(wrong.any()):
-        raise ValueError(
-            f"{nerf.name}: its field has NaN or infinite values at {int(wrong.sum())} of {len(points)} points "
-            f"(its weights reach {_largest(nerf):.0e}); expected the weights of a NeRF"
-        )
+    steps = (torch.arange(side) + 0.5) / side
+    return low + torch.cartesian_prod(steps, steps, steps) * (high - low)
 
 
 def check_embeddings(nerfs: Sequence[Nerf], embeddings: Tensor, on_error: OnError | None = None) -> None:

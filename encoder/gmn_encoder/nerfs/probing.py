@@ -9,6 +9,8 @@ Shapes: B NeRFs, K points.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,43 @@ def visible_field(nerfs: NerfBatch, points: Tensor) -> Tensor:
         raise FieldError(int((~finite).nonzero()[0]), "its field is NaN or infinite somewhere; expected finite values")
     alpha = -torch.expm1(-density.float() * OPACITY_LENGTH)
     return torch.cat([rgb.float() * alpha, alpha], dim=-1)
+
+
+GRID_SPAN = 0.69
+"""Half the side of the cube that `field_grid` spans: strictly inside the box."""
+
+
+def field_grid(nerfs: NerfBatch, side: int) -> Tensor:
+    """`visible_field` on a grid of `side` points along each axis, float16 ``(B, side ** 3, 4)``, x outermost."""
+    places = torch.linspace(-GRID_SPAN, GRID_SPAN, side)
+    return visible_field(nerfs, torch.cartesian_prod(places, places, places)).half()
+
+
+def read_grid(grids: Tensor, points: Tensor) -> Tensor:
+    """What grids of `field_grid` show between their points, trilinear: a twentieth of the time of asking the fields.
+
+    Args:
+        grids: float16 ``(B, side ** 3, 4)``.
+        points: world coordinates ``(B, K, 3)``.
+
+    Returns:
+        float32 ``(B, K, 4)``; zero outside the cube that the grids span.
+    """
+    side = round(grids.shape[1] ** (1 / 3))
+    place = (points + GRID_SPAN) * ((side - 1) / (2 * GRID_SPAN))
+    inside = ((place >= 0) & (place <= side - 1)).all(dim=-1)
+    low = place.floor().clamp(0, side - 2)
+    part = (place - low).clamp(0, 1)
+    first = torch.arange(len(grids), device=grids.device)[:, None] * side**3
+    first = first + (low.long() * torch.tensor([side * side, side, 1], device=grids.device)).sum(dim=-1)
+    rows, total = grids.flatten(0, 1), torch.zeros(*points.shape[:2], 4, device=grids.device)
+    along = [(1 - share, share) for share in part.unbind(dim=-1)]
+    for x, y in itertools.product((0, 1), repeat=2):
+        face = along[0][x] * along[1][y] * inside
+        for z in (0, 1):
+            corner = rows[first + ((x * side + y) * side + z)]
+            total.addcmul_((face * along[2][z])[..., None], corner.float())
+    return total
 
 
 def whole_field(values: Tensor) -> list[str | None]:

@@ -1,56 +1,48 @@
-"""The paper's claims about the losses, on data of our own: classification, retrieval, unseen architectures, another domain.
+"""What the encoder is good for, on objects that it never saw, beside what each of its parts is good for alone: one table.
 
-    llana-gmn fit procedural:910 --architecture MLP-nano,TRI-nano,HASH-nano --quality nano --batch 13 --out DATA
-    llana-gmn fit MESHES... --architecture MLP-nano,TRI-nano,HASH-nano --quality nano --batch 13 --out REAL
-    llana-gmn train-encoder --data DATA --out RUNS/rc --loss rc --config nano     (and r, c)
-    python scripts/encoder_claims.py --data DATA --real REAL --runs RUNS --work WORK --out docs
+    llana-gmn train-encoder --data SET --out RUNS/probes --config probes
+    llana-gmn train-encoder --data SET --out RUNS/both --config probes_graph --init RUNS/probes/last
+    python scripts/encoder_claims.py --data SET --encoders probes=RUNS/probes/last,both=RUNS/both/best
 
-Paper: Tables 2/15 and 3 (classification), 6/17 (retrieval), 4/16 (unseen architectures), 7/18 (another domain), Fig. 3.
+The set is that of ``scripts/make_training_set.py``, whose NeRFs all start from first weights of their own. Directories beside its
+families that hold the test objects too, such as ``start2`` or ``MLP-1L``, are NeRFs of these objects from second first weights,
+or of architectures that are not trained on. A method that was trained several times, from several seeds, is named several times.
+
+Shapes: N NeRFs, D embedding, K points.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from gmn_encoder.datasets import NerfDataset, ObjectId
-from gmn_encoder.embeddings.cache import EmbeddingCache
-from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
-from gmn_encoder.encoders.base import load_encoder
-from gmn_encoder.files import write_bytes, write_json
-from gmn_encoder.fitting.job import FitJob
-from gmn_encoder.fitting.output import nerf_directory, split_of
-from gmn_encoder.fitting.presets import preset
-from gmn_encoder.fitting.sources import find_sources
-from gmn_encoder.nerfs.architectures import FAMILY_NAMES, NANO_ARCHITECTURES, NerfArchitecture, parse_architecture
-from gmn_encoder.objects import ViewSettings
+import torch
+from torch import Tensor
 
-from ..tables import Table, published_table
-from .classification_benchmark import classification_table, evaluate_classifier, run_classification, training_sets
-from .classifier_training import ClassifierOptions
-from .plots import embedding_figure, project, save_figure
-from .retrieval_benchmark import retrieval_table, run_retrieval
+from gmn_encoder.datasets import ObjectId, PairedDataset
+from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.files import read_json, write_bytes, write_json
+from gmn_encoder.fitting.output import FIT_NAME
+from gmn_encoder.fitting.training_set import REAL_TEST
+from gmn_encoder.nerfs.architectures import paper_families
+from gmn_encoder.nerfs.fields import BOX_MAX
+from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.probing import visible_field
+from gmn_encoder.nerfs.record import Nerf, NerfBatch
+
+from ..tables import MISSING, Column, Table
+from .measures import explained_variance, linear_probe, mean_recall, object_colours, probed_share
 
 logger = logging.getLogger(__name__)
 
-LOSSES = {"r": "L_R", "rc": "L_R+C", "c": "L_C"}
-PUBLISHED = {"classification": 2, "retrieval": 17, "unseen architectures": 4, "real objects, retrieval": 18}
-"""Kind of measurement -> number of the paper's table."""
+Embed = Callable[[Sequence[Nerf]], Tensor]
+"""NeRFs to vectors ``(N, D)``."""
 
-CHANGES = {
-    "MLP-nano": {"1L": {"hidden_layers": 1}, "16H": {"hidden_dim": 16}},
-    "TRI-nano": {
-        "1L": {"hidden_layers": 1}, "16H": {"hidden_dim": 16}, "8W": {"resolution": 8}, "2C": {"channels": 2},
-    },
-    "HASH-nano": {
-        "1L": {"hidden_layers": 1}, "16H": {"hidden_dim": 16}, "2N": {"levels": 2}, "8T": {"log2_table_size": 8},
-    },
-}  # fmt: skip
-"""What the paper's ten unseen architectures change (Table 14), made smaller as the nano ones are."""
-
-_BATCH = 16
+FIELD_SIDE = 16
+_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,139 +50,188 @@ class Claims:
     """What is measured, and where it is found.
 
     Attributes:
-        data: NeRFs of procedural objects with split lists.
-        runs: directory of the encoders, ``<loss>/best`` each.
-        work: directory for embeddings, unseen NeRFs and classifiers, which are not made again.
-        out: directory for the t-SNE pictures and the tables.
-        real: NeRFs of objects that other people made; None: without them.
-        losses: names of the runs, separated by commas.
-        objects: the N of ``procedural:N`` of `data`, for the unseen architectures; 0: without them.
-        batch: NeRFs of unseen architectures that are fitted at once.
-        epochs: epochs of the classifiers.
-        learning_rate: learning rate of the classifiers; the released one, 1e-4, needs more data.
-        batch_size: batch size of the classifiers.
+        data: data set of `fitting.training_set`.
+        encoders: ``name=directory`` of each encoder, separated by commas; of equal names, the mean and the spread are told.
+        out: file of the tables; the figures themselves go beside it, as JSON.
+        raw: whether the field on a grid of 16 points along each axis is measured too, with nothing learnt.
     """
 
     data: Path
-    runs: Path
-    work: Path
-    out: Path = Path("docs")
-    real: Path | None = None
-    losses: str = ",".join(LOSSES)
-    objects: int = 0
-    batch: int = 13
-    epochs: int = 150
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-
-    @property
-    def classifier(self) -> ClassifierOptions:
-        return ClassifierOptions(epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size)
+    encoders: str
+    out: Path = Path("docs/encoder_claims.md")
+    raw: bool = True
 
 
-def measure_claims(claims: Claims) -> dict[str, Table]:
-    """Kind of measurement -> a table with rows for each loss; classes and objects are those of the data.
+def measure_claims(claims: Claims) -> Table:
+    """A row for each measure, a column for each method; also writes `Claims.out` and the figures as JSON beside it."""
+    objects = Objects.of(claims.data)
+    found: dict[str, list[dict[str, float]]] = {}
+    if claims.raw:
+        found["raw field"] = [measure(raw_field, objects)]
+    for each in claims.encoders.split(","):
+        name, separator, directory = each.partition("=")
+        if not separator:
+            raise ValueError(f"--encoders has {each!r}; expected name=directory")
+        for variant, embed in methods(name, load_encoder(directory)).items():
+            logger.info("%s: %s", variant, directory)
+            found.setdefault(variant, []).append(measure(embed, objects))
+    table = claims_table(found)
+    claims.out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(table.markdown().encode(), claims.out)
+    write_json({"objects": objects.counts(), "found": found}, claims.out.with_suffix(".json"))
+    return table
 
-    Also writes ``encoder_claims.md``, ``encoder_claims.json`` and a picture of each loss's test embeddings into `claims.out`.
+
+def methods(name: str, encoder: NerfEncoder) -> dict[str, Embed]:
+    """An encoder's embeddings; of one with both senses, what its graph network adds, alone, too."""
+    found: dict[str, Embed] = {name: lambda nerfs: encoder.encode(nerfs, batch_size=_BATCH)}
+    head, read = getattr(encoder, "head", None), getattr(encoder, "read", None)
+    if head is not None and read is not None and getattr(encoder, "probes", None) is not None:
+
+        @torch.no_grad()
+        def of_graph(nerfs: Sequence[Nerf]) -> Tensor:
+            parts = []
+            for first in range(0, len(nerfs), _BATCH):
+                reading = read(NerfBatch.stack(nerfs[first : first + _BATCH]))
+                parts.append(head(reading.readouts, reading.families))
+            return torch.cat(parts)
+
+        found[f"{name}, graph term"] = of_graph
+    return found
+
+
+def raw_field(nerfs: Sequence[Nerf]) -> Tensor:
+    """What NeRFs show at the centres of `FIELD_SIDE` cells along each axis, nothing learnt: ``(N, 4 * FIELD_SIDE ** 3)``."""
+    centres = ((torch.arange(FIELD_SIDE) + 0.5) / FIELD_SIDE * 2 - 1) * BOX_MAX
+    points = torch.cartesian_prod(centres, centres, centres)
+    return torch.cat([visible_field(NerfBatch.stack([nerf]), points).flatten(1) for nerf in nerfs])
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The NeRFs that are measured on, by what they are for.
+
+    Attributes:
+        data: the data set.
+        train, real_train: procedural and other people's objects that are trained on, as far as these have one of the classes.
+        test, real: those that are not.
+        others: directories of the test objects' NeRFs that are not of the families: other first weights, other architectures.
     """
-    if claims.objects:
-        fit_unseen(claims.work / "unseen", claims.objects, batch=claims.batch)
-    found = [measure_loss(loss, claims) for loss in claims.losses.split(",")]
-    tables = {kind: _joined([tables[kind] for tables in found]) for kind in found[0]}
-    text = []
-    for kind, table in tables.items():
-        text += [f"### {kind[0].upper()}{kind[1:]}\n", table.markdown()]
-        if kind in PUBLISHED:
-            published = published_table(PUBLISHED[kind]).markdown()
-            text.append(f"The paper's, at its sizes and on ShapeNet:\n\n{published}")
-    write_bytes("\n".join(text).encode(), claims.out / "encoder_claims.md")
-    content = {kind: table.to_dict() for kind, table in tables.items()}
-    write_json({"classifier": asdict(claims.classifier), "tables": content}, claims.out / "encoder_claims.json")
-    return tables
 
+    data: Path
+    train: tuple[ObjectId, ...]
+    real_train: tuple[ObjectId, ...]
+    test: tuple[ObjectId, ...]
+    real: tuple[ObjectId, ...]
+    others: tuple[str, ...]
 
-def measure_loss(loss: str, claims: Claims) -> dict[str, Table]:
-    """The tables of the encoder that one loss has trained, by kind, and its picture."""
-    method, keep = LOSSES[loss], claims.work / loss
-    cache = EmbeddingCache(keep, load_encoder(claims.runs / loss / "best"), batch_size=_BATCH)
-    train, val, test = (embed_families(cache, claims.data, split) for split in ("train", "val", "test"))
-    others: dict[str, dict[str, EmbeddingSet]] = {}
-    if claims.objects:
-        objects = NerfDataset(claims.data / next(iter(FAMILY_NAMES)), "test").object_ids
-        others["unseen architectures"] = embed_unseen(cache, claims.work / "unseen", objects)
-    if claims.real:
-        others["real objects, classification"] = embed_families(cache, claims.real)
-    runs, classes, chosen = [], {each for members in train.values() for each in members.class_ids}, training_sets(val)
-    elsewhere: dict[str, list] = {kind: [] for kind in others}
-    for name, members in training_sets(train).items():
-        place = keep / "classifiers" / name
-        runs.append(
-            run_classification(members, chosen[name], test, trained_on=name, options=claims.classifier, out=place)
+    @classmethod
+    def of(cls, data: Path) -> Objects:
+        """What a data set has. Raises `FileNotFoundError` or `ValueError` for one without its lists."""
+        families = paper_families()
+        test = PairedDataset(data, families, split="test").object_ids
+        classes = {class_id for class_id, _ in test}
+        train = PairedDataset(data, families, split="train").object_ids
+        procedural = {name.rpartition("-")[0] for _, name in test}
+        made = tuple(each for each in train if each[1].rpartition("-")[0] in procedural)
+        held = PairedDataset(data, families, split=str(data / REAL_TEST)).object_ids
+        others = sorted(each.name for each in data.iterdir() if each.is_dir() and each.name not in families)
+        return cls(
+            data,
+            made,
+            tuple(each for each in train if each not in set(made) and each[0] in classes),
+            tuple(test),
+            tuple(held),
+            tuple(each for each in others if all((data / each).joinpath(*name).is_dir() for name in test)),
         )
-        logger.info("%s: the classifier trained on %s is measured", method, name)
-        for kind, sets in others.items():
-            elsewhere[kind].append(evaluate_classifier(place, _of_classes(sets, classes)))
-    tables = {"classification": classification_table(runs, method=method)}
-    tables |= {kind: classification_table(each, method=method) for kind, each in elsewhere.items()}
-    tables["retrieval"] = retrieval_table(run_retrieval(test), method=method)
-    if claims.real:
-        real = others["real objects, classification"]
-        tables["real objects, retrieval"] = retrieval_table(run_retrieval(real), method=method)
-    points = join_embeddings(test.values())
-    figure = embedding_figure(project(points.values, seed=0), points, title=f"{method}, test objects")
-    save_figure(figure, claims.out / f"tsne_{loss}.png")
-    return tables
+
+    def counts(self) -> dict[str, int]:
+        names = ("train", "real_train", "test", "real")
+        return {name: len(getattr(self, name)) for name in names}
+
+    def nerfs(self, family: str, objects: Sequence[ObjectId]) -> list[Nerf]:
+        """Of a directory beside the lists; a fit's own record tells the architecture."""
+        paths = [self.data.joinpath(family, *each) for each in objects]
+        return [load_nerf(path, _fitted(path)) for path in paths]
 
 
-def unseen_architectures() -> dict[str, NerfArchitecture]:
-    """Name -> architecture: fewer layers, narrower ones, smaller planes, fewer channels, levels and entries."""
+def _fitted(path: Path) -> Mapping[str, object] | None:
+    record = path / FIT_NAME
+    values = read_json(record).get("architecture") if record.is_file() else None
+    return values if isinstance(values, dict) else None
+
+
+def measure(embed: Embed, objects: Objects) -> dict[str, float]:
+    """Everything that a method is measured by; recall and shares in percent."""
+    families = paper_families()
+
+    def of(members: Sequence[ObjectId]) -> dict[str, Tensor]:
+        return {family: embed(objects.nerfs(family, members)) for family in families}
+
+    test, real, train = of(objects.test), of(objects.real), of(objects.train)
+    found = {"recall@1, six pairs of families": mean_recall(test, test)}
+    for name in objects.others:
+        other = embed(objects.nerfs(name, objects.test))
+        found[f"recall@1, {name} among the families"] = mean_recall({name: other}, test)
+    found["recall@1, meshes held out"] = mean_recall(real, real)
+    return found | _classes(objects, train, test, real, of) | _colours(objects, train, test)
+
+
+def _classes(
+    objects: Objects,
+    train: Mapping[str, Tensor],
+    test: Mapping[str, Tensor],
+    real: Mapping[str, Tensor],
+    of: Callable[[Sequence[ObjectId]], dict[str, Tensor]],
+) -> dict[str, float]:
+    """Linear probes of the class: within a family and across, and of the held-out meshes that have one of the classes."""
+    labels, expected = ([class_id for class_id, _ in members] for members in (objects.train, objects.test))
+    share = {(a, b): probed_share(train[a], labels, test[b], expected) for a in train for b in test}
+    found = {
+        "class, same family": statistics.fmean(value for (a, b), value in share.items() if a == b),
+        "class, other family": statistics.fmean(value for (a, b), value in share.items() if a != b),
+    }
+    rows = [row for row, (class_id, _) in enumerate(objects.real) if class_id in set(labels)]
+    if rows and objects.real_train:
+        expected, both = [objects.real[row][0] for row in rows], of(objects.real_train)
+        made, other = torch.cat(list(train.values())), torch.cat(list(both.values()))
+        others = labels * len(train) + [class_id for class_id, _ in objects.real_train] * len(both)
+        for name, known, taught in (
+            ("procedural objects", made, labels * len(train)),
+            ("both kinds of objects", torch.cat([made, other]), others),
+        ):
+            shares = [probed_share(known, taught, each[rows], expected) for each in real.values()]
+            found[f"class of {len(rows)} meshes held out, from {name}"] = statistics.fmean(shares)
+    return found
+
+
+def _colours(objects: Objects, train: Mapping[str, Tensor], test: Mapping[str, Tensor]) -> dict[str, float]:
+    """Linear probes of the object's mean colour and of its dominant one, in the same family."""
+    family = next(iter(train))
+    truth = [
+        [object_colours(objects.data.joinpath(family, *each)) for each in members]
+        for members in (objects.train, objects.test)
+    ]
+    means = [torch.stack([mean for mean, _ in each]) for each in truth]
+    names = [[name for _, name in each] for each in truth]
+    explained = [explained_variance(linear_probe(train[f], means[0], test[f]), means[1]) for f in train]
     return {
-        name.replace("nano", suffix): parse_architecture({**NANO_ARCHITECTURES[name].to_dict(), **change})
-        for name, changes in CHANGES.items()
-        for suffix, change in changes.items()
+        "mean colour, R2": statistics.fmean(explained),
+        "dominant colour of 11": statistics.fmean(probed_share(train[f], names[0], test[f], names[1]) for f in train),
     }
 
 
-def fit_unseen(out: Path, objects: int, *, batch: int) -> None:
-    """Fit the test objects of ``procedural:<objects>`` in every unseen architecture."""
-    settings = {each: preset("nano", each.family) for each in unseen_architectures().values()}
-    first = next(iter(settings.values()))
-    views = ViewSettings(n_views=first.views, size=first.size)
-    sources = [s for s in find_sources(f"procedural:{objects}", settings=views) if split_of(s.index or 0) == "test"]
-    FitJob(out=out, settings=settings, batch=batch).run(sources)
+def claims_table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+    """A row for each measure; several runs of a method as mean ± half the range."""
+    names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
 
+    def cell(runs: Sequence[Mapping[str, float]], name: str) -> str:
+        values, digits = [run[name] for run in runs if name in run], 2 if "R2" in name else 1
+        if not values:
+            return MISSING
+        spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):.{digits}f}{spread}"
 
-def embed_unseen(cache: EmbeddingCache, data: Path, objects: Sequence[ObjectId]) -> dict[str, EmbeddingSet]:
-    """Name of an unseen architecture -> embeddings of its NeRFs of some objects."""
-    sets = {}
-    for name, architecture in unseen_architectures().items():
-        paths = [nerf_directory(data, architecture, *each) for each in objects]
-        sets[name] = _reported(cache.embed(paths, family=name, architecture=architecture))
-    return sets
-
-
-def embed_families(cache: EmbeddingCache, data: Path, split: str | None = None) -> dict[str, EmbeddingSet]:
-    """Name of a family -> embeddings of its NeRFs in a split, or of all that are there."""
-    return {name: _reported(cache.embed_family(data / family, split=split)) for family, name in FAMILY_NAMES.items()}
-
-
-def _reported(members: EmbeddingSet) -> EmbeddingSet:
-    for message in members.problems:
-        logger.warning("%s", message)
-    return members
-
-
-def _of_classes(sets: Mapping[str, EmbeddingSet], classes: set[str]) -> dict[str, EmbeddingSet]:
-    """Only the objects of classes that a classifier knows."""
-    return {n: s.select([i for i, c in enumerate(s.class_ids) if c in classes]) for n, s in sets.items()}
-
-
-def _joined(tables: Sequence[Table]) -> Table:
-    """The rows of several losses in one table, in the order of the groups."""
-    first = tables[0]
-    rows = list(dict.fromkeys(tuple(row) for table in tables for row in table.rows))
-    if first.group_by is not None:
-        group = [each["name"] for each in first.to_dict()["columns"]].index(first.group_by)
-        order = list(dict.fromkeys(row[group] for row in rows))
-        rows.sort(key=lambda row: order.index(row[group]))
-    return replace(first, rows=rows)
+    columns = (Column("on objects never seen"), *(Column(name) for name in found))
+    rows = tuple((name, *(cell(runs, name) for runs in found.values())) for name in names)
+    return Table("What embeddings of objects never seen are good for", columns, rows)

@@ -9,7 +9,8 @@ import torch
 
 from gmn_encoder import Nerf, NerfBatch
 from gmn_encoder.nerfs.architectures import NerfArchitecture
-from gmn_encoder.nerfs.probing import FieldError, visible_field, whole_field
+from gmn_encoder.nerfs.finite import field_flag
+from gmn_encoder.nerfs.probing import FieldError, field_grid, read_grid, visible_field, whole_field
 
 POINTS = torch.rand(64, 3, generator=torch.Generator().manual_seed(0)) * 1.38 - 0.69
 
@@ -84,6 +85,28 @@ def test_box_of_another_size():
         visible_field(fog([1, 1, 1, 9.0], side=1e-4), POINTS)
 
 
+def test_grids():
+    """At its own points a grid is the field; between them the weighted mean of the corners; nothing outside."""
+    batch = NerfBatch.stack([Nerf.random(name, seed=1) for name in ("MLP-nano",)] * 2)
+    grids = field_grid(batch, 3)
+    assert grids.shape == (2, 27, 4) and grids.dtype == torch.float16
+    places = torch.tensor([-0.69, 0.0, 0.69])
+    corners = torch.cartesian_prod(places, places, places).expand(2, -1, -1)
+    torch.testing.assert_close(read_grid(grids, corners), visible_field(batch, corners), rtol=0, atol=1e-3)
+    between = read_grid(grids, torch.tensor([[[0.345, 0.69, -0.69]], [[0.0, 0.0, 0.8]]]))
+    torch.testing.assert_close(between[0, 0], (grids[0, 15] + grids[0, 24]).float() / 2, rtol=0, atol=1e-3)
+    assert bool((between[1] == 0).all())
+
+
 def test_whole_fields():
     seen = visible_field(fog([1, 1, 1, 0.0], [1, 1, 1, 1e4], [1, 1, 1, 20.0]), POINTS)
     assert whole_field(seen) == ["empty", "full", None]
+
+
+def test_what_is_unusual_about_a_field():
+    """Nothing to see, nothing but what is solid, an object."""
+    seen = {0.0: "empty", 1e4: "full", 20.0: None}
+    for density, flag in seen.items():
+        assert field_flag(Nerf(Fog(), {"values": torch.tensor([1, 1, 1, density])})) == flag
+    thin = Nerf(Fog(side=0.65), {"values": torch.tensor([1, 1, 1, 1e4])})
+    assert field_flag(thin) == "full"  # its own box is what counts

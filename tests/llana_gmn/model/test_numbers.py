@@ -25,8 +25,8 @@ def loud(nerf: Nerf, size: float) -> Nerf:
 def test_fields_without_numbers(nerfs, size):
     for nerf in nerfs:
         check_field(nerf)
-        named = re.escape(f"{nerf.name}: its field has NaN or infinite values at ")
-        with pytest.raises(ValueError, match=rf"{named}\d+ of 64"):
+        named = re.escape(f"{nerf.name}: its field is NaN or infinite somewhere")
+        with pytest.raises(ValueError, match=named):
             check_field(loud(nerf, size))
 
 
@@ -49,7 +49,7 @@ def files(tmp_path, nerfs):
 
 
 def test_commands_name_the_file_and_do_the_others(files, tiny_folder, tmp_path, capsys):
-    named = f"{files[1]}: its field has NaN or infinite values at 64 of 64 points (its weights reach 3e+38)"
+    named = f"{files[1]}: its field is NaN or infinite somewhere; expected finite values (its weights reach 3e+38)"
     nerfs = str(tmp_path / "nerfs")
     out = tmp_path / "captions.jsonl"
     assert main(["caption", "--model", str(tiny_folder), nerfs, "--out", str(out), "--max-new-tokens", "2"]) == 1
@@ -66,7 +66,7 @@ def test_commands_name_the_file_and_do_the_others(files, tiny_folder, tmp_path, 
 
 def test_the_model_refuses_what_its_encoder_makes_no_numbers_of(model, processor, nerfs, files, monkeypatch):
     session = ChatSession(model, processor, max_new_tokens=2)
-    with pytest.raises(ValueError, match=r"1\.safetensors: its field has NaN"):
+    with pytest.raises(ValueError, match=r"1\.safetensors: its field is NaN"):
         session.add_nerf(str(files[1]))
     encode = type(model.nerf_encoder).encode
 
@@ -87,7 +87,7 @@ def test_the_model_refuses_what_its_encoder_makes_no_numbers_of(model, processor
     )
     assert [place for place, _ in found] == [0]
     assert [(place, str(error).partition(" (")[0].partition(": ")[2]) for place, error in told] == [
-        (1, "its field has NaN or infinite values at 64 of 64 points"),
+        (1, "its field is NaN or infinite somewhere; expected finite values"),
         (2, "its embedding has NaN or infinite values"),
     ]
 

@@ -20,7 +20,6 @@ _RELEASED = {
     "layout",
 }
 """The fields that every configuration is written with."""
-_MISSING = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +36,12 @@ class GmnConfig(SavedConfig):
         layout: positions in the parameter graph that the encoder was trained with, `"released"` or `"geometric"`.
         readout_dim: units of the readout where a head of `embedding_dim` outputs follows; None, as in the released encoder and
             the paper: the readout is the embedding.
-        probes: points at which the encoder also asks the field, a power of two; 0, as in the released encoder and the paper: it
-            reads weights alone.
+        probes: points at which the encoder also asks the field, as many in each cell of the grid; 0, as in the released encoder
+            and the paper: it reads weights alone.
         probe_dim: width of the network that reads the answers.
-        token_grid: cells along an axis of the grid of local tokens, a power of two; 0: no local tokens.
+        token_grid: cells along an axis of the grid of local tokens; 0: no local tokens.
+        token_pool: cells along an axis that share a token, the mean of theirs: with 2, a grid of 4 gives 8 tokens. It takes no
+            training: a saved encoder may be given another one.
         graph: whether the graph network takes part; without it, the probes alone make the embedding.
         canonical: whether the graph is made of canonical weights (`nerfs.canonical`): of all weights with the same field, the
             embedding is that of one.
@@ -50,6 +51,8 @@ class GmnConfig(SavedConfig):
             never trained on stay in -1..1; the encoder then starts with frequencies for that range.
         readout_per_kind: whether the readout is the sum of means, one for each edge type, instead of one mean over all edges,
             most of which are tables' or planes'.
+        readout_families: families of architectures whose readouts the head standardises each by itself, so that what is left of
+            them tells NeRFs of a family apart; those of other families have the spread of all. None: all alike.
     """
 
     GRAPH_OPTIONS: ClassVar[tuple[str, ...]] = ("canonical", "standardised", "bounded_positions")
@@ -70,13 +73,19 @@ class GmnConfig(SavedConfig):
     probes: int = 0
     probe_dim: int = 512
     token_grid: int = 4
+    token_pool: int = 1
     graph: bool = True
     canonical: bool = False
     standardised: bool = False
     bounded_positions: bool = False
     readout_per_kind: bool = False
+    readout_families: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        families = self.readout_families
+        if not isinstance(families, list | tuple) or not all(isinstance(name, str) for name in families):
+            raise ValueError(f"GmnConfig.readout_families must be a list of names of families, got {brief(families)}")
+        object.__setattr__(self, "readout_families", tuple(families))
         smallest = {
             "hidden_dim": 1,
             "embedding_dim": 1,
@@ -86,6 +95,7 @@ class GmnConfig(SavedConfig):
             "probes": 0,
             "probe_dim": 1,
             "token_grid": 0,
+            "token_pool": 1,
         }
         for name, least in smallest.items():
             value = getattr(self, name)
@@ -120,17 +130,23 @@ class GmnConfig(SavedConfig):
             if not self.graph:
                 raise ValueError("GmnConfig.graph is false and probes is 0: nothing is read; set probes, such as 1024")
             return
-        for name, smallest, largest in (("token_grid", 1, 16), ("probes", max(16, 8 * self.token_grid**3), 1 << 17)):
-            value = getattr(self, name) or 1
-            if value & (value - 1) or not smallest <= value <= largest:
-                raise ValueError(
-                    f"GmnConfig.{name} must be a power of two in {smallest}..{largest}, got {brief(value)}"
-                )
+        cells = max(self.token_grid, 1) ** 3
+        if self.token_grid > 16:
+            raise ValueError(f"GmnConfig.token_grid must be at most 16, got {brief(self.token_grid)}")
+        if self.probes % cells or not max(16, 8 * cells) <= self.probes <= 1 << 17:
+            raise ValueError(
+                f"GmnConfig.probes must be a multiple of {cells} in {max(16, 8 * cells)}..{1 << 17}, as many points in each cell "
+                f"of the grid, got {brief(self.probes)}"
+            )
+        if self.token_grid and self.token_grid % self.token_pool:
+            raise ValueError(
+                f"GmnConfig.token_pool must divide token_grid = {self.token_grid}, got {brief(self.token_pool)}"
+            )
 
     @property
     def num_tokens(self) -> int:
         """Vectors that `encode_tokens` gives a NeRF: one for the whole and, with probes, one for each cell of the grid."""
-        return 1 + self.token_grid**3 if self.probes else 1
+        return 1 + (self.token_grid // self.token_pool) ** 3 if self.probes else 1
 
     @property
     def has_head(self) -> bool:
@@ -157,5 +173,5 @@ class GmnConfig(SavedConfig):
 
         So the form, and with it the fingerprint, of an encoder stays what it was when a field is added.
         """
-        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name not in _RELEASED}
-        return {name: value for name, value in super().to_dict().items() if value != defaults.get(name, _MISSING)}
+        kept = {f.name for f in dataclasses.fields(self) if f.name in _RELEASED or getattr(self, f.name) != f.default}
+        return {name: value for name, value in super().to_dict().items() if name in kept or name == "model_type"}

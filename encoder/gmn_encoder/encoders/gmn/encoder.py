@@ -42,20 +42,22 @@ class Reading:
     Attributes:
         readouts: of the graph network ``(B, readout_units)``; None: no graph was read.
         fields: of the probes ``(B, K, 4)``, see `nerfs.probing.visible_field`; None: no field was asked.
+        families: int64 ``(B,)``, places in `GmnConfig.readout_families`, -1 for others; None without a graph network.
     """
 
     readouts: Tensor | None
     fields: Tensor | None
+    families: Tensor | None = None
 
     @classmethod
     def join(cls, readings: Sequence[Reading]) -> Reading:
         """The NeRFs of several readings of one encoder in one."""
-        readouts = [each.readouts for each in readings if each.readouts is not None]
-        fields = [each.fields for each in readings if each.fields is not None]
-        return cls(torch.cat(readouts) if readouts else None, torch.cat(fields) if fields else None)
+        parts = zip(*((each.readouts, each.fields, each.families) for each in readings), strict=True)
+        return cls(*(None if any(part is None for part in each) else torch.cat(each) for each in parts))
 
     def __getitem__(self, rows: Tensor) -> Reading:
-        return Reading(*(None if part is None else part[rows] for part in (self.readouts, self.fields)))
+        parts = (self.readouts, self.fields, self.families)
+        return Reading(*(None if part is None else part[rows] for part in parts))
 
 
 class GmnEncoder(EncoderModule):
@@ -108,7 +110,14 @@ class GmnEncoder(EncoderModule):
         Raises:
             ValueError: a graph of other options (``graph.options``) than the encoder's, or without the answers of the field.
         """
-        return self.combine(Reading(self._edge_list_readouts(graph), self._attached_fields(graph)))
+        readouts = self._edge_list_readouts(graph)
+        families = None if readouts is None else self._families(getattr(graph, "family", ""), readouts)
+        return self.combine(Reading(readouts, self._attached_fields(graph), families))
+
+    def _families(self, names: str | Sequence[str], readouts: Tensor) -> Tensor:
+        known = self.config.readout_families
+        places = [known.index(name) if name in known else -1 for name in ([names] if isinstance(names, str) else names)]
+        return torch.tensor(places, device=readouts.device).expand(len(readouts))
 
     def _edge_list_readouts(self, graph: Data | Batch) -> Tensor | None:
         if not self.config.graph:
@@ -147,7 +156,7 @@ class GmnEncoder(EncoderModule):
             )
         return fields
 
-    def read(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None, points: Tensor | None = None) -> Reading:
+    def read(self, nerfs: NerfBatch, *, dtype: torch.dtype | None = None, fields: Tensor | None = None) -> Reading:
         """What the encoder takes from NeRFs of one architecture, along the blocks of their graphs and at its points.
 
         Differentiable in the parameters of the encoder and, through the graph, in the NeRFs' tensors; the field is asked without
@@ -156,20 +165,22 @@ class GmnEncoder(EncoderModule):
         Args:
             nerfs: stacked tensors on the device of the encoder.
             dtype: dtype of the large matrix products (`torch.bfloat16`); None for the encoder's own.
-            points: ``(B, K, 3)`` to ask the fields at, in place of `probe_points`: those moved by a transform of each object are
-                its answers after the inverse transform.
+            fields: answers ``(B, K, 4)`` at `probe_points` where they are known, such as those of objects that were moved; None:
+                the fields are asked.
 
         Raises:
             FieldError: a field that is not finite.
         """
-        readouts = fields = None
+        readouts = None
         if self.probes is not None and self.head is not None and not nerfs.architecture.has_graph:
             readouts = self.head.nothing.expand(len(nerfs), -1)
         elif self.config.graph:
             readouts = self._dense(self.pre_encoder, self.gnn_w_readout, nerfs, config=self.config, dtype=dtype)
-        if self.probes is not None:
-            fields = visible_field(nerfs, self.probes.points if points is None else points)
-        return Reading(readouts, fields)
+        if self.probes is not None and fields is None:
+            fields = visible_field(nerfs, self.probes.points)
+        family = nerfs.architecture.family if nerfs.architecture.has_graph else ""
+        families = None if readouts is None else self._families(family, readouts)
+        return Reading(readouts, fields, families)
 
     def combine(self, reading: Reading) -> Tensor:
         """The embeddings ``(B, D)`` of what was read. NeRFs without a graph have what the probes say alone."""
@@ -179,9 +190,9 @@ class GmnEncoder(EncoderModule):
         if self.probes is not None and fields is not None:
             embedding = self.probes(fields)
             if self.head is not None and readouts is not None:
-                embedding = embedding + self.gate * self.head(readouts)
+                embedding = embedding + self.gate * self.head(readouts, reading.families)
         elif self.head is not None and readouts is not None:
-            embedding = self.head(readouts)
+            embedding = self.head(readouts, reading.families)
         else:
             raise ValueError("nothing was read of the NeRFs; expected readouts of their graphs, or fields")
         return F.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5

@@ -185,6 +185,7 @@ def parameter_graph(
         * ``edge_index`` int64 ``(2, E)``: from the input side to the output side;
         * ``edge_attr`` float32 ``(E, 6)``: value, layer, edge type and three positions (-1 where there is none). float64 for
           a float64 NeRF; gradients flow back to its tensors;
+        * ``family``: the name of the architecture's family;
         * ``probe_values`` float32 ``(1, K, 4)``, only with `probes`: the answers of `nerfs.probing.visible_field`.
 
     A network with biases has, as in Lim et al., one bias node after the outputs of each layer with an edge to each of them
@@ -207,6 +208,7 @@ def parameter_graph(
     data = Data(
         x=x.to(values.device, copy=True), edge_index=edge_index.to(values.device, copy=True), edge_attr=edge_attr
     )
+    data.family = nerf.architecture.family
     if probes is not None:
         data.probe_values = visible_field(NerfBatch.stack([nerf]), probes.to(values.device))
     options = {"canonical": canonical, "standardised": standardised, "bounded_positions": bounded_positions}

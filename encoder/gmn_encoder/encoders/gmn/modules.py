@@ -8,6 +8,8 @@ Shapes: N nodes, E edges, H hidden (128), D embedding (1024).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
@@ -168,24 +170,44 @@ class ReadoutHead(nn.Module):
     """Readout to embedding where a head follows: each unit standardised over NeRFs, then a linear map.
 
     Not in the paper, whose readout is the embedding. Means of ReLUs over all edges have a large part in common and differ by
-    hundredths of their length, or less. The batch norm takes the common part away; it sees NeRFs of all families together, as a
-    batch of training mixes them. What lies farther from the mean than `LIMIT` deviations, as NeRFs of an architecture that was
-    never seen do, counts as so far.
+    hundredths of their length, or less. The batch norms take the common part away: one for the NeRFs of all families together,
+    as a batch of training mixes them, or one for each of `GmnConfig.readout_families`. What lies farther from the mean than
+    `LIMIT` deviations, as NeRFs of an architecture that was never seen do, counts as so far.
     """
 
     LIMIT = 4.0
 
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(config.readout_units, eps=1e-10, affine=False)
+        self.families = len(config.readout_families)
+        norms = [nn.BatchNorm1d(config.readout_units, eps=1e-10, affine=False) for _ in range(max(1, self.families))]
+        self.norm = nn.ModuleList(norms) if self.families else norms[0]
         self.map = nn.Linear(config.readout_units, config.embedding_dim, bias=False)
 
-    def forward(self, readouts: Tensor) -> Tensor:
-        """``(B, readout_units)`` to ``(B, D)``."""
-        return self.map(self.norm(readouts.to(self.map.weight.dtype)).clamp(-self.LIMIT, self.LIMIT))
+    def forward(self, readouts: Tensor, families: Tensor | None = None) -> Tensor:
+        """``(B, readout_units)`` and the place of each NeRF's family, int64 ``(B,)``, to ``(B, D)``."""
+        readouts = readouts.to(self.map.weight.dtype)
+        return self.map(self._standardised(readouts, families).clamp(-self.LIMIT, self.LIMIT))
+
+    def _standardised(self, readouts: Tensor, families: Tensor | None) -> Tensor:
+        if not isinstance(self.norm, nn.ModuleList):
+            return self.norm(readouts)
+        mean, variance = self._of_all()
+        result = (readouts - mean) * (variance + 1e-10).rsqrt()
+        for place, norm in enumerate(self.norm):
+            rows = torch.zeros(0) if families is None else (families == place).nonzero()[:, 0]
+            if len(rows) > 1 or (len(rows) and not self.training):  # one NeRF has no spread to learn
+                result = result.index_copy(0, rows, norm(readouts[rows]))
+        return result
+
+    def _of_all(self) -> tuple[Tensor, Tensor]:
+        """Means and variances ``(readout_units,)`` of all families' readouts together."""
+        norms: list[Any] = list(self.norm) if isinstance(self.norm, nn.ModuleList) else [self.norm]
+        means = torch.stack([norm.running_mean for norm in norms])
+        variances = torch.stack([norm.running_var for norm in norms])
+        return means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, correction=0)
 
     @property
     def nothing(self) -> Tensor:
         """The readout ``(readout_units,)`` that gives zeros, of NeRFs that have no graph: the mean."""
-        mean = self.norm.running_mean
-        return self.map.weight.new_zeros(self.norm.num_features) if mean is None else mean
+        return self._of_all()[0]

@@ -1,8 +1,8 @@
 """The encoder's second sense: a small network over what the field shows at shared points.
 
-Not in the paper, whose encoder reads weights alone. The points are a scrambled Sobol sequence: as many in each cell of a grid of
-4 x 4 x 4, which is what the local tokens are made of. Coordinates are kept as integers, so that a model that is cast to half
-precision asks at the same points.
+Not in the paper, whose encoder reads weights alone. The points are a scrambled Sobol sequence: as many in each cell of a grid,
+4 x 4 x 4 by default, which is what the local tokens are made of. Coordinates are kept as integers, so that a model that is cast
+to half precision asks at the same points.
 
 Shapes: B NeRFs, K points, C cells, D embedding.
 """
@@ -29,9 +29,10 @@ def sobol_points(count: int, grid: int, *, seed: int = 0) -> Tensor:
         steps = (unit * _STEPS).long().clamp(max=_STEPS - 1)
         cell = cells_of(steps.double() / _STEPS, grid)
         if grid and bool((cell.bincount(minlength=grid**3) != count // grid**3).any()):
-            raise ValueError(
-                f"{count} points do not fill a grid of {grid} x {grid} x {grid} evenly; ask for more points"
-            )
+            # Cells of another number than a power of two do not divide the sequence evenly: each has its own part of it.
+            corner = torch.cartesian_prod(*[torch.arange(grid)] * 3).repeat_interleave(count // grid**3, dim=0)
+            steps = ((corner + unit) / grid * _STEPS).long().clamp(max=_STEPS - 1)
+            cell = torch.arange(count)
     return steps[cell.argsort(stable=True)].int().to(torch.get_default_device())
 
 
@@ -49,7 +50,7 @@ class ProbeNetwork(nn.Module):
     def __init__(self, config: GmnConfig) -> None:
         super().__init__()
         width, grid = config.probe_dim, config.token_grid
-        self.grid = grid
+        self.grid, self.pool = grid, config.token_pool
         self.register_buffer("places", sobol_points(config.probes, grid))
         self.first = nn.Linear(4 * config.probes, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -74,11 +75,22 @@ class ProbeNetwork(nn.Module):
         return self.last(F.gelu(self.second(hidden)))
 
     def tokens(self, fields: Tensor) -> Tensor:
-        """A vector for each cell ``(B, C, D)``; `visible_field` of the cell's own points decides it."""
+        """A vector for each cell ``(B, C, D)``, all of length sqrt(D); `visible_field` of the cell's own points decides it.
+
+        Cells that share a token have the mean of theirs.
+        """
         inside = fields.to(self.cell_weight.dtype).view(len(fields), self.grid**3, -1)
         hidden = F.gelu(torch.einsum("bci,cih->bch", inside, self.cell_weight) + self.cell_bias)
-        return self.cell_last(hidden)
+        tokens = self.cell_last(hidden)
+        tokens = F.normalize(tokens, dim=-1) * tokens.shape[-1] ** 0.5
+        if self.pool == 1:
+            return tokens
+        side = self.grid // self.pool
+        tokens = (
+            tokens.unflatten(1, (side, self.pool, side, self.pool, side, self.pool)).mean(dim=(2, 4, 6)).flatten(1, 3)
+        )
+        return F.normalize(tokens, dim=-1) * tokens.shape[-1] ** 0.5
 
     def cells(self, xyz: Tensor) -> Tensor:
-        """The cell of each of some points ``(..., 3)``, int64 ``(...)``; points beyond the grid belong to the nearest one."""
-        return cells_of((xyz / _HALF + 1) / 2, self.grid)
+        """Which of `tokens` says what is at points ``(..., 3)``, int64 ``(...)``; beyond the grid, the nearest one."""
+        return cells_of((xyz / _HALF + 1) / 2, self.grid // self.pool)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...ahead import ahead
 from ...datasets import NerfEntry, PairedDataset
 from ...nerfs.fields import BOX_MAX
+from ...nerfs.probing import GRID_SPAN
 from ...nerfs.record import NerfBatch
 from ...rendering.cameras import Rays
 from ...rendering.samples import Samples
@@ -53,19 +54,38 @@ class RenderingBatch:
 
 @dataclass(frozen=True, eq=False)
 class PointBatch:
-    """Where fields are asked: objects are moved by asking elsewhere.
+    """Where fields are asked and what becomes of the answers: objects are moved by asking elsewhere, and coloured anew.
 
     Attributes:
         linear, offset: ``(B, 3, 3)`` and ``(B, 3)``: what a moved NeRF shows at x is what it shows at ``linear x + offset``.
         points: points of the point regression ``(B, P, 3)``, of the moved NeRFs; P may be 0.
+        channels, inverted: int64 and bool ``(B, 3)``: which channel each one of a recoloured NeRF is, and whether its complement.
     """
 
     linear: Tensor
     offset: Tensor
     points: Tensor
+    channels: Tensor
+    inverted: Tensor
 
     def to(self, device: torch.device | str) -> PointBatch:
-        return PointBatch(*(part.to(device, non_blocking=True) for part in (self.linear, self.offset, self.points)))
+        parts = (self.linear, self.offset, self.points, self.channels, self.inverted)
+        return PointBatch(*(part.to(device, non_blocking=True) for part in parts))
+
+    def recoloured(self, colour: Tensor, opacity: Tensor, owner: Tensor | None = None) -> Tensor:
+        """Premultiplied colours of the recoloured NeRFs: the complement of a colour c is 1 - c, and seen so far ``opacity - c``.
+
+        Args:
+            colour, opacity: ``(B, K, 3)`` and ``(B, K, 1)``; with `owner`, ``(S, 3)`` and ``(S, 1)``.
+            owner: the NeRF of each ``(S,)``.
+        """
+        channels, inverted = (
+            (self.channels, self.inverted) if owner is None else (self.channels[owner], self.inverted[owner])
+        )
+        if owner is None:
+            channels, inverted = channels[:, None].expand_as(colour), inverted[:, None]
+        colour = colour.gather(-1, channels)
+        return torch.where(inverted, opacity - colour, colour)
 
     def moved(self, xyz: Tensor) -> Tensor:
         """Where to ask the NeRFs themselves ``(B, K, 3)``, for points ``(K, 3)`` or ``(B, K, 3)`` of the moved ones."""
@@ -86,12 +106,14 @@ class TrainingBatch:
         order: int64 ``(B,)``, the place of each NeRF of the batch among those of `nerfs`, one stack after the other.
         rendering: rays and points of the NeRFs; None where nothing is rendered.
         asked: where fields are asked; None: at the encoder's points.
+        fields: the NeRFs on grids, float16 ``(B, side ** 3, 4)``; None: they are asked themselves.
     """
 
     nerfs: tuple[NerfBatch, ...]
     order: Tensor
     rendering: RenderingBatch | None
     asked: PointBatch | None = None
+    fields: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -106,7 +128,8 @@ class TrainingBatch:
             for each in self.nerfs
         )
         rendering, asked = (part.to(device) if part else None for part in (self.rendering, self.asked))
-        return TrainingBatch(nerfs, self.order.to(device), rendering, asked)  # type: ignore[arg-type]
+        fields = None if self.fields is None else self.fields.to(device, non_blocking=True)
+        return TrainingBatch(nerfs, self.order.to(device), rendering, asked, fields)  # type: ignore[arg-type]
 
 
 def stack_by_architecture(examples: Sequence[Example]) -> tuple[tuple[NerfBatch, ...], Tensor]:
@@ -145,12 +168,13 @@ def rendering_batch(
 
 
 _STRETCH, _SHIFT = 0.15, 0.04
+_SEEN = 0.05  # opacity of a point of a grid that something is seen at
 
 
 def asked_points(generators: Sequence[torch.Generator], recipe: Recipe) -> PointBatch:
     """Where to ask NeRFs, whose generators are equal where they are the same object: the same motion and points for these."""
     turn = math.radians(recipe.augment_turn)
-    linear, offset, points = [], [], []
+    linear, offset, points, channels, inverted = [], [], [], [], []
     for generator in generators:
         drawn = torch.rand(8, generator=generator) * 2 - 1
         matrix, shift = torch.eye(3), torch.zeros(3)
@@ -164,7 +188,31 @@ def asked_points(generators: Sequence[torch.Generator], recipe: Recipe) -> Point
         offset.append(shift)
         count = recipe.regression_points if recipe.regression_weight else 0
         points.append((torch.rand(count, 3, generator=generator) * 2 - 1) * BOX_MAX)
-    return PointBatch(torch.stack(linear), torch.stack(offset), torch.stack(points))
+        recolour = float(torch.rand(1, generator=generator)) < recipe.augment_colour
+        channels.append(torch.randperm(3, generator=generator) if recolour else torch.arange(3))
+        inverted.append((torch.rand(3, generator=generator) < 0.5) & recolour)
+    return PointBatch(*(torch.stack(part) for part in (linear, offset, points, channels, inverted)))
+
+
+def _near_surfaces(
+    asked: PointBatch, examples: Sequence[Example], generators: Sequence[torch.Generator], share: float
+) -> PointBatch:
+    """The points with a share of them where grids are not empty, within a cell of a point of the grid."""
+    count = round(share * asked.points.shape[1])
+    places = []
+    for example, generator in zip(examples, generators, strict=True):
+        if example.field is None:
+            raise RuntimeError("an example without its grid in a run that draws from it")
+        side = round(len(example.field) ** (1 / 3))
+        found = (example.field[:, 3] > _SEEN).nonzero()[:, 0]
+        found = found if len(found) else torch.arange(len(example.field))
+        chosen = found[torch.randint(len(found), (count,), generator=generator)]
+        cells = torch.stack([chosen // side**2, chosen // side % side, chosen % side], dim=1)
+        cells = cells + torch.rand(count, 3, generator=generator) * 2 - 1
+        places.append((cells / (side - 1) * 2 - 1) * GRID_SPAN)
+    owner = torch.arange(len(examples)).repeat_interleave(count)
+    near = asked.of_moved(torch.cat(places), owner).view(len(examples), count, 3)
+    return replace(asked, points=torch.cat([near, asked.points[:, count:]], dim=1))
 
 
 class BatchMaker:
@@ -217,10 +265,13 @@ class BatchMaker:
         nerfs, order = stack_by_architecture(examples)
         rendering = self._rendering(examples, entries, epoch) if self.recipe.renders else None
         asked = None
-        if self.recipe.augment or self.recipe.regression_weight:
+        if self.recipe.augment or self.recipe.augment_colour or self.recipe.regression_weight:
             generators = [generator_for(self.recipe.seed, "asked", *entry.object_id, epoch) for entry in entries]
             asked = asked_points(generators, self.recipe)
-        return TrainingBatch(nerfs, order, rendering, asked).to(self.device)
+            if self.recipe.surface_share:
+                asked = _near_surfaces(asked, examples, generators, self.recipe.surface_share)
+        fields = [example.field for example in examples if example.field is not None]
+        return TrainingBatch(nerfs, order, rendering, asked, torch.stack(fields) if fields else None).to(self.device)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[TrainingBatch]:
         """The batches of an epoch from step `first` on, made ahead by the recipe's workers."""

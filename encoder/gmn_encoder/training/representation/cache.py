@@ -13,9 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ...datasets import NerfEntry
-from ...nerfs.record import Nerf
+from ...nerfs.probing import FieldError, field_grid
+from ...nerfs.record import Nerf, NerfBatch
 from ...seeds import generator_for
 from .rays import RayTargets, teacher_targets
 from .recipe import Recipe
@@ -25,14 +27,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A NeRF and its teacher rays; none where nothing is rendered. On the CPU."""
+    """A NeRF and its teacher rays; none where nothing is rendered. On the CPU.
+
+    `field` is the NeRF on a grid, float16 ``(side ** 3, 4)`` as of `nerfs.probing.field_grid`; None: it is asked itself.
+    """
 
     nerf: Nerf
     targets: RayTargets | None
+    field: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         tensors = sum(tensor.nbytes for tensor in self.nerf.tensors.values())
+        tensors += self.field.nbytes if self.field is not None else 0
         return tensors + (self.targets.nbytes if self.targets is not None else 0)
 
 
@@ -93,8 +100,9 @@ class ExampleCache:
 
     def _make(self, nerfs: list[Nerf], keys: list[tuple[NerfEntry, int]]) -> list[Example]:
         recipe = self._recipe
+        fields = [self._field(nerf) for nerf in nerfs]
         if not self._renders:
-            return [Example(nerf, None) for nerf in nerfs]
+            return [Example(nerf, None, field) for nerf, field in zip(nerfs, fields, strict=True)]
         targets = teacher_targets(
             nerfs,
             [entry.grid() for entry, _ in keys],
@@ -113,7 +121,16 @@ class ExampleCache:
                     entry.path,
                     recipe.candidate_rays,
                 )
-        return [Example(nerf, each) for nerf, each in zip(nerfs, targets, strict=True)]
+        return [Example(nerf, *each) for nerf, *each in zip(nerfs, targets, fields, strict=True)]
+
+    def _field(self, nerf: Nerf) -> Tensor | None:
+        side = self._recipe.field_grid
+        if not side or self._purpose != "train":
+            return None
+        try:
+            return field_grid(NerfBatch.stack([nerf]), side)[0]
+        except FieldError as error:
+            raise ValueError(f"{nerf.name}: {error.problem}") from error
 
     def _keep(self, entry: NerfEntry, generation: int, example: Example) -> None:
         with self._lock:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...encoders.decoder import NerfDecoder
 from ...encoders.gmn.encoder import GmnEncoder, Reading
-from ...nerfs.probing import OPACITY_LENGTH, visible_field
+from ...nerfs.probing import OPACITY_LENGTH, read_grid, visible_field
 from ...rendering.compositing import composite
 from .batches import PointBatch, RenderingBatch, TrainingBatch
 from .recipe import Recipe
@@ -77,6 +77,10 @@ class TrainedModel(nn.Module):
             if not recipe.body_rate:
                 for parameter in self.encoder.graph_parameters():
                     parameter.requires_grad_(False)
+            if recipe.freeze == "encoder":
+                self.encoder.requires_grad_(False)
+            elif self.encoder.probes is not None and recipe.freeze:
+                self.encoder.probes.requires_grad_(False)
             self.decoder = NerfDecoder(recipe.decoder_config) if recipe.decodes else None
             self.cell_decoder = None
             if recipe.regression_weight and recipe.probes and recipe.token_grid:
@@ -91,6 +95,13 @@ class TrainedModel(nn.Module):
             )
         if recipe.compile and self.decoder is not None:
             self.decoder.trunk = torch.compile(self.decoder.trunk, dynamic=True)  # type: ignore[method-assign]
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; an encoder that stays as it is neither drops anything nor counts what it sees."""
+        super().train(mode)
+        if self.recipe.freeze == "encoder":
+            self.encoder.eval()
+        return self
 
     def forward(self, batch: TrainingBatch) -> Losses:
         """Losses of a batch, on the device of the parameters."""
@@ -125,12 +136,7 @@ class TrainedModel(nn.Module):
         if self.decoder is None or batch.asked is None:
             raise ValueError("nothing to regress: no decoder, or no points")
         points = batch.asked.points
-        target = torch.cat(
-            [
-                visible_field(nerfs, where)
-                for nerfs, where in zip(batch.nerfs, batch.by_stack(batch.asked.moved(points)), strict=True)
-            ]
-        )[batch.order]
+        target = self.ask(batch, points)
         with self._autocast(points.device.type):
             rgb, density = self.decoder(embeddings, points)
         alpha = -torch.expm1(-density * OPACITY_LENGTH)
@@ -142,14 +148,28 @@ class TrainedModel(nn.Module):
         own = probes.cells(points)[..., None].expand(-1, -1, tokens.shape[-1])
         return loss + F.mse_loss(self.cell_decoder(tokens.gather(1, own), points), target)
 
+    def ask(self, batch: TrainingBatch, points: Tensor) -> Tensor:
+        """What a batch shows ``(B, K, 4)`` at points ``(K, 3)`` or ``(B, K, 3)``, moved and recoloured as it says."""
+        asked = batch.asked
+        where = points.expand(len(batch), -1, -1) if asked is None else asked.moved(points)
+        if batch.fields is not None:
+            seen = read_grid(batch.fields, where)
+        else:
+            stacks = zip(batch.nerfs, batch.by_stack(where), strict=True)
+            seen = torch.cat([visible_field(nerfs, each) for nerfs, each in stacks])[batch.order]
+        if asked is None:
+            return seen
+        return torch.cat([asked.recoloured(seen[..., :3], seen[..., 3:]), seen[..., 3:]], dim=-1)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser is given, with the rate of each group."""
         recipe = self.recipe
+        learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if recipe.body_rate == 1:
-            return [{"params": list(self.parameters()), "lr": recipe.learning_rate}]
+            return [{"params": learnt, "lr": recipe.learning_rate}]
         body = list(self.encoder.graph_parameters())
         slow = {id(parameter) for parameter in body}
-        groups = [{"params": [p for p in self.parameters() if id(p) not in slow], "lr": recipe.learning_rate}]
+        groups = [{"params": [p for p in learnt if id(p) not in slow], "lr": recipe.learning_rate}]
         if recipe.body_rate:
             groups.append({"params": body, "lr": recipe.body_rate * recipe.learning_rate})
         return groups
@@ -158,11 +178,11 @@ class TrainedModel(nn.Module):
         """What the encoder reads of the NeRFs, in the order of the batch."""
         dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else None
         points = self.encoder.probe_points
-        where: Sequence[Tensor | None] = [None] * len(batch.nerfs)
-        if points is not None and batch.asked is not None:
-            where = batch.by_stack(batch.asked.moved(points))
+        fields: Sequence[Tensor | None] = [None] * len(batch.nerfs)
+        if points is not None:
+            fields = batch.by_stack(self.ask(batch, points))
         parts = [
-            self.encoder.read(nerfs, dtype=dtype, points=each) for nerfs, each in zip(batch.nerfs, where, strict=True)
+            self.encoder.read(nerfs, dtype=dtype, fields=each) for nerfs, each in zip(batch.nerfs, fields, strict=True)
         ]
         return Reading.join(parts)[batch.order]
 
@@ -175,10 +195,13 @@ class TrainedModel(nn.Module):
         rays, samples, recipe = rendering.rays, rendering.samples, self.recipe
         rgb, density = self.query(embeddings, rendering, asked)
         behind = rendering.background.index_select(0, _nerf(rays.nerf_index))
+        colour = rendering.colour
+        if asked is not None:
+            colour = asked.recoloured(colour, rendering.opacity[:, None], _nerf(rays.nerf_index))
         seen = composite(rgb[: len(samples)], density[: len(samples)], samples, background=behind)
         return rendering_loss(
             seen.colour,
-            target_colour(rendering.colour, rendering.opacity, behind, mode=recipe.rendering),
+            target_colour(colour, rendering.opacity, behind, mode=recipe.rendering),
             ray_nerf=_nerf(rays.nerf_index),
             point_rgb=rgb[len(samples) :],
             point_density=density[len(samples) :],

@@ -17,7 +17,7 @@ from ...files import StrPath
 from ...nerfs.architectures import paper_families, parse_architecture
 from ...nerfs.blocks import GraphLayout
 from ...rendering.marching import step_length
-from ...settings import require_integers, require_numbers, require_one_of, require_positive
+from ...settings import require_integers, require_numbers, require_one_of, require_positive, require_shares
 from ..recipe import RunRecipe
 from .rendering_loss import LossMode, RenderingLossConfig
 
@@ -26,6 +26,7 @@ Precision = Literal["float32", "bfloat16"]
 Selection = Literal["auto", "psnr", "recall", "siglip"]
 Sampling = Literal["pairs", "all"]
 Contrastive = Literal["siglip", "infonce"]
+Frozen = Literal["", "probes", "encoder"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -42,15 +43,23 @@ class Recipe(RunRecipe):
         canonical, standardised, bounded_positions, readout_per_kind: the encoder's options, see `GmnConfig`.
         readout_dim: units of the encoder's readout, where a head follows (`GmnConfig`); 0: no head.
         probes, probe_dim, token_grid, graph: the encoder's second sense, see `GmnConfig`.
+        readout_families: families whose readouts are standardised each by itself, see `GmnConfig`.
+        freeze: what stays as it starts: "probes", so that the graph network learns what to add to them; "encoder", so that only
+            the decoder learns; or nothing, "".
+        field_grid: points along each axis of the grid on which each NeRF is asked once, to be read between them at every step;
+            0: NeRFs are asked at every step.
         sampling: "pairs", the paper's: an object of a batch comes in two families, every pair equally often; "all": in all
             families.
         contrastive: "siglip", the paper's, or "infonce": of all objects of the batch, which is the same one.
         regression_weight: weight of the point regression: what the decoder shows at random points against what the NeRF shows,
             colour times opacity and opacity; of the local tokens too, each in its cell. 0: none.
         regression_points: number of these points, of each NeRF in a step.
+        surface_share: share of them that is drawn where the NeRF's grid is not empty (`field_grid`), the others in the whole box.
         augment: whether objects are moved, exactly, by asking their fields elsewhere: turned, stretched along each axis, shifted
             and mirrored, an object in all its families alike. The graph network sees the weights that there are.
         augment_turn: largest angle of the turn about the vertical, degrees.
+        augment_colour: share of the objects that are coloured anew, exactly, an object in all its families alike: channels change
+            places and are inverted.
         watch: directories of the data set that validation measures besides, such as the same objects from other first weights or
             in architectures that are not trained on; None: every one that holds all validation objects.
         value_gain: factor on the initial weights that read NeRF weights: NeRF weights are small, and an encoder
@@ -96,6 +105,9 @@ class Recipe(RunRecipe):
     probe_dim: int = 512
     token_grid: int = 4
     graph: bool = True
+    readout_families: tuple[str, ...] = ()
+    freeze: Frozen = ""
+    field_grid: int = 0
     value_gain: float = 1.0
     decoder_dim: int = 1024
     decoder_frequencies: int = 24
@@ -111,8 +123,10 @@ class Recipe(RunRecipe):
 
     regression_weight: float = 0.0
     regression_points: int = 96
+    surface_share: float = 0.0
     augment: bool = False
     augment_turn: float = 20.0
+    augment_colour: float = 0.0
     watch: tuple[str, ...] | None = ()
 
     rendering: LossMode = "clean"
@@ -134,6 +148,7 @@ class Recipe(RunRecipe):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "families", tuple(self.families))
+        object.__setattr__(self, "readout_families", tuple(self.readout_families))
         if self.watch is not None:
             object.__setattr__(self, "watch", tuple(self.watch))
         super().__post_init__()
@@ -183,6 +198,7 @@ class Recipe(RunRecipe):
             probe_dim=self.probe_dim,
             token_grid=self.token_grid,
             graph=self.graph,
+            readout_families=self.readout_families,
         )
 
     @property
@@ -203,10 +219,13 @@ class Recipe(RunRecipe):
     def _check(self) -> None:
         require_integers(self, 1, "rays", "samples", "cached_rays", "candidate_rays")
         require_integers(self, 16, "steps_per_diagonal")
-        require_integers(self, 0, "readout_dim", "chunk_size", "points", "refresh_epochs", "validation_objects")
+        require_integers(
+            self, 0, "readout_dim", "chunk_size", "points", "refresh_epochs", "validation_objects", "field_grid"
+        )
         require_integers(self, 1, "regression_points")
         require_numbers(self, 0, "body_rate", "contrastive_weight", "cache_gib", "regression_weight", "augment_turn")
         require_positive(self, "temperature", "value_gain")
+        require_shares(self, "augment_colour", "surface_share", zero=True)
         for name, kind in (("loss", Loss), ("precision", Precision), ("select", Selection), ("sampling", Sampling)):
             require_one_of(self, name, get_args(kind))
         require_one_of(self, "contrastive", get_args(Contrastive))
@@ -229,8 +248,16 @@ class Recipe(RunRecipe):
             raise ValueError(
                 f"loss {self.loss!r} needs pairs, and there is one family; use loss=r or name two families"
             )
-        if self.augment and not self.probes:
-            raise ValueError("augment moves what probes ask, and there are none; set probes, such as 1024")
+        require_one_of(self, "freeze", get_args(Frozen))
+        if self.surface_share and not (self.field_grid and self.regression_weight):
+            raise ValueError(
+                "surface_share is about points of the regression, found on grids; set field_grid, such as 32"
+            )
+        for name in ("augment", "augment_colour"):
+            if getattr(self, name) and not self.probes:
+                raise ValueError(f"{name} is about what probes ask, and there are none; set probes, such as 1024")
+        if self.field_grid == 1 or self.field_grid > 128:
+            raise ValueError(f"field_grid is {self.field_grid}; expected 0 or 2..128 points along an axis")
         if self.selection == "psnr" and not self.decodes:
             raise ValueError("select is 'psnr', and loss 'c' renders nothing; use siglip or recall")
         if self.selection in ("siglip", "recall") and len(self.families) < 2:

@@ -36,19 +36,31 @@ def start_from(model: TrainedModel, source: StrPath) -> list[str]:
     # A recipe has 0 where a configuration has None.
     configs = (model.recipe.encoder_config, encoder.config)
     wanted, found = ({key: value or 0 for key, value in asdict(config).items()} for config in configs)
-    untold = {"layout", *GmnConfig.OPTIONS}  # weights do not tell them: the recipe does
+    untold = {"layout", "token_pool", *GmnConfig.OPTIONS}  # weights do not tell them: the recipe does
+    if not encoder.config.graph and model.recipe.graph:
+        # Probes that learnt alone, which a graph network joins.
+        untold |= {"graph", "hidden_dim", "num_layers", "readout_dim", "readout_families"}
     wrong = [key for key in wanted if wanted[key] != found[key] and key not in untold]
     if wrong:
         raise ValueError(
             f"{path}: its encoder has {wrong[0]} {found[wrong[0]]}, the recipe has {wanted[wrong[0]]}; "
             f"set {wrong[0]}={found[wrong[0]]}"
         )
-    model.encoder.load_state_dict(encoder.state_dict())
-    taken = ["encoder"]
+    model.encoder.load_state_dict({**model.encoder.state_dict(), **encoder.state_dict()})
+    taken = ["encoder" if encoder.config.graph or not model.recipe.graph else "probes"]
+    if model.recipe.freeze == "encoder":  # a new decoder for it
+        return taken
     content = read_tensors(path)[0] if path.is_file() else {}
     if model.decoder is not None and isinstance(content.get("decoder"), Mapping):
         _take_decoder(model, content["decoder"], path)
         taken.append("decoder")
+    for name, part in (("infonce", model.infonce), ("cell_decoder", model.cell_decoder)):
+        if part is not None and isinstance(content.get(name), Mapping):
+            try:
+                part.load_state_dict(dict(content[name]))
+            except RuntimeError as error:
+                raise ValueError(f"{path}: its {name} part is of another size than the recipe's") from error
+            taken.append(name)
     if model.siglip is not None and isinstance(content.get("siglip"), Mapping):
         try:
             model.siglip.load_state_dict(dict(content["siglip"]))

@@ -9,6 +9,7 @@ from torch_geometric.data import Batch
 from gmn_encoder import GmnConfig, GmnEncoder, Nerf, NerfBatch, load_encoder, parameter_graph
 from gmn_encoder.encoders.frozen import frozen, frozen_copy
 from gmn_encoder.encoders.gmn.probes import sobol_points
+from gmn_encoder.nerfs.probing import visible_field
 from tests.encoder.nerfs.test_probing import Fog
 
 SMALL = GmnConfig(hidden_dim=8, embedding_dim=12, num_layers=2, probes=64, probe_dim=16, token_grid=2)
@@ -97,6 +98,51 @@ def test_probes_are_invariant_where_weights_are_not(encoder):
     assert float(still) < 1e-3 < 0.05 < float(moved)
 
 
+def test_readouts_standardised_in_each_family(nerfs):
+    """Both paths agree; in training each family's rows have no mean and unit spread, and families never seen that of all."""
+    config = dataclasses.replace(SMALL, readout_families=("mlp", "hash"))
+    torch.manual_seed(0)
+    encoder = GmnEncoder(config)
+    readouts = torch.randn(6, config.readout_units) + torch.tensor([0.0, 0, 0, 5, 5, 5])[:, None]
+    families = torch.tensor([0, 0, 0, 1, 1, 1])
+    standardised = encoder.head._standardised(readouts, families).view(2, 3, -1)
+    torch.testing.assert_close(standardised.mean(dim=1), torch.zeros(2, 12), rtol=0, atol=1e-5)
+    torch.testing.assert_close(standardised.square().mean(dim=1), torch.ones(2, 12), rtol=0, atol=1e-4)
+    mean, variance = encoder.head._of_all()
+    torch.testing.assert_close(mean, torch.stack([norm.running_mean for norm in encoder.head.norm]).mean(dim=0))
+    encoder.eval()
+    unseen = encoder.head._standardised(readouts[:1], torch.tensor([-1]))
+    torch.testing.assert_close(unseen, (readouts[:1] - mean) / variance.sqrt())
+    assert encoder.train().head(readouts[:1], torch.tensor([0])).shape == (1, 12)  # one NeRF has no spread
+    with torch.no_grad():
+        encoder.eval().gate.fill_(0.7)
+        graphs = [parameter_graph(nerf, probes=encoder.probe_points) for nerf in nerfs]
+        found = encoder(Batch.from_data_list(graphs))
+    torch.testing.assert_close(found, encoder.encode(nerfs), rtol=0, atol=0.05)
+    assert GmnConfig.from_dict(config.to_dict()) == config
+    assert "readout_families" not in SMALL.to_dict()
+
+
+def test_pooled_tokens(nerfs):
+    """Cells that share a token have the mean of theirs; the grid need not be a power of two."""
+    torch.manual_seed(0)
+    fine = GmnEncoder(dataclasses.replace(SMALL, probes=648, token_grid=3, graph=False)).eval()
+    cells = fine.probes.cells(fine.probe_points)
+    assert torch.equal(cells.bincount(), torch.full((27,), 24)) and torch.equal(cells, cells.sort().values)
+    coarse = GmnEncoder(dataclasses.replace(fine.config, token_pool=3)).eval()
+    coarse.load_state_dict(fine.state_dict())
+    tokens, pooled = fine.encode_tokens(nerfs), coarse.encode_tokens(nerfs)
+    assert tokens.shape == (4, 28, 12) and pooled.shape == (4, 2, 12)
+    assert torch.equal(tokens[:, 0], pooled[:, 0])
+    torch.testing.assert_close(tokens.square().mean(dim=-1), torch.ones(4, 28))
+    mean = tokens[:, 1:].mean(dim=1)
+    torch.testing.assert_close(pooled[:, 1], mean / mean.square().mean(dim=-1, keepdim=True).sqrt())
+    wide = GmnEncoder(dataclasses.replace(SMALL, probes=512, token_grid=4, token_pool=2)).probes
+    local = wide.tokens(torch.rand(1, 512, 4))
+    assert local.shape == (1, 8, 12)
+    assert wide.cells(torch.tensor([[-0.6, -0.6, -0.6], [0.6, -0.1, 0.6]])).tolist() == [0, 5]
+
+
 def test_tokens(encoder, nerfs):
     """The embedding, then a token for each cell, which its own points decide."""
     tokens = encoder.encode_tokens(nerfs)
@@ -123,13 +169,13 @@ def test_families_without_a_graph(encoder, nerfs):
         GmnEncoder(GmnConfig(hidden_dim=8, embedding_dim=12)).encode([fog])
 
 
-def test_points_may_be_moved(encoder, nerfs):
-    """Training asks moved points; those of the encoder give the embedding itself."""
+def test_answers_may_be_known(encoder, nerfs):
+    """Training gives those of moved and recoloured objects; those at the encoder's points give the embedding itself."""
     batch = NerfBatch.stack([nerfs[0], nerfs[3]])
-    points = encoder.probe_points.expand(2, -1, -1)
+    points = encoder.probe_points
     with torch.no_grad():
-        same = encoder.combine(encoder.read(batch, points=points))
-        moved = encoder.combine(encoder.read(batch, points=points * 0.9))
+        same = encoder.combine(encoder.read(batch, fields=visible_field(batch, points)))
+        moved = encoder.combine(encoder.read(batch, fields=visible_field(batch, points * 0.9)))
     torch.testing.assert_close(same, encoder.embed(batch))
     assert float((moved - same).abs().max()) > 1e-3
 
@@ -170,9 +216,11 @@ def test_bad_input(encoder, nerfs):
     with pytest.raises(ValueError, match=r"here.pth: its field is NaN or infinite somewhere"):
         encoder.encode([nerfs[0], broken])
     for sizes, message in (
-        ({"probes": 100}, "power of two in 64..131072, got 100"),
-        ({"probes": 32}, "power of two in 64"),
-        ({"token_grid": 3}, "token_grid must be a power of two"),
+        ({"probes": 100}, "multiple of 8 in 64..131072, as many points in each cell of the grid, got 100"),
+        ({"probes": 32}, "multiple of 8 in 64"),
+        ({"token_grid": 3}, "probes must be a multiple of 27"),
+        ({"token_pool": 3}, "token_pool must divide token_grid = 2"),
+        ({"readout_families": "mlp"}, "readout_families must be a list of names"),
         ({"probes": 0, "graph": False}, "nothing is read"),
         ({"graph": 1}, "true or false"),
         ({"probes": -1}, "at least 0"),

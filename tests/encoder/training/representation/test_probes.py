@@ -1,5 +1,6 @@
 """Training of an encoder with probes: batches of all families, moved objects, point regression, what validation watches."""
 
+import dataclasses
 import json
 import math
 
@@ -101,6 +102,50 @@ def test_what_the_encoder_reads_is_the_moved_field(nerf_set):
         torch.testing.assert_close(reading.fields[row], own, rtol=1e-5, atol=1e-6)
 
 
+def test_recoloured_objects(nerf_set):
+    """Channels change places and are inverted, alike in all families; what is seen of 1 - c is opacity - seen."""
+    batch = maker(nerf_set, PROBES.changed(augment_colour=0.999)).make(0, 0)
+    asked, model = batch.asked, TrainedModel(PROBES)
+    for part in (asked.channels, asked.inverted):
+        rows = part.view(2, 3, 3)
+        assert torch.equal(rows[:, 0], rows[:, 1]) and torch.equal(rows[:, 0], rows[:, 2])
+    plain = dataclasses.replace(batch, asked=maker(nerf_set, PROBES).make(0, 0).asked)
+    assert torch.equal(plain.asked.points, asked.points)
+    before, after = (model.ask(each, asked.points) for each in (plain, batch))
+    torch.testing.assert_close(after[..., 3], before[..., 3])
+    for row in range(len(batch)):
+        for channel in range(3):
+            old = before[row, :, asked.channels[row, channel]]
+            new = before[row, :, 3] - old if asked.inverted[row, channel] else old
+            torch.testing.assert_close(after[row, :, channel], new)
+    one = asked.recoloured(before[4, :, :3], before[4, :, 3:], torch.full((8,), 4))
+    torch.testing.assert_close(one, after[4, :, :3])
+
+
+def test_fields_on_grids(nerf_set):
+    """They are asked once; what is read between their points is near what the NeRFs show."""
+    recipe = PROBES.changed(field_grid=24)
+    batch, exact = maker(nerf_set, recipe).make(0, 0), maker(nerf_set, PROBES).make(0, 0)
+    assert batch.fields.shape == (6, 24**3, 4) and exact.fields is None
+    model = TrainedModel(PROBES)
+    inside = batch.asked.points * 0.8
+    read, asked = model.ask(batch, inside), model.ask(exact, inside)
+    assert float((read - asked).abs().mean()) < 0.03 < float((asked - asked.roll(1, 0)).abs().mean())
+
+
+def test_a_graph_network_joins_probes_that_learnt_alone(nerf_set, tmp_path):
+    encoder_training(PROBES.changed(graph=False, readout_dim=0), nerf_set, out=tmp_path / "probes").run()
+    recipe = PROBES.changed(freeze="probes", readout_families=["mlp", "triplane", "hash"])
+    encoder_training(recipe, nerf_set, out=tmp_path / "both", init=tmp_path / "probes" / "last").run()
+    before, after = (load_encoder(tmp_path / each / "last") for each in ("probes", "both"))
+    assert not before.config.graph and after.config.graph
+    assert torch.equal(before.probes.first.weight, after.probes.first.weight)
+    assert float(after.gate.detach().abs()) > 0
+    with pytest.raises(ValueError, match="probe_dim 16, the recipe has 8"):
+        wider = recipe.changed(probe_dim=8)
+        encoder_training(wider, nerf_set, out=tmp_path / "no", init=tmp_path / "probes" / "last")
+
+
 def test_losses(nerf_set):
     """The contrastive loss is the mean over pairs of families; the regression compares what is seen at the moved points."""
     batch, model = maker(nerf_set, PROBES).make(0, 0), TrainedModel(PROBES).eval()
@@ -184,7 +229,12 @@ def test_validation_watches_other_directories(tmp_path):
 
 def test_recipe_probes():
     recipe = load_recipe("probes")
-    assert recipe.encoder_config.probes == 1024 and recipe.encoder_config.graph
+    joined = load_recipe("probes_graph")
+    assert recipe.encoder_config.probes == 1024 and not recipe.encoder_config.graph
+    assert joined.encoder_config.graph and joined.freeze == "probes" and joined.readout_families == joined.families
+    for name in ("probes", "probe_dim", "token_grid", "embedding_dim"):
+        assert getattr(joined.encoder_config, name) == getattr(recipe.encoder_config, name)
+    assert joined.decoder_config == recipe.decoder_config  # they go on from it
     assert recipe.views == 3 and recipe.decodes and not recipe.renders
     assert load_recipe("nano").encoder_config.probes == load_recipe("paper").encoder_config.probes == 0
     assert math.isclose(recipe.augment_turn, 20)

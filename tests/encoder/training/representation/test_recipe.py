@@ -56,9 +56,9 @@ def test_overrides(tmp_path):
         ("architectures={cube: HASH}", "expected families"),
         ("compile=3", "true or false"),
         ("readout_dim=64", "expected 0 .no head. or at least embedding_dim = 1024"),
-        ("augment=true", "moves what probes ask, and there are none; set probes, such as 1024"),
+        ("augment=true", "augment is about what probes ask, and there are none; set probes, such as 1024"),
         ("contrastive=triplet", "expected one of siglip, infonce"),
-        ("probes=1000", "GmnConfig.probes must be a power of two in 512..131072, got 1000"),
+        ("probes=1000", "GmnConfig.probes must be a multiple of 64 in 512..131072"),
         ("graph=false", "nothing is read; set probes"),
         ("epochs={", "no YAML"),
     ],
@@ -69,7 +69,7 @@ def test_bad_settings(override, message):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="one of gpu10, nano, paper"):
+    with pytest.raises(FileNotFoundError, match="one of decoder, gpu10, nano, paper"):
         load_recipe("missing")
     file = tmp_path / "bad.yaml"
     file.write_text("- a\n")
