@@ -92,6 +92,7 @@ class TrainingRecipe(Settings):
             the processor has it (`precision.bfloat16_is_fast`).
         warm_projector: steps in which the projector alone learns what the captions' words look like, before the first step through
             the language model (`warm_start`); 0 for none.
+        compile: whether to compile the backbone's layers (torch.compile): a minute at the start, less time for every step.
         gradient_checkpointing: whether to recompute activations instead of keeping them.
         lora_rank, lora_alpha, lora_dropout: settings of the adapter.
         lora_targets: names of the backbone's linear layers that it adapts.
@@ -150,6 +151,7 @@ class TrainingRecipe(Settings):
     dtype: str | None = None
     bf16: bool | None = False
     warm_projector: int = 0
+    compile: bool = False
     gradient_checkpointing: bool = False
     lora_rank: int = 128
     lora_alpha: int = 256

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.frozen import FrozenEncoder
@@ -116,6 +117,13 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
     peft = get_peft_model(model, config)
     config.base_model_name_or_path = absolute(model.name_or_path)
     return peft
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Have torch compile the layers of the backbone, which are alike, so that one is compiled for all; names stay."""
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.compile()
 
 
 def what_learns(recipe: TrainingRecipe) -> str:

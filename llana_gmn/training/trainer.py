@@ -42,7 +42,7 @@ from .plan import TrainingPlan, make_plan, make_sampler
 from .precision import with_precision
 from .processes import is_main_process, main_process_first, start_processes, world_size
 from .recipe import NEW, TrainingRecipe
-from .stages import load_for_training, prepare
+from .stages import compile_layers, load_for_training, prepare
 from .warm_start import warm_projector
 
 RECIPE_NAME = "recipe.json"
@@ -50,6 +50,9 @@ REPORT_NAME = "report.json"
 PROBLEMS_NAME = "problems.txt"
 INITIAL = "initial"
 """Folder of a run with the small model that it began with."""
+
+_COMPILED_LENGTHS = 32
+"""Lengths of batches are multiples of this where the backbone is compiled: few shapes."""
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +156,8 @@ class TrainingRun:
             warm_projector(self.model, self.train_set, steps=recipe.warm_projector, seed=recipe.seed, progress=progress)
         set_seed(recipe.seed)  # LoRA matrices begin at random
         self.model = prepare(self.model, recipe)
+        if recipe.compile:
+            compile_layers(self.model)
         self.plan: TrainingPlan = make_plan(
             self.model, recipe, self.train_set, evaluation=self.eval_set, processes=world_size()
         )
@@ -213,7 +218,9 @@ class TrainingRun:
             train_dataset=self.train_set,
             eval_dataset=self.eval_set,
             data_collator=ConversationCollator(
-                self.processor.tokenizer.pad_token_id, self.processor.embedding_shape, 8 if recipe.bf16 else 1
+                self.processor.tokenizer.pad_token_id,
+                self.processor.embedding_shape,
+                _COMPILED_LENGTHS if recipe.compile else 8 if recipe.bf16 else 1,
             ),
             processing_class=self.processor,
             callbacks=self._callbacks(),
