@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..files import StrPath, read_json, write_json
 from ..nerfs.recolouring import Recolouring
 from ..objects.dialogues import entries_of, marked_questions
 from ..objects.language import BRIEF_NAME, COMPLEX_NAME
-from ..objects.measuring import Measurements, measure
+from ..objects.measuring import VERSION, Measurements, measure
 from ..objects.mesh import Mesh
 from ..objects.mesh_changes import upright
 from ..objects.mesh_files import load_mesh
@@ -51,7 +51,7 @@ class KnownObjects:
         for manifest in map(Path, manifests):
             for entry in json.loads(manifest.read_text(encoding="utf-8")):
                 file = manifest.parent / entry["file"]
-                self._entries[source_ids(file)] = file, entry
+                self._entries[source_ids(file.with_suffix(""))] = file, entry
 
     def truth(self, object_id: ObjectId, recolouring: int = 0) -> tuple[ObjectTruth, ProceduralObject | None]:
         """The truth of an object's NeRF, recoloured or not, and the procedural object if it is one.
@@ -82,12 +82,13 @@ class KnownObjects:
             subject, measured = recoloured_subject(subject, change), measured.recoloured(change)
         return procedural_truth(subject, measured, recolouring=recolouring), subject
 
-    def _measure(self, object_id: ObjectId, mesh: Any) -> Measurements:
+    def _measure(self, object_id: ObjectId, mesh: Callable[[], Mesh]) -> Measurements:
         file = self._measured / object_id[0] / f"{object_id[1]}.json"
-        if not file.is_file():
-            shape: Mesh = mesh()
-            write_json(measure(shape).to_dict(), file)
-        return Measurements.from_dict(read_json(file))
+        values = read_json(file) if file.is_file() else {}
+        if values.get("version") != VERSION:
+            values = measure(mesh()).to_dict()
+            write_json(values, file)
+        return Measurements.from_dict(values)
 
 
 def _procedural(object_id: ObjectId) -> ProceduralObject:
@@ -152,5 +153,5 @@ def read_truth(root: StrPath, split: str) -> list[ObjectTruth]:
         raise FileNotFoundError(f"{file}: no such file; expected the truth that make_training_set writes")
     try:
         return [ObjectTruth.from_dict(values) for values in json.loads(file.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: is no truth of objects ({error})") from error

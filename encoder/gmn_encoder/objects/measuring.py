@@ -1,6 +1,7 @@
 """What can be measured on an object: its colours by visible area, its box, and whether its halves mirror each other.
 
-Colours are those of the surface, without light, as far as cameras around the object see them. Legend: C colours of a palette.
+Colours are those of the surface, without light, as far as it is seen from the sides and from above, where people stand: an
+underside counts little. Legend: C colours of a palette.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from ..nerfs.recolouring import Recolouring
-from ..rendering.cameras import sphere
+from ..rendering.cameras import turntable
 from .colour_names import MEAN_LIGHT, colour_shares
 from .mesh import Mesh, cross
 from .views import render_views
 
-_VIEWS, _SIZE, _SEED = 10, 40, 97
+VERSION = 2
+"""Goes up when the same mesh would be measured otherwise: stored measurements of another one are made again."""
+
+_RINGS, _SIZE = ((6, 12.0), (4, 45.0)), 40
+"""Cameras of a ring around the object and their elevation in degrees; side of their images."""
 _LEVELS = 32
 """Steps of a channel that colours of a palette are told apart by."""
 
@@ -59,6 +64,7 @@ class Measurements:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "version": VERSION,
             "palette": [[round(value, 4) for value in row] for row in self.palette],
             "extents": [round(side, 4) for side in self.extents],
             "symmetric": self.symmetric,
@@ -80,7 +86,8 @@ def measure(mesh: Mesh) -> Measurements:
 
 
 def _palette(mesh: Mesh) -> list[tuple[float, float, float, float]]:
-    images = render_views(mesh, sphere(_VIEWS, size=_SIZE, seed=_SEED), lit=False)
+    rings = [turntable(views, elevation=elevation, size=_SIZE) for views, elevation in _RINGS]
+    images = np.concatenate([render_views(mesh, ring, lit=False) for ring in rings])
     pixels = images[images[..., 3] > 127].astype(np.int64)
     if not len(pixels):
         raise ValueError("nothing is seen of the object; expected a surface")
