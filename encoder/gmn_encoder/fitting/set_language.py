@@ -1,6 +1,7 @@
 """Language for a data set of fits: what is known of each object, measured once, in words and as the truth behind them.
 
     language/<list>/texts/conversations_brief.json, conversations_complex.json      docs/released_format.md#shapenerf-text
+    language/<list>/texts/conversations_comparison.json                            the same about two objects
     language/<list>/truth/objects.json                                             `ObjectTruth.to_dict` of each, in order
     language/<list>/truth/questions.json                                           questions whose answers can be marked
 """
@@ -16,6 +17,7 @@ from typing import Any
 from ..datasets import ObjectId
 from ..files import StrPath, read_json, write_json
 from ..nerfs.recolouring import Recolouring
+from ..objects.comparisons import COMPARISON_NAME, comparison_entries
 from ..objects.dialogues import entries_of, marked_questions
 from ..objects.language import BRIEF_NAME, COMPLEX_NAME
 from ..objects.measuring import VERSION, Measurements, measure
@@ -135,6 +137,8 @@ def write_set_language(
         ]
         write_json(brief, out / name / "texts" / BRIEF_NAME)
         write_json(rest, out / name / "texts" / COMPLEX_NAME)
+        pairs = comparison_entries([truth for truth, _ in objects], seed=seed)
+        write_json(pairs, out / name / "texts" / COMPARISON_NAME)
         write_json([truth.to_dict() for truth, _ in objects], out / name / "truth" / TRUTH_NAME)
         write_json(questions, out / name / "truth" / QUESTIONS_NAME)
 

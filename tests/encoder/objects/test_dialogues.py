@@ -9,6 +9,7 @@ import pytest
 
 from gmn_encoder.nerfs.recolouring import Recolouring
 from gmn_encoder.objects import CLASS_NAMES, generate
+from gmn_encoder.objects.comparisons import comparison_entries
 from gmn_encoder.objects.dialogues import dialogue_entries, entries_of, marked_questions, wordings
 from gmn_encoder.objects.measuring import Measurements
 from gmn_encoder.objects.names import manifest_name, name_rules, with_article
@@ -141,3 +142,24 @@ def test_two_objects_of_one_name_are_refused():
     assert twin_id("chair-000000012", 17) == "chair-000000012_c17" and twin_id("a", 0) == "a"
     with pytest.raises(ValueError, match="fire is there twice"):
         entries_of([(real(), None), (real(), None)])
+
+
+def test_two_objects_are_compared_truly():
+    engine, tree = real(), ObjectTruth("tree", "tree", "real", manifest_name({"name": "pine tree", "category": "tree"}), {"green": 1.0}, (0.3, 0.3, 1.0))  # fmt: skip
+    said = set()
+    for seed in range(60):
+        for entry in comparison_entries([engine, tree], seed=seed):
+            assert sorted(entry["object_ids"]) == ["fire", "tree"] and entry["object_id"] == entry["object_ids"][0]
+            turns = [turn["value"] for turn in entry["conversations"]]
+            assert turns[0].startswith("<point>\n<point>\n") and "<point>" not in " ".join(turns[1:])
+            first = entry["object_ids"][0]
+            for question, answer in zip(turns[::2], turns[1::2], strict=True):
+                said.add(question)
+                place = "first" if "first" in answer.lower() else "second"
+                if "which" in question.lower() and "pine" not in answer and (" red" in question or "car" in question):
+                    assert entry["object_ids"]["first second".split().index(place)] == "fire", (question, answer)
+                if "same" in question:
+                    assert answer.startswith("No"), (question, answer)
+                if answer.startswith("The first is a"):
+                    assert ("fire engine, the second a pine tree" in answer) == (first == "fire"), answer
+    assert len(said) > 8
