@@ -1,7 +1,7 @@
 """Samples into batches: padding on the right, labels that ignore it, the NeRFs of every sample.
 
-Source: docs/released_format.md#labels (collation). NeRFs travel as `model/nerf_inputs.py` describes: embeddings as floats, which mixed
-precision may cast, and where a sample holds whole NeRFs their architectures and weights as integers, which it leaves alone.
+Source: docs/released_format.md#labels (collation). NeRFs travel as `model/nerf_inputs.py` describes: embeddings as floats, which
+mixed precision may cast, and where a sample holds whole NeRFs their architectures and weights as integers, which it leaves alone.
 
 Shapes: B samples, L most tokens, K most NeRFs of a sample, E of what stands for a NeRF.
 """
