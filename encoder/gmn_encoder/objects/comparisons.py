@@ -66,7 +66,7 @@ def _names(first: ObjectTruth, second: ObjectTruth, dice: Dice) -> tuple[str, st
 def _same_kind(first: ObjectTruth, second: ObjectTruth, dice: Dice) -> tuple[str, str] | None:
     kind = first.name.category_noun
     if kind and kind == second.name.category_noun:
-        return _asked("pair_same_kind_yes", first, dice, kind=kind, a_kind=with_article(kind))
+        return _asked("pair_same_kind_yes", first, dice, noun=kind, a_kind=with_article(kind))
     if first.name.category == second.name.category or not second.name.may_deny(first.name.noun):
         return None
     return _asked("pair_same_kind_no", first, dice, a_first=first.name.with_article, a_second=second.name.with_article)

@@ -11,7 +11,6 @@ Nothing is drawn at random but the objects of ``--objects``, by ``--seed``.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +39,7 @@ from llana_gmn.inference.caption import caption_nerfs
 from ..pages import write_tables
 from ..representation.retrieval_benchmark import run_retrieval
 from ..tables import Cell, Column, Table
-from .marking import KINDS, Question, confusion_table, is_right, named_category
+from .marking import KINDS, Question, confusion_table, is_right, named_category, read_questions
 
 logger = logging.getLogger(__name__)
 
@@ -229,10 +228,8 @@ def _with_questions(
 def _questions(options: LanguageClaims, split: str) -> dict[ObjectId, list[Question]]:
     file = options.data / "language" / split / "truth" / QUESTIONS_NAME
     found: dict[ObjectId, list[Question]] = {}
-    for values in json.loads(file.read_text(encoding="utf-8")):
-        each = Question(**values)
-        if each.kind in KINDS:
-            found.setdefault((each.class_id, each.nerf_id), []).append(each)
+    for each in read_questions(file):
+        found.setdefault((each.class_id, each.nerf_id), []).append(each)
     return {key: asked[: options.questions or None] for key, asked in found.items()}
 
 

@@ -7,11 +7,14 @@ kind that was asked for: the first thing it names, the first colour, yes or no, 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from gmn_encoder.files import StrPath
 from gmn_encoder.objects.colour_names import basic_colour
 from gmn_encoder.objects.language import NUMBER_WORDS
 from gmn_encoder.objects.names import name_rules
@@ -42,6 +45,20 @@ class Question:
     question: str
     expected: Sequence[str]
     topic: str = ""
+
+
+def read_questions(path: StrPath) -> list[Question]:
+    """The questions of a ``questions.json`` whose answers can be marked.
+
+    Raises `FileNotFoundError`, and `ValueError` for a file that is none.
+    """
+    try:
+        found = [Question(**values) for values in json.loads(Path(path).read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; expected the questions that make_training_set writes") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: is no list of questions ({error})") from error
+    return [each for each in found if each.kind in KINDS]
 
 
 @functools.cache
