@@ -150,7 +150,11 @@ def read_conversations(
     """
     path = Path(path)
     entries = _read_list(path)
-    allowed = set(types) if types is not None else {*CONVERSATION_TYPES, COMPARISON, *([default_type] if default_type else [])}
+    allowed = (
+        set(types)
+        if types is not None
+        else {*CONVERSATION_TYPES, COMPARISON, *([default_type] if default_type else [])}
+    )
     good, problems = [], []
     for index, entry in enumerate(entries):
         try:
@@ -178,10 +182,9 @@ def conversation_file(root: StrPath, conversation_type: str, *, split: str = "te
         ValueError: an unknown type.
         FileNotFoundError: no such file; its message says where it was looked for.
     """
-    if conversation_type not in (*CONVERSATION_TYPES, COMPARISON, HST):
-        raise ValueError(
-            f"conversation type {conversation_type!r} is unknown; expected one of {', '.join([*CONVERSATION_TYPES, COMPARISON, HST])}"
-        )
+    known = (*CONVERSATION_TYPES, COMPARISON, HST)
+    if conversation_type not in known:
+        raise ValueError(f"conversation type {conversation_type!r} is unknown; expected one of {', '.join(known)}")
     name = {"brief_description": BRIEF_NAME, COMPARISON: COMPARISON_NAME}.get(conversation_type, COMPLEX_NAME)
     folders = [Path(root), Path(root, "language")]
     candidates = [
@@ -256,7 +259,9 @@ def _object_ids(entry: Mapping[str, Any]) -> list[str]:
             raise _Malformed("no object_id", f"object_id is {_short(name)}; expected a name")
         # The id becomes part of paths: vecs/<object_id>.npy.
         if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise _Malformed("an unsafe object_id", f"object_id is {_short(name)}; expected a name without .. or a root")
+            raise _Malformed(
+                "an unsafe object_id", f"object_id is {_short(name)}; expected a name without .. or a root"
+            )
     return names
 
 

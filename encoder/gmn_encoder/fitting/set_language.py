@@ -1,9 +1,9 @@
 """Language for a data set of fits: what is known of each object, measured once, in words and as the truth behind them.
 
-    language/<list>/texts/conversations_brief.json, conversations_complex.json      docs/released_format.md#shapenerf-text
-    language/<list>/texts/conversations_comparison.json                            the same about two objects
-    language/<list>/truth/objects.json                                             `ObjectTruth.to_dict` of each, in order
-    language/<list>/truth/questions.json                                           questions whose answers can be marked
+language/<list>/texts/conversations_brief.json, conversations_complex.json      docs/released_format.md#shapenerf-text
+language/<list>/texts/conversations_comparison.json                            the same about two objects
+language/<list>/truth/objects.json                                             `ObjectTruth.to_dict` of each, in order
+language/<list>/truth/questions.json                                           questions whose answers can be marked
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ def find_sources(
 
     Args:
         text: ``procedural:N``, the first so many, or ``procedural:A..B``, those from number A up to B without it;
-            ``manifest:FILE``, the meshes of a JSON list, standing as its "up_axis" says; a foreign field; a mesh file; a directory with a camera file and its images; or a directory that
-            is searched for all three, in sorted order.
+            ``manifest:FILE``, the meshes of a JSON list, standing as its "up_axis" says; a foreign field; a mesh file; a
+            directory with a camera file and its images; or a directory that is searched for all three, in sorted order.
         settings: settings of the views of meshes and procedural objects.
         seed: seed of the procedural objects.
         background: colour ``(3,)`` in 0..1 behind the object, of image folders without opacity.

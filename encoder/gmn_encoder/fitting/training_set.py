@@ -143,4 +143,6 @@ def _place_nerf(source: Path, family: Path, object_id: ObjectId, number: int) ->
     if (source / GRID_NAME).is_file():
         (place / GRID_NAME).symlink_to((source / GRID_NAME).resolve())
     kept = {key: record[key] for key in ("architecture", "name", "class_id", "source") if key in record}
-    write_json({**kept, "nerf_id": place.name, "recoloured_from": object_id[1], "recolouring": number}, place / FIT_NAME)
+    write_json(
+        {**kept, "nerf_id": place.name, "recoloured_from": object_id[1], "recolouring": number}, place / FIT_NAME
+    )

@@ -1,9 +1,9 @@
 """Other colours for a NeRF without another fit: channels exchanged and inverted in its last matrix.
 
-The colour of the families of the paper is the sigmoid of three rows of the network's last matrix (docs/released_format.md#network).
-Exchanging rows exchanges channels, and as ``sigmoid(-x) = 1 - sigmoid(x)``, a negated row is an inverted channel: 6 orders times
-8 choices of inverted channels, 48 recolourings, the first of which changes nothing. Geometry and density stay as they are. What
-was light that fell on the object is recoloured with it: an inverted object is lit from the other side.
+The colour of the families of the paper is the sigmoid of three rows of the network's last matrix
+(docs/released_format.md#network). Exchanging rows exchanges channels, and as ``sigmoid(-x) = 1 - sigmoid(x)``, a negated row is an
+inverted channel: 6 orders times 8 choices of inverted channels, 48 recolourings, the first of which changes nothing. Geometry
+and density stay as they are. The light that fell on the object is recoloured with it: inverted, its shadows are its bright parts.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Recolouring:
 def recolour(nerf: Nerf, recolouring: Recolouring) -> Nerf:
     """The NeRF in other colours: `Nerf.query` gives ``recolouring.colours`` of its colours, and the same density.
 
-    Exact but for the rounding of the sigmoid. Raises `ValueError` for a family whose colour is not the sigmoid of the last matrix's
-    first rows; such an object is recoloured before it is fitted.
+    Exact but for the rounding of the sigmoid. Raises `ValueError` for a family whose colour is not the sigmoid of the last
+    matrix's first rows; such an object is recoloured before it is fitted.
     """
     architecture = nerf.architecture
     if not isinstance(architecture, NetworkArchitecture) or not _has_plain_colour(type(architecture)):

@@ -140,7 +140,7 @@ class Questions:
                 return None  # several small ones
             return self.worded("no_second_colour", "", (), "second colour", main=self._main)
         shares = list(self.truth.basic_colours.values())
-        if len(shares) > 2 and shares[2] > 0.8 * shares[1] or len(self.truth.main_colours) > 1:
+        if (len(shares) > 2 and shares[2] > 0.8 * shares[1]) or len(self.truth.main_colours) > 1:
             return None  # which one comes second is hard to say
         words = {"main": self._main, "second": self._others[0]}
         return self.worded("second_colour", "", (), "second colour", **words)
@@ -171,9 +171,7 @@ class Questions:
     def colour_choice(self) -> Asked:
         right, wrong = self.truth.main_colours[0], self.dice.choice(self._absent)
         first, second = self.dice.shuffled([right, wrong])
-        return self.worded(
-            "colour_choice", "", (), "main colour", first=first, second=second, right=right, wrong=wrong
-        )
+        return self.worded("colour_choice", "", (), "main colour", first=first, second=second, right=right, wrong=wrong)
 
     def taller(self) -> Asked | None:
         taller = self.truth.taller
@@ -207,7 +205,12 @@ class Questions:
             return None
         label = self.dice.choice(list(looks))
         many = label.endswith("s")
-        words = {"label": label, "look": predicate(looks[label]), "be": "are" if many else "is", "do": "do" if many else "does"}
+        words = {
+            "label": label,
+            "look": predicate(looks[label]),
+            "be": "are" if many else "is",
+            "do": "do" if many else "does",
+        }
         return self.worded("part_colour", "part colour", _colours_in(looks[label]), f"colour {label}", **words)
 
     def unknown(self) -> Asked:
@@ -222,7 +225,14 @@ def marked_questions(truth: ObjectTruth, *, seed: int = 0) -> list[Asked]:
     """Questions about an object whose answers can be marked, the same for every model: its name, its main colour, four to be
     answered yes and no by turns, and a number and the colour of a part where these are known."""
     ask = Questions(truth, Dice(derived_seed(seed, "marked", truth.class_id, truth.nerf_id)))
-    found = [ask.name(), ask.main_colour(), ask.is_it(True), ask.is_it(False), ask.is_colour(True), ask.is_colour(False)]
+    found = [
+        ask.name(),
+        ask.main_colour(),
+        ask.is_it(True),
+        ask.is_it(False),
+        ask.is_colour(True),
+        ask.is_colour(False),
+    ]
     found += [ask.taller(), ask.symmetric(), ask.count(), ask.part_colour()]
     return [each for each in found if each is not None]
 
@@ -328,7 +338,7 @@ def _detailed(truth: ObjectTruth, subject: ProceduralObject | None, dice: Dice) 
     mains = [truth.shade(name) for name in truth.main_colours][:2]
     main = listed(mains)
     if len(mains) == 2:
-        text.append(filled("It is about as much {0} as {1}.".format(*mains), {}))
+        text.append(f"It is about as much {mains[0]} as {mains[1]}.")
     else:
         text.append(filled(dice.choice(_COLOUR_SENTENCES), {"main": main, "Main": main[:1].upper() + main[1:]}))
     others = [

@@ -24,7 +24,21 @@ COMPLEX_NAME = "conversations_complex.json"
 _COLOUR = re.compile(r"\b(?:" + "|".join(COLOURS) + r")\b")
 PLACEHOLDER = "<point>\n"
 
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 _BRIEF_PROMPTS = (
     "Describe this object briefly.",
@@ -138,7 +152,9 @@ def brief_description(subject: ProceduralObject, dice: Dice, *, literal_colours:
     """One sentence: what it is, and two or three of its features."""
     noun = dice.choice(nouns(subject))
     main = subject.surfaces.get(class_texts(subject.class_name).main, "")
-    phrases = dice.shuffled([claim.phrase for claim in claims(subject, literal_colours=literal_colours) if claim.phrase])[: dice.integer(2, 3)]
+    phrases = dice.shuffled(
+        [claim.phrase for claim in claims(subject, literal_colours=literal_colours) if claim.phrase]
+    )[: dice.integer(2, 3)]
     opening = dice.choice(("A {main} {noun}", "This is a {main} {noun}", "The object is a {main} {noun}")).replace(
         "{main} ", f"{main} " if main else ""
     )
@@ -184,9 +200,13 @@ def conversations(subject: ProceduralObject, *, seed: int = 0, single_rounds: in
     """All entries of one object, in the exact form of the texts files: brief, detailed, `single_rounds` single rounds, multi."""
     dice = Dice(CLASS_NAMES.index(subject.class_name), subject.seed, seed, 7_2)
     entries = [
-        entry(subject.object_id, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(subject, dice))]),
         entry(
-            subject.object_id, "detailed_description", [(dice.choice(_DETAILED_PROMPTS), detailed_description(subject, dice))]
+            subject.object_id, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(subject, dice))]
+        ),
+        entry(
+            subject.object_id,
+            "detailed_description",
+            [(dice.choice(_DETAILED_PROMPTS), detailed_description(subject, dice))],
         ),
     ]
     naming = Claim(_CLASS_QUESTIONS, tuple(filled(text, {"noun": nouns(subject)[0]}) for text in _CLASS_ANSWERS))

@@ -1,4 +1,4 @@
-"""Another object from a mesh, in truth: turned, mirrored, stretched or recoloured. Each is seen, measured and fitted on its own."""
+"""Another object from a mesh, in truth: turned, mirrored, stretched or recoloured, and then seen, measured and fitted as such."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ WORDING = Path(__file__).parent / "wording"
 
 @dataclass(frozen=True)
 class Category:
-    """A kind of things: how one is called ("" where they have no one name), other true words, and the group it is mistaken within."""
+    """A kind of things: how one is called ("" where they have no one name), other true words, the group it is mistaken within."""
 
     noun: str = ""
     words: tuple[str, ...] = ()
@@ -109,7 +109,9 @@ def procedural_name(subject: ProceduralObject) -> ObjectName:
 def _other_kinds(subject: ProceduralObject) -> list[tuple[str, ...]]:
     from .procedural.topics import class_texts
 
-    return [words for kind, words in class_texts(subject.class_name).nouns.items() if kind != subject.parameters["kind"]]
+    return [
+        words for kind, words in class_texts(subject.class_name).nouns.items() if kind != subject.parameters["kind"]
+    ]
 
 
 def manifest_name(entry: Mapping[str, Any]) -> ObjectName:

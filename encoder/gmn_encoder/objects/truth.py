@@ -77,7 +77,7 @@ class ObjectTruth:
 
     @property
     def proportions(self) -> str:
-        """"tall", "flat", "long" or "compact" where it clearly is; else ""."""
+        """ "tall", "flat", "long" or "compact" where it clearly is; else ""."""
         x, y, z = self.extents
         wide, deep = max(x, y), min(x, y)
         if z >= _TALL * wide:

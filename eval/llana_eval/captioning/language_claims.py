@@ -1,10 +1,10 @@
 """How often a model's answers are right, on objects that it was not trained on, marked against the truth; beside baselines.
 
     python scripts/language_claims.py --model MODEL --data SET --out claims
-    python scripts/language_claims.py --model MODEL --data SET --other OTHER --variants shared=FITS 16H=FITS/MLP-16H --objects 40
+    python scripts/language_claims.py --model MODEL --data SET --other OTHER --variants shared=FITS --objects 40
 
-SET is what ``scripts/make_training_set.py`` wrote: NeRFs, texts and the truth of every object. Each NeRF is read once. Rows of the
-table are lists of objects: procedural ones, real ones of the 13 classes, all real ones, and the same procedural objects in the
+SET is what ``scripts/make_training_set.py`` wrote: NeRFs, texts and the truth of every object. Each NeRF is read once. Rows of
+the table are lists of objects: procedural ones, real ones of the 13 classes, all real ones, and the same procedural objects in the
 variants. Baselines: the same model shown nothing, the caption of the nearest NeRF that was trained on, and other models.
 Nothing is drawn at random but the objects of ``--objects``, by ``--seed``.
 """
@@ -25,7 +25,7 @@ from gmn_encoder.datasets import NerfDataset, ObjectId
 from gmn_encoder.embeddings.cache import EmbeddingCache
 from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.embeddings.records import EmbeddingSet
-from gmn_encoder.files import StrPath, write_json
+from gmn_encoder.files import write_json
 from gmn_encoder.fitting.set_language import QUESTIONS_NAME, read_truth
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.objects.procedural.catalogue import CLASS_NAMES
@@ -57,8 +57,8 @@ class LanguageClaims:
         data: directory of the set.
         out: stem of the tables and of the JSON with all answers; None: nothing is written.
         other: directories of other models, for their rows.
-        variants: ``NAME=DIR`` each: the procedural test objects fitted otherwise, a directory that holds ``<class_id>/<nerf_id>``,
-            at whatever depth.
+        variants: ``NAME=DIR`` each: the procedural test objects fitted otherwise, a directory that holds
+            ``<class_id>/<nerf_id>``, at whatever depth.
         splits: lists of objects to ask about.
         families: directories of NeRFs to ask about; none for all.
         objects: most objects of a list; 0 for all.
@@ -204,10 +204,16 @@ def _variant(options: LanguageClaims, model: Any, text: str) -> _Members:
     if not equals or not Path(directory).is_dir():
         raise ValueError(f"{text}: is no variant; expected NAME=DIR with a directory of NeRFs")
     truths = _some(read_truth(options.data, "test"), options.objects, options.seed)
-    paths = {(path.parent.parent.name, path.parent.name): path.parent for path in Path(directory).rglob("*.pth") if path.name != "grid.pth"}
+    paths = {
+        (path.parent.parent.name, path.parent.name): path.parent
+        for path in Path(directory).rglob("*.pth")
+        if path.name != "grid.pth"
+    }
     known = [each for each in truths if (each.class_id, each.nerf_id) in paths]
     if not known:
-        raise ValueError(f"{directory}: holds none of the test objects of {options.data}; expected <class_id>/<nerf_id>")
+        raise ValueError(
+            f"{directory}: holds none of the test objects of {options.data}; expected <class_id>/<nerf_id>"
+        )
     rows = _embed(options, model, [paths[each.class_id, each.nerf_id] for each in known], name)
     return _with_questions("test", name, rows, known, _questions(options, "test"))
 
@@ -233,7 +239,9 @@ def _questions(options: LanguageClaims, split: str) -> dict[ObjectId, list[Quest
     return {key: asked[: options.questions or None] for key, asked in found.items()}
 
 
-def _embed(options: LanguageClaims, model: Any, paths: Sequence[Path], family: str, *, tokens: bool = True) -> EmbeddingSet:
+def _embed(
+    options: LanguageClaims, model: Any, paths: Sequence[Path], family: str, *, tokens: bool = True
+) -> EmbeddingSet:
     """What the model reads of NeRFs, or with `tokens` off one vector each."""
     several = tokens and model.config.vectors_per_nerf > 1
     cache = EmbeddingCache(options.cache or options.data / ".embeddings", model.nerf_encoder, tokens=several)

@@ -1,7 +1,8 @@
 """Marking answers right or wrong against what is true of an object, without a model that judges.
 
-A question comes with what a right answer says (`gmn_encoder.objects.dialogues.Asked`). An answer is taken at its first word of the
-kind that was asked for: the first thing it names, the first colour, yes or no, the first number. What says none of them is wrong.
+A question comes with what a right answer says (`gmn_encoder.objects.dialogues.Asked`). An answer is taken at its first word of
+the kind that was asked for: the first thing it names, the first colour, yes or no, the first number. Where it says none, it is
+wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from gmn_encoder.objects.procedural.materials import COLOURS
 from ..tables import Column, Table
 
 KINDS = ("name", "main colour", "yes or no", "count", "part colour")
-_OTHER_COLOURS = {"gray": "grey", "tan": "beige", "cyan": "turquoise", "teal": "turquoise", "violet": "purple", "magenta": "purple"}
+_OTHER_COLOURS = {
+    "gray": "grey",
+    "tan": "beige",
+    "cyan": "turquoise",
+    "teal": "turquoise",
+    "violet": "purple",
+    "magenta": "purple",
+}
 
 
 @dataclass(frozen=True)

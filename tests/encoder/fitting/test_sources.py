@@ -157,7 +157,10 @@ def test_mesh_in_a_class_directory_gets_its_synset_and_two_of_a_name_are_told(tm
 
 
 def test_a_range_of_procedural_objects_goes_on_where_the_first_end():
-    first, then = list(find_sources("procedural:15", settings=SMALL)), list(find_sources("procedural:13..15", settings=SMALL))
+    first, then = (
+        list(find_sources("procedural:15", settings=SMALL)),
+        list(find_sources("procedural:13..15", settings=SMALL)),
+    )
     assert [(each.nerf_id, each.index) for each in then] == [(each.nerf_id, each.index) for each in first[13:]]
     for text in ("procedural:15..13", "procedural:3..", "procedural:..4", "procedural:2..2"):
         with pytest.raises(ValueError, match=r"procedural:A\.\.B"):

@@ -80,11 +80,16 @@ def test_twins_are_recoloured_and_told_of_in_their_own_colours(given):
         torch.testing.assert_close(own_rgb, Recolouring.numbered(number).colours(rgb), atol=1e-6, rtol=0)
         assert torch.equal(own_density, density)
         assert truth[name].recolouring == number
-        assert truth[name].colours == Measurements([(0.8, 0.1, 0.1, 1.0)], (1, 1, 1), True).recoloured(Recolouring.numbered(number)).colours
+        assert (
+            truth[name].colours
+            == Measurements([(0.8, 0.1, 0.1, 1.0)], (1, 1, 1), True).recoloured(Recolouring.numbered(number)).colours
+        )
     brief = json.loads((out / "language/train/texts/conversations_brief.json").read_text())
     assert {each["object_id"] for each in brief} == set(truth)
     questions = json.loads((out / "language/test/truth/questions.json").read_text())
-    assert {each["nerf_id"] for each in questions} == {"chair-000000000"} and all(each["expected"] for each in questions)
+    assert {each["nerf_id"] for each in questions} == {"chair-000000000"} and all(
+        each["expected"] for each in questions
+    )
 
 
 def test_truth_that_is_missing_or_broken_is_named(given):

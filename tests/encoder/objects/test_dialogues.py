@@ -48,7 +48,12 @@ def test_what_something_is_and_what_it_certainly_is_not():
     assert not manifest_name({"name": "nightstand", "category": "cabinet"}).may_deny("table")
     assert not manifest_name({"name": "coffee table", "category": "table"}).may_deny("table")
     assert manifest_name({"name": "crossbow", "category": "rifle"}).category_noun == ""
-    assert [with_article(each) for each in ("chair", "apple", "SUV", "corn")] == ["a chair", "an apple", "an SUV", "corn"]
+    assert [with_article(each) for each in ("chair", "apple", "SUV", "corn")] == [
+        "a chair",
+        "an apple",
+        "an SUV",
+        "corn",
+    ]
     with pytest.raises(ValueError, match="expected both in the manifest"):
         manifest_name({"file": "chair.glb"})
 
@@ -103,7 +108,7 @@ def test_texts_of_procedural_objects_name_only_their_colours(name, number):
         measured = MEASURED.recoloured(recolouring) if number else MEASURED
         truth = procedural_truth(subject, measured, recolouring=number)
         allowed = {c for colours in subject.colours.values() for c in colours} | set(truth.colours)
-        allowed |= {basic for basic in truth.basic_colours}
+        allowed |= set(truth.basic_colours)
         allowed |= {value for value in subject.parameters.values() if value in COLOURS}
         allowed |= {"black"} if not number and name in ("car", "airplane") else set()  # tyres
         for text in sentences(dialogue_entries(truth, subject, seed=seed)):
@@ -145,7 +150,8 @@ def test_two_objects_of_one_name_are_refused():
 
 
 def test_two_objects_are_compared_truly():
-    engine, tree = real(), ObjectTruth("tree", "tree", "real", manifest_name({"name": "pine tree", "category": "tree"}), {"green": 1.0}, (0.3, 0.3, 1.0))  # fmt: skip
+    pine = manifest_name({"name": "pine tree", "category": "tree"})
+    engine, tree = real(), ObjectTruth("tree", "tree", "real", pine, {"green": 1.0}, (0.3, 0.3, 1.0))
     said = set()
     for seed in range(60):
         for entry in comparison_entries([engine, tree], seed=seed):
@@ -157,7 +163,7 @@ def test_two_objects_are_compared_truly():
                 said.add(question)
                 place = "first" if "first" in answer.lower() else "second"
                 if "which" in question.lower() and "pine" not in answer and (" red" in question or "car" in question):
-                    assert entry["object_ids"]["first second".split().index(place)] == "fire", (question, answer)
+                    assert entry["object_ids"][["first", "second"].index(place)] == "fire", (question, answer)
                 if "same" in question:
                     assert answer.startswith("No"), (question, answer)
                 if answer.startswith("The first is a"):

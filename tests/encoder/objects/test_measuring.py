@@ -43,7 +43,9 @@ def test_shares_and_basic_colours():
 def test_a_procedural_object_is_measured_as_it_was_made():
     lamp = generate("lamp", 3)  # a floor lamp with one lampshade
     found = measure(lamp.mesh)
-    assert {name for name, share in found.colours.items() if share > 0.1} == {c for cs in lamp.colours.values() for c in cs}
+    assert {name for name, share in found.colours.items() if share > 0.1} == {
+        c for cs in lamp.colours.values() for c in cs
+    }
     assert found.extents[2] == 1.0 and found.symmetric is True
     assert sum(found.colours.values()) == pytest.approx(1)
     assert Measurements.from_dict(found.to_dict()).colours.keys() == found.colours.keys()

@@ -22,7 +22,9 @@ ENTRIES = [{"file": f"{kind}/{kind}_1.glb", "name": kind, "category": kind} for 
 def data(tmp_path_factory):
     """Three procedural objects of each list, and real ones, one of them held out."""
     root = tmp_path_factory.mktemp("claims")
-    made = [("03001627", f"chair-{seed:09d}") for seed in range(3)] + [("03636649", f"lamp-{seed:09d}") for seed in range(3)]
+    made = [("03001627", f"chair-{seed:09d}") for seed in range(3)] + [
+        ("03636649", f"lamp-{seed:09d}") for seed in range(3)
+    ]
     real = [("03001627", "chair_1"), ("04256520", "sofa_1"), ("tree", "tree_1")]
     for number, (name, architecture) in enumerate(FAMILIES.items()):
         for folder, members in (("made", made), ("real", real), ("other", made)):
@@ -67,10 +69,14 @@ def test_right_answers_beside_baselines(tiny_folder, data, tmp_path):  # noqa: F
     written = json.loads((tmp_path / "claims.json").read_text())
     answers = [each for each in written["answers"] if each["method"] == "model"]
     assert {each["kind"] for each in answers} <= set(KINDS) and all(each["answer"] is not None for each in answers)
-    captions = [each for each in written["answers"] if each["method"] == "nearest caption" and each["kind"] == "main colour"]
+    captions = [
+        each for each in written["answers"] if each["method"] == "nearest caption" and each["kind"] == "main colour"
+    ]
     assert captions and any(each["right"] for each in captions)  # everything is red here
     assert (tmp_path / "claims.md").read_text().startswith("##") or (tmp_path / "claims.md").stat().st_size
-    few = measure_language(LanguageClaims(**{**options, "objects": 1, "questions": 1, "families": ["hash"], "other": (), "variants": ()}))
+    few = measure_language(
+        LanguageClaims(**{**options, "objects": 1, "questions": 1, "families": ["hash"], "other": (), "variants": ()})
+    )
     assert {row[2] for row in few[0].rows} == {1}
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gmn_encoder.objects import generate_dataset, write_texts
-from llana_gmn.data.dataset import Dialogue
 from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
+from llana_gmn.data.dataset import Dialogue
 
 
 def entry(*values, object_id="a", kind="single_round"):
