@@ -1,7 +1,7 @@
 """Other colours for a NeRF without another fit: channels exchanged and inverted in its last matrix.
 
 The colour of the families of the paper is the sigmoid of three rows of the network's last matrix
-(docs/released_format.md#network). Exchanging rows exchanges channels, and as ``sigmoid(-x) = 1 - sigmoid(x)``, a negated row is an
+(docs/released_format.md#network). Exchanging rows exchanges channels; as ``sigmoid(-x) = 1 - sigmoid(x)``, a negated row is an
 inverted channel: 6 orders times 8 choices of inverted channels, 48 recolourings, the first of which changes nothing. Geometry
 and density stay as they are. The light that fell on the object is recoloured with it: inverted, its shadows are its bright parts.
 """

@@ -4,8 +4,8 @@
     python scripts/language_claims.py --model MODEL --data SET --other OTHER --variants shared=FITS --objects 40
 
 SET is what ``scripts/make_training_set.py`` wrote: NeRFs, texts and the truth of every object. Each NeRF is read once. Rows of
-the table are lists of objects: procedural ones, real ones of the 13 classes, all real ones, and the same procedural objects in the
-variants. Baselines: the same model shown nothing, the caption of the nearest NeRF that was trained on, and other models.
+the table are lists of objects: procedural ones, real ones of the 13 classes, all real ones, and the same procedural objects in
+the variants. Baselines: the same model shown nothing, the caption of the nearest NeRF that was trained on, and other models.
 Nothing is drawn at random but the objects of ``--objects``, by ``--seed``.
 """
 
