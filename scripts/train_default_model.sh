@@ -3,7 +3,7 @@
 #
 #   scripts/train_default_model.sh WORK MESHES...       MESHES: directories of meshes by class, each with a manifest.json
 #
-# Files whose manifest says "up_axis": "z" are fitted lying down: turn them first (what ships was made from turned ones).
+# The set has language and truth for all objects, and recoloured twins of those that are trained on (docs/language_data.md).
 set -euo pipefail
 work=${1:?where to keep everything}
 shift
@@ -12,13 +12,13 @@ architectures=MLP-nano,TRI-nano,HASH-nano
 manifests=("${@/%//manifest.json}")
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-llana-gmn fit procedural:650 --architecture "$architectures" --quality nano --batch 13 --out "$work/procedural"
-llana-gmn fit "$@" --architecture "$architectures" --quality nano --batch 13 --out "$work/real" || echo "some meshes were left out" >&2
+llana-gmn fit "procedural:${OBJECTS:-650}" --architecture "$architectures" --quality nano --batch 13 --out "$work/procedural"
+llana-gmn fit "${manifests[@]/#/manifest:}" --architecture "$architectures" --quality nano --batch 13 --out "$work/real" || echo "some meshes were left out" >&2
 python scripts/make_training_set.py --procedural "$work/procedural" --real "$work/real" --manifests "${manifests[@]}" --out "$work/set"
 llana-gmn train-encoder --data "$work/set" --out "$work/probes" --config probes
 llana-gmn train-encoder --data "$work/set" --out "$work/encoder" --config probes_graph --init "$work/probes/last"
 llana-gmn train --config scripts/recipes/small.yaml encoder="$work/encoder/best" data="$work/set" output="$work/model"
-python scripts/pack_default_nerfs.py --procedural "$work/procedural" --real "$work/real" --held-out "$work/set/real_test.txt" \
+python scripts/pack_default_nerfs.py --procedural "$work/set" --real "$work/real" --held-out "$work/set/real_test.txt" \
     --manifests "${manifests[@]}" --out llana_gmn/default/nerfs
 mkdir -p llana_gmn/default/model
 for name in chat_template.jinja {config,generation_config,processor_config,tokenizer,tokenizer_config}.json model.safetensors; do

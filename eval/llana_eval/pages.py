@@ -20,7 +20,7 @@ _STYLE = (
     "caption{text-align:left;font-weight:bold;padding:.4em 0}th,td{padding:.25em .7em;border-bottom:1px solid #ccc;"
     "text-align:left;vertical-align:top}td.n{text-align:right}img{display:block;width:160px;height:160px}"
     "figure{margin:1.5em 0}figure img{width:auto;height:auto;max-width:100%}"
-    ".none{width:160px;color:#888}td>pre{max-width:24em}pre{white-space:pre-wrap;margin:0;font:inherit}"
+    ".right{color:#15803d}.wrong{color:#b91c1c}.none{width:160px;color:#888}td>pre{max-width:24em}pre{white-space:pre-wrap;margin:0;font:inherit}"
 )
 
 

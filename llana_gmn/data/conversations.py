@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmn_encoder.files import StrPath
 
-from ..prompts.chat_template import PLACEHOLDER, PLACEHOLDERS
+from ..prompts.chat_template import PLACEHOLDER
 
 CONVERSATION_TYPES = ("brief_description", "detailed_description", "single_round", "multi_round")
 """What stands in ``conversation_type``: the first in the brief file, the others in the complex one."""
 
 BRIEF_NAME = "conversations_brief.json"
 COMPLEX_NAME = "conversations_complex.json"
+COMPARISON = "comparison"
+COMPARISON_NAME = "conversations_comparison.json"
+"""Conversations about two objects, our own: as ShapeNeRF-Text's, with the names in ``object_ids`` and a placeholder for each."""
+
 HST_NAME = "hst_dataset_filtered.json"
 HST = "hst"
 
@@ -55,6 +60,7 @@ class Conversation:
         has_placeholder: whether the conversation shows its object: there, or where placeholders stand in the questions.
         index: place in the file.
         odd: what is unusual about it, some of `ODD`.
+        others: names of the objects that it shows after the first.
     """
 
     object_id: str
@@ -63,6 +69,7 @@ class Conversation:
     has_placeholder: bool = True
     index: int = 0
     odd: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def read_conversations(
 
     Args:
         path: the JSON file.
-        types: allowed types; None for `CONVERSATION_TYPES` and `default_type`.
+        types: allowed types; None for `CONVERSATION_TYPES`, `COMPARISON` and `default_type`.
         default_type: type of entries that do not name theirs (`HST`); None: they must.
         strict: whether to raise where any entry is malformed.
 
@@ -143,7 +150,11 @@ def read_conversations(
     """
     path = Path(path)
     entries = _read_list(path)
-    allowed = set(types) if types is not None else {*CONVERSATION_TYPES, *([default_type] if default_type else [])}
+    allowed = (
+        set(types)
+        if types is not None
+        else {*CONVERSATION_TYPES, COMPARISON, *([default_type] if default_type else [])}
+    )
     good, problems = [], []
     for index, entry in enumerate(entries):
         try:
@@ -171,11 +182,10 @@ def conversation_file(root: StrPath, conversation_type: str, *, split: str = "te
         ValueError: an unknown type.
         FileNotFoundError: no such file; its message says where it was looked for.
     """
-    if conversation_type not in (*CONVERSATION_TYPES, HST):
-        raise ValueError(
-            f"conversation type {conversation_type!r} is unknown; expected one of {', '.join([*CONVERSATION_TYPES, HST])}"
-        )
-    name = BRIEF_NAME if conversation_type == "brief_description" else COMPLEX_NAME
+    known = (*CONVERSATION_TYPES, COMPARISON, HST)
+    if conversation_type not in known:
+        raise ValueError(f"conversation type {conversation_type!r} is unknown; expected one of {', '.join(known)}")
+    name = {"brief_description": BRIEF_NAME, COMPARISON: COMPARISON_NAME}.get(conversation_type, COMPLEX_NAME)
     folders = [Path(root), Path(root, "language")]
     candidates = [
         folder / HST_NAME if conversation_type == HST else folder / split / "texts" / name for folder in folders
@@ -214,14 +224,7 @@ def _conversation(entry: Any, index: int, allowed: Collection[str], default_type
         raise _Malformed(
             "no object", f"is a {type(entry).__name__}; expected an object with object_id and conversations"
         )
-    object_id = entry.get("object_id")
-    if not isinstance(object_id, str) or not object_id.strip():
-        raise _Malformed("no object_id", f"object_id is {_short(object_id)}; expected a name")
-    # The id becomes part of paths: vecs/<object_id>.npy.
-    if object_id.startswith("/") or "\\" in object_id or "\0" in object_id or ".." in object_id.split("/"):
-        raise _Malformed(
-            "an unsafe object_id", f"object_id is {_short(object_id)}; expected a name without .. or a root"
-        )
+    object_id, *others = _object_ids(entry)
     kind = entry.get("conversation_type")
     kind = default_type if kind is None else kind
     if not isinstance(kind, str) or kind not in allowed:
@@ -232,11 +235,34 @@ def _conversation(entry: Any, index: int, allowed: Collection[str], default_type
     values, odd = _values(entry.get("conversations"))
     questions, answers = values[::2], values[1::2]
     places = [len(PLACEHOLDER.findall(question)) for question in questions]
-    if sum(places) == 1 and questions[0].startswith(tuple(f"{each}\n" for each in PLACEHOLDERS)):
-        questions[0] = questions[0].partition("\n")[2]
+    shown = 1 + len(others)
+    if sum(places) == shown and (placed := re.match(rf"(?:(?:{PLACEHOLDER.pattern})\n){{{shown}}}", questions[0])):
+        questions[0] = questions[0][placed.end() :]
+    elif others:
+        raise _Malformed(
+            "misplaced placeholders",
+            f"shows {shown} objects; expected as many placeholders, each with a newline, before the first question",
+        )
     else:
         odd += _placement(questions[0], places)
-    return Conversation(object_id, kind, tuple(zip(questions, answers, strict=True)), any(places), index, tuple(odd))
+    turns = tuple(zip(questions, answers, strict=True))
+    return Conversation(object_id, kind, turns, any(places), index, tuple(odd), tuple(others))
+
+
+def _object_ids(entry: Mapping[str, Any]) -> list[str]:
+    """The names of an entry's objects: its ``object_ids``, or its one ``object_id``."""
+    names = entry.get("object_ids", [entry.get("object_id")])
+    if not isinstance(names, list) or not names:
+        raise _Malformed("no object_id", f"object_ids is {_short(names)}; expected a list of names")
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise _Malformed("no object_id", f"object_id is {_short(name)}; expected a name")
+        # The id becomes part of paths: vecs/<object_id>.npy.
+        if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
+            raise _Malformed(
+                "an unsafe object_id", f"object_id is {_short(name)}; expected a name without .. or a root"
+            )
+    return names
 
 
 def _placement(first: str, places: Sequence[int]) -> list[str]:

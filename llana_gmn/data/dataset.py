@@ -69,7 +69,7 @@ class Dialogue:
     @classmethod
     def from_conversation(cls, conversation: Conversation, *, path: str = "dialogues") -> Dialogue:
         """A conversation of ShapeNeRF-Text: about one object, or plain text where it has no placeholder."""
-        objects = (conversation.object_id,) if conversation.has_placeholder else ()
+        objects = (conversation.object_id, *conversation.others) if conversation.has_placeholder else ()
         return cls(
             objects, conversation.turns, conversation.conversation_type, path, conversation.index, conversation.odd
         )

@@ -2,7 +2,7 @@
 
 Weights, occupancy grids, one view and the record of each fit are kept.
 
-    python scripts/pack_default_nerfs.py --procedural DATA --real REAL --manifests MANIFEST.json --held-out SET/real_test.txt \
+    python scripts/pack_default_nerfs.py --procedural SET --real REAL --manifests MANIFEST.json --held-out SET/real_test.txt \
         --out llana_gmn/default/nerfs
 """
 
@@ -23,11 +23,13 @@ from gmn_encoder.nerfs.architectures import FAMILIES
 from gmn_encoder.nerfs.files import WEIGHTS_NAME
 from gmn_encoder.objects import CLASS_IDS
 from gmn_encoder.rendering.occupancy import GRID_NAME, read_occupancy, write_occupancy
+from gmn_encoder.rendering.pictures import fitted_image
 
 from .objects import OBJECTS_NAME, DefaultObject
 
 _VIEW = Path("train", "00.png")
 _TEXTS = Path("language", "test", "texts")
+_TRUTH = "language/*test/truth/*.json"
 
 
 def pack_nerfs(
@@ -42,7 +44,8 @@ def pack_nerfs(
     """Write the directory of NeRFs that ships, whole or not at all; an earlier one is replaced.
 
     Args:
-        procedural: directory that ``llana-gmn fit procedural:N`` wrote; only its test split is taken.
+        procedural: a set of ``scripts/make_training_set.py``, with texts and truth, or what ``llana-gmn fit procedural:N`` wrote;
+            only its test split is taken.
         real: directory that ``llana-gmn fit`` wrote from meshes that other people made.
         manifests: JSON lists of the meshes: "file", "name", "author", "licence", "source" each.
         out: the new directory.
@@ -71,7 +74,11 @@ def pack_nerfs(
         ids = {nerf_id for _, nerf_id in made}
         for file in sorted((procedural / _TEXTS).glob("*.json")):
             kept = [each for each in _read_list(file) if each["object_id"].split("/")[-1] in ids]
-            write_json(kept, folder / _TEXTS / file.name)
+            write_json([each for each in kept if set(each.get("object_ids", ids)) <= ids], folder / _TEXTS / file.name)
+        shipped = {(each.class_id, each.nerf_id) for each in objects}
+        for file in sorted(procedural.glob(_TRUTH)):
+            kept = [each for each in _read_list(file) if (each["class_id"], each["nerf_id"]) in shipped]
+            write_json(kept, folder / file.relative_to(procedural))
         (folder / "test.txt").write_text("".join(f"{each.class_id}/{each.nerf_id}\n" for each in objects))
         write_json([asdict(each) for each in objects], folder / OBJECTS_NAME)
     return objects
@@ -105,8 +112,8 @@ def _copy(root: Path, out: Path, object_id: ObjectId) -> None:
     for family in FAMILIES:
         here, there = root.joinpath(family, *object_id), out.joinpath(family, *object_id)
         there.joinpath(_VIEW).parent.mkdir(parents=True)
-        for name in (WEIGHTS_NAME, _VIEW):
-            shutil.copyfile(here / name, there / name)
+        shutil.copyfile(here / WEIGHTS_NAME, there / WEIGHTS_NAME)
+        shutil.copyfile(fitted_image(here) or here / _VIEW, there / _VIEW)
         record = read_json(here / FIT_NAME)
         write_json({**record, "source": _mesh(record["source"])}, there / FIT_NAME)
         write_occupancy(read_occupancy(here / GRID_NAME), there / GRID_NAME)

@@ -21,7 +21,7 @@ from gmn_encoder.settings import (
     require_shares,
 )
 
-from ..data.conversations import CONVERSATION_TYPES
+from ..data.conversations import COMPARISON, CONVERSATION_TYPES
 
 NEW = "new"
 """`TrainingRecipe.model` of a run that begins with a small model of its own."""
@@ -188,11 +188,11 @@ class TrainingRecipe(Settings):
     def _check(self) -> None:
         require_one_of(self, "stage", STAGE_TYPES)
         require_one_of(self, "trainable", TRAINABLE)
-        unknown = [kind for kind in self.types if kind not in CONVERSATION_TYPES]
+        unknown = [kind for kind in self.types if kind not in (*CONVERSATION_TYPES, COMPARISON)]
         if unknown or not self.types:
             raise ValueError(
                 f"conversation_types has {unknown[0] if unknown else 'nothing'!r}; "
-                f"expected some of {', '.join(CONVERSATION_TYPES)}"
+                f"expected some of {', '.join([*CONVERSATION_TYPES, COMPARISON])}"
             )
         require_integers(
             self, 1, "batch_size", "accumulation", "lora_rank", "lora_alpha", "logging_steps", "save_limit"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ..digests import plain
 from ..files import StrPath
 from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
+from ..objects.mesh_changes import upright
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..progress import Progress, no_progress
@@ -84,8 +86,9 @@ def find_sources(
     """The sources that one SOURCE of the command line means.
 
     Args:
-        text: ``procedural:N``; a foreign field; a mesh file; a directory with a camera file and its images; or a directory that
-            is searched for all three, in sorted order.
+        text: ``procedural:N``, the first so many, or ``procedural:A..B``, those from number A up to B without it;
+            ``manifest:FILE``, the meshes of a JSON list, standing as its "up_axis" says; a foreign field; a mesh file; a
+            directory with a camera file and its images; or a directory that is searched for all three, in sorted order.
         settings: settings of the views of meshes and procedural objects.
         seed: seed of the procedural objects.
         background: colour ``(3,)`` in 0..1 behind the object, of image folders without opacity.
@@ -99,10 +102,12 @@ def find_sources(
         FileNotFoundError: nothing there.
     """
     settings = settings or ViewSettings()
-    if match := re.fullmatch(r"procedural:(.*)", text):
-        if not re.fullmatch(r"[1-9]\d{0,7}", match.group(1)):
-            raise ValueError(f"{text}: expected procedural:N with a number of objects, such as procedural:13")
-        yield from _procedural(int(match.group(1)), seed, settings)
+    kind, _, rest = text.partition(":")
+    if kind == "procedural":
+        yield from _procedural(_numbers(text), seed, settings)
+        return
+    if kind == "manifest":
+        yield from manifest_sources(rest, settings=settings, class_id=class_id)
         return
     path = Path(text)
     if not path.exists():
@@ -117,6 +122,49 @@ def find_sources(
         raise ValueError(
             f"{text}: holds neither a camera file (transforms.json) nor a mesh ({', '.join(EXTENSIONS)}); expected a source"
         )
+
+
+def _numbers(text: str) -> range:
+    """The numbers of procedural objects that ``procedural:N`` or ``procedural:A..B`` means."""
+    match = re.fullmatch(r"procedural:(?:(\d{1,8})\.\.)?([1-9]\d{0,7})", text)
+    numbers = range(int(match.group(1) or 0), int(match.group(2))) if match else range(0)
+    if not numbers:
+        raise ValueError(
+            f"{text}: expected procedural:N with a number of objects, such as procedural:13, or procedural:A..B, "
+            "such as procedural:13..26"
+        )
+    return numbers
+
+
+def manifest_sources(
+    path: StrPath, *, settings: ViewSettings | None = None, class_id: str | None = None
+) -> Iterator[Source]:
+    """The meshes of a JSON list, which stand beside it: "file" each, and "up_axis", y or z, where they do not stand along y.
+
+    Raises `FileNotFoundError` for a missing list, and `ValueError` for one that is none.
+    """
+    path = Path(path)
+    try:
+        files = [(path.parent / entry["file"], entry.get("up_axis", "y")) for entry in json.loads(path.read_bytes())]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; expected a JSON list of meshes") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f'{path}: is no JSON list of meshes with a "file" each ({error!r})') from error
+    for file, up_axis in files:
+        yield mesh_source(file, settings=settings, class_id=class_id, up_axis=up_axis)
+
+
+@_from_disk
+def mesh_source(
+    path: StrPath, *, settings: ViewSettings | None = None, class_id: str | None = None, up_axis: str = "y"
+) -> Source:
+    """The source that one mesh file is, standing along an axis of its file; arguments as of `find_sources`.
+
+    What is wrong shows when it is loaded.
+    """
+    path = Path(path)
+    ids = source_ids(path, class_id)
+    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings, up_axis=up_axis))
 
 
 @_from_disk
@@ -179,9 +227,12 @@ def _safe(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name).strip("_") or "object"
 
 
-def read_mesh(path: StrPath, class_id: str, nerf_id: str, *, settings: ViewSettings | None = None) -> PosedImages:
-    """Views of a mesh file, taken from around it. Raises what `load_mesh` raises."""
-    return from_mesh(load_mesh(path), class_id, nerf_id, source=str(path), settings=settings)
+def read_mesh(
+    path: StrPath, class_id: str, nerf_id: str, *, settings: ViewSettings | None = None, up_axis: str = "y"
+) -> PosedImages:
+    """Views of a mesh file, taken from around it. Raises what `load_mesh` and `upright` raise."""
+    mesh = upright(load_mesh(path), up_axis)
+    return from_mesh(mesh, class_id, nerf_id, source=str(path), settings=settings)
 
 
 def from_mesh(
@@ -209,9 +260,9 @@ def _take_views(mesh: Mesh, settings: ViewSettings) -> tuple[Tensor, Cameras]:
     return torch.from_numpy(views.images), dataclasses.replace(views.cameras, image_names=names)
 
 
-def _procedural(count: int, seed: int, settings: ViewSettings) -> Iterator[Source]:
+def _procedural(numbers: range, seed: int, settings: ViewSettings) -> Iterator[Source]:
     """As `generate_dataset` chooses them, made when they are needed."""
-    for index in range(count):
+    for index in numbers:
         name = CLASS_NAMES[index % len(CLASS_NAMES)]
         own = seed * SEEDS_PER_SET + index // len(CLASS_NAMES)
         nerf_id = f"{name}-{own:09d}"

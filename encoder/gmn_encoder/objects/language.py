@@ -16,13 +16,29 @@ from typing import Any
 from ..files import StrPath, write_json
 from .procedural.catalogue import CLASS_NAMES, ProceduralObject, nouns
 from .procedural.dice import Dice
+from .procedural.materials import COLOURS
 from .procedural.topics import class_texts, surface_keys
 
 BRIEF_NAME = "conversations_brief.json"
 COMPLEX_NAME = "conversations_complex.json"
+_COLOUR = re.compile(r"\b(?:" + "|".join(COLOURS) + r")\b")
 PLACEHOLDER = "<point>\n"
 
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 _BRIEF_PROMPTS = (
     "Describe this object briefly.",
@@ -64,19 +80,27 @@ class Claim:
     surface: str = ""
 
 
-def claims(subject: ProceduralObject) -> list[Claim]:
-    """Everything that may be said about an object: the topics that hold for it, and the look of each named surface."""
+def claims(subject: ProceduralObject, *, literal_colours: bool = True) -> list[Claim]:
+    """Everything that may be said about an object: the topics that hold for it, and the look of each named surface.
+
+    Templates that name a parameter or a surface which the object lacks are left out; without `literal_colours`, for an object
+    in other colours than it was made with, so are those that name a colour themselves.
+    """
     words = _words(subject)
+
+    def told(templates: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text for text in templates if _may_be_told(text, words, literal_colours))
+
     found = [
         Claim(
-            tuple(_fill(text, words) for text in topic.ask),
-            tuple(_fill(text, words) for text in case.say),
+            tuple(filled(text, words) for text in told(topic.ask)),
+            tuple(filled(text, words) for text in told(case.say)),
             case.reply,
-            _fill(case.phrase, words, sentence=False),
+            filled("".join(told((case.phrase,))), words, sentence=False),
         )
         for topic in class_texts(subject.class_name).topics
         for case in topic.cases
-        if case.holds(subject.parameters)
+        if case.holds(subject.parameters) and told(topic.ask) and told(case.say)
     ]
     return found + [_surface_claim(label, look) for label, look in subject.surfaces.items()]
 
@@ -84,8 +108,8 @@ def claims(subject: ProceduralObject) -> list[Claim]:
 def _surface_claim(label: str, look: str) -> Claim:
     many = label.endswith("s")
     words = {"label": label, "look": predicate(look), "be": "are" if many else "is", "do": "do" if many else "does"}
-    questions = tuple(_fill(text, words) for text in _SURFACE_QUESTIONS)
-    return Claim(questions, tuple(_fill(text, words) for text in _SURFACE_FACTS), surface=label)
+    questions = tuple(filled(text, words) for text in _SURFACE_QUESTIONS)
+    return Claim(questions, tuple(filled(text, words) for text in _SURFACE_FACTS), surface=label)
 
 
 def predicate(look: str) -> str:
@@ -98,12 +122,18 @@ def predicate(look: str) -> str:
     return look
 
 
+def _may_be_told(template: str, words: Mapping[str, str], literal_colours: bool) -> bool:
+    if any(key not in words for key in re.findall(r"{(.*?)}", template)):
+        return False
+    return literal_colours or not _COLOUR.search(re.sub(r"{.*?}", "", template))
+
+
 def _words(subject: ProceduralObject) -> dict[str, str]:
     """Template keys and their words."""
     words: dict[str, str] = {}
     for key, value in subject.parameters.items():
         if isinstance(value, int) and not isinstance(value, bool):
-            words[key] = _NUMBERS[value] if value < len(_NUMBERS) else str(value)
+            words[key] = NUMBER_WORDS[value] if value < len(NUMBER_WORDS) else str(value)
         elif isinstance(value, str):
             words[key] = value
     for label, look in subject.surfaces.items():
@@ -111,36 +141,39 @@ def _words(subject: ProceduralObject) -> dict[str, str]:
     return words
 
 
-def _fill(template: str, words: Mapping[str, str], *, sentence: bool = True) -> str:
+def filled(template: str, words: Mapping[str, str], *, sentence: bool = True) -> str:
+    """A template with its words, "an" for "a" where it must be, and a capital where it is a sentence."""
     text = template.format_map(words)
     text = re.sub(r"\b([Aa]) (?=[aeiou])(?!one\b)", r"\1n ", text)
     return text[:1].upper() + text[1:] if sentence else text
 
 
-def brief_description(subject: ProceduralObject, dice: Dice) -> str:
+def brief_description(subject: ProceduralObject, dice: Dice, *, literal_colours: bool = True) -> str:
     """One sentence: what it is, and two or three of its features."""
     noun = dice.choice(nouns(subject))
     main = subject.surfaces.get(class_texts(subject.class_name).main, "")
-    phrases = dice.shuffled([claim.phrase for claim in claims(subject) if claim.phrase])[: dice.integer(2, 3)]
+    phrases = dice.shuffled(
+        [claim.phrase for claim in claims(subject, literal_colours=literal_colours) if claim.phrase]
+    )[: dice.integer(2, 3)]
     opening = dice.choice(("A {main} {noun}", "This is a {main} {noun}", "The object is a {main} {noun}")).replace(
         "{main} ", f"{main} " if main else ""
     )
     # "No armrests" closes a list better than it opens one.
     phrases.sort(key=lambda phrase: phrase.startswith("no "))
     text = (
-        f"{opening.replace('{noun}', noun)} with {_listed(phrases)}."
+        f"{opening.replace('{noun}', noun)} with {listed(phrases)}."
         if phrases
         else f"{opening.replace('{noun}', noun)}."
     )
-    return _fill(text, {})
+    return filled(text, {})
 
 
-def detailed_description(subject: ProceduralObject, dice: Dice) -> str:
+def detailed_description(subject: ProceduralObject, dice: Dice, *, literal_colours: bool = True) -> str:
     """A paragraph: what it is, its features, and the surfaces that these did not mention."""
-    everything = claims(subject)
+    everything = claims(subject, literal_colours=literal_colours)
     features = [claim for claim in everything if not claim.surface]
     lacking = dice.shuffled([claim for claim in features if claim.reply == "No"])[1:]
-    text = [_fill(dice.choice(_OPENINGS), {"noun": dice.choice(nouns(subject))})]
+    text = [filled(dice.choice(_OPENINGS), {"noun": dice.choice(nouns(subject))})]
     asked: set[str] = set()
     for claim in dice.shuffled(features):
         if claim not in lacking and not asked & set(
@@ -167,15 +200,19 @@ def conversations(subject: ProceduralObject, *, seed: int = 0, single_rounds: in
     """All entries of one object, in the exact form of the texts files: brief, detailed, `single_rounds` single rounds, multi."""
     dice = Dice(CLASS_NAMES.index(subject.class_name), subject.seed, seed, 7_2)
     entries = [
-        _entry(subject, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(subject, dice))]),
-        _entry(
-            subject, "detailed_description", [(dice.choice(_DETAILED_PROMPTS), detailed_description(subject, dice))]
+        entry(
+            subject.object_id, "brief_description", [(dice.choice(_BRIEF_PROMPTS), brief_description(subject, dice))]
+        ),
+        entry(
+            subject.object_id,
+            "detailed_description",
+            [(dice.choice(_DETAILED_PROMPTS), detailed_description(subject, dice))],
         ),
     ]
-    naming = Claim(_CLASS_QUESTIONS, tuple(_fill(text, {"noun": nouns(subject)[0]}) for text in _CLASS_ANSWERS))
+    naming = Claim(_CLASS_QUESTIONS, tuple(filled(text, {"noun": nouns(subject)[0]}) for text in _CLASS_ANSWERS))
     everything = dice.shuffled([*claims(subject), naming])
     entries += [
-        _entry(subject, "single_round", [question_and_answer(everything[k % len(everything)], dice)])
+        entry(subject.object_id, "single_round", [question_and_answer(everything[k % len(everything)], dice)])
         for k in range(single_rounds)
     ]
     turns = [question_and_answer(naming, dice)]
@@ -183,15 +220,16 @@ def conversations(subject: ProceduralObject, *, seed: int = 0, single_rounds: in
         question, answer = question_and_answer(claim, dice)
         if len(turns) < 3 and question not in [asked for asked, _ in turns]:
             turns.append((question, answer))
-    return [*entries, _entry(subject, "multi_round", turns)]
+    return [*entries, entry(subject.object_id, "multi_round", turns)]
 
 
-def _entry(subject: ProceduralObject, kind: str, turns: list[tuple[str, str]]) -> dict[str, Any]:
+def entry(object_id: str, kind: str, turns: list[tuple[str, str]]) -> dict[str, Any]:
+    """One entry of a texts file: (question, answer) pairs about an object."""
     values = []
     for index, (question, answer) in enumerate(turns):
         values.append({"from": "human", "value": question if index else PLACEHOLDER + question})
         values.append({"from": "gpt", "value": answer})
-    return {"object_id": subject.object_id, "conversation_type": kind, "conversations": values}
+    return {"object_id": object_id, "conversation_type": kind, "conversations": values}
 
 
 def write_texts(
@@ -209,13 +247,14 @@ def write_texts(
         if subject.object_id in seen:
             raise ValueError(f"object {subject.object_id} was given twice; expected every object once")
         seen.add(subject.object_id)
-        for entry in conversations(subject, seed=seed, single_rounds=single_rounds):
-            (brief if entry["conversation_type"] == "brief_description" else rest).append(entry)
+        for each in conversations(subject, seed=seed, single_rounds=single_rounds):
+            (brief if each["conversation_type"] == "brief_description" else rest).append(each)
     paths = Path(directory) / BRIEF_NAME, Path(directory) / COMPLEX_NAME
     write_json(brief, paths[0])
     write_json(rest, paths[1])
     return paths
 
 
-def _listed(items: list[str]) -> str:
+def listed(items: list[str]) -> str:
+    """ "red", "red and blue", "red, blue and green"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -71,7 +71,12 @@ def render_mesh(
 
 
 def render_views(
-    mesh: Mesh, cameras: Cameras, *, caster: CasterName = "auto", device: torch.device | str = "cpu"
+    mesh: Mesh,
+    cameras: Cameras,
+    *,
+    caster: CasterName = "auto",
+    device: torch.device | str = "cpu",
+    lit: bool = True,
 ) -> NDArray[np.uint8]:
     """Images of a mesh.
 
@@ -80,13 +85,14 @@ def render_views(
         cameras: the cameras, on the CPU.
         caster: the method that finds surfaces, see `casting.make_caster`.
         device: the device of the torch caster.
+        lit: whether light falls on it; else the colours are those of the surface.
 
     Returns:
         `(V, height, width, 4)` uint8: sRGB colour, the mean over what is seen in a pixel, and opacity, the covered share of it.
         Colour is 0 where nothing is seen. A pixel is the mean of 2 x 2 points, of 4 x 4 within half a pixel of a silhouette, so
         opacity is exact to 1/16 there; what is thinner than half a pixel can be missed.
     """
-    scene = _Scene(mesh, make_caster(mesh, caster, device=device))
+    scene = _Scene(mesh, make_caster(mesh, caster, device=device), lit=lit)
     return np.stack([scene.image(cameras, view) for view in range(len(cameras))])
 
 
@@ -116,7 +122,7 @@ def _subpixels(pixels: NDArray[np.int64], samples: int) -> NDArray[np.float64]:
 class _Scene:
     """A mesh under its light, with what all views share."""
 
-    def __init__(self, mesh: Mesh, caster: Caster) -> None:
+    def __init__(self, mesh: Mesh, caster: Caster, *, lit: bool) -> None:
         self._mesh, self._caster = mesh, caster
         self._opaque = mesh.opaque
         self._uniform = bool((mesh.colours == mesh.colours[:, :1]).all())  # one colour per triangle
@@ -128,6 +134,8 @@ class _Scene:
         self._brightness = np.stack(
             [brightness(-normals), brightness(normals)], axis=1
         )  # (F, 2, 3): seen from back, front
+        if not lit:
+            self._brightness = np.ones_like(self._brightness)
 
     def image(self, cameras: Cameras, view: int) -> NDArray[np.uint8]:
         """`(height, width, 4)` uint8: `_COARSE` points per pixel and axis, `_FINE` near silhouettes."""

@@ -323,9 +323,18 @@ def orbit_pose(theta: float, phi: float, distance: float = DEFAULT_DISTANCE) -> 
     return axes @ about_y @ about_x @ away
 
 
+THREE_QUARTER = 145.0
+"""Azimuth of `three_quarter_view` in degrees: 90 is on the +x axis, 180 on -y, an object's front."""
+
+
 def default_view(*, size: int = RELEASED_SIZE) -> Cameras:
     """The inspection view of the released code: from +x, 30 degrees up, 1.5 away (#camera-model)."""
     return released_cameras(orbit_pose(90.0, -30.0)[None], size=size)
+
+
+def three_quarter_view(*, size: int = RELEASED_SIZE) -> Cameras:
+    """From obliquely in front and a little above, where most things are recognised: between +x and the front, -y."""
+    return released_cameras(orbit_pose(THREE_QUARTER, -25.0)[None], size=size)
 
 
 def turntable(

@@ -12,7 +12,8 @@ from ..nerfs.files import load_nerf
 from ..nerfs.record import Nerf
 from ..progress import Progress, no_progress
 from .baking import bake_nerf
-from .cameras import Cameras, default_view
+from .camera_files import camera_file, read_cameras
+from .cameras import Cameras, three_quarter_view
 from .images import to_images
 from .marching import STEP
 from .occupancy import RESOLUTION, find_occupancy
@@ -44,15 +45,41 @@ def nerf_pictures(
 
 
 def nerf_picture(path: StrPath, *, size: int) -> Image.Image:
-    """The first image that a NeRF was fitted to, ``train/00.png`` beside its weights, else a rendering from the default view.
+    """The NeRF from obliquely in front: of the images that it was fitted to the nearest to that, else a rendering.
 
     Raises:
         FileNotFoundError, ValueError: see `load_nerf`, where there is no image; an image that cannot be read.
     """
-    beside = Path(path) / "train" / "00.png"
-    if beside.is_file():
+    beside = fitted_image(path)
+    if beside is not None:
         return picture_file(beside, size=size)
-    return nerf_pictures(load_nerf(path), default_view(size=size))[0]
+    return nerf_pictures(load_nerf(path), three_quarter_view(size=size))[0]
+
+
+def fitted_image(path: StrPath) -> Path | None:
+    """Of the images beside a NeRF's weights the one that was taken nearest to the `three_quarter_view`.
+
+    Where no camera says which that is, it is the first, ``train/00.png``; None where there are none, or none is near.
+    """
+    path = Path(path)
+    first = path / "train" / "00.png"
+    if not first.is_file():
+        return None
+    try:
+        cameras = read_cameras(camera_file(path))
+    except (ValueError, OSError):
+        return first
+    wanted = three_quarter_view().camera_to_world[0, :3, 3]
+    near = torch.nn.functional.cosine_similarity(cameras.camera_to_world[:, :3, 3], wanted[None], dim=1)
+    for place in near.argsort(descending=True).tolist():
+        name = cameras.image_names[place] if cameras.image_names else f"train/{place:02d}"
+        if (image := path / f"{name}.png").is_file():
+            return image if float(near[place]) > _NEAR else None
+    return first
+
+
+_NEAR = 0.7
+"""Cosine of the largest angle between a camera and the three-quarter view whose image still stands for it, 45 degrees."""
 
 
 def picture_file(path: StrPath, *, size: int) -> Image.Image:

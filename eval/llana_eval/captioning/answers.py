@@ -29,7 +29,7 @@ def answers_html(
     """A table of answers, for `write_page`.
 
     Args:
-        results: records with ``scores``, as `score_captions` returns them.
+        results: records with ``scores``, as `score_captions` returns them, or with ``right``, whether the answer is.
         nerfs: the NeRF of each; a file that is an embedding has no view.
         count: most records to show, spread evenly over all.
         on_error: receives what is wrong where a view cannot be made, which is then missing; None raises.
@@ -80,5 +80,7 @@ def _row(result: Mapping[str, Any], view: str | None) -> str:
     scores = "<br>".join(
         f"{html.escape(LABELS.get(name, name))} {value:.1f}" for name, value in result["scores"].items()
     )
+    if "right" in result:
+        scores = f'<b class="{"right" if result["right"] else "wrong"}">{"right" if result["right"] else "wrong"}</b>'
     cells = "".join(f"<td><pre>{html.escape(text)}</pre></td>" for text in texts)
     return f"<tr><td>{picture}</td>{cells}<td>{scores}</td></tr>"

@@ -30,8 +30,10 @@ from ..representation.retrieval_benchmark import retrieval_table, run_retrieval
 from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..tables import Column, Table
 from .common import DESCRIBE, OPTIONS, DemoResult, ask_about, embed_families, shipped_families
+from .marked import MarkedAnswer, Marking, marked_tables
 
 METRICS = ("bleu-1", "rouge-l")
+_SHOWN = 120
 
 
 def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress: Progress = no_progress) -> DemoResult:
@@ -48,6 +50,8 @@ def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress:
     """
     started = time.perf_counter()
     out, objects = Path(out), default_objects(nerfs)
+    marking = Marking.find(nerfs)
+    marked: list[MarkedAnswer] = []
     kinds = {(each.class_id, each.nerf_id): each for each in objects}
     sets = embed_families(model, nerfs, out, progress)
     read = embed_families(model, nerfs, out, progress, tokens=True) if model.config.vectors_per_nerf > 1 else sets
@@ -67,16 +71,21 @@ def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress:
             places.append(Path(path))
         page += records
         places += questioned
+        asked = marking.ask(model, processor, family, read[family], progress)
+        marked += asked
+        page += [each.record() for each in asked]
+        places += [Path(members.paths[members.object_ids.index(each.object_id)]) for each in asked]
     columns: list[str | Column] = ["Family", *(Column(name, digits=1) for name in _COLUMNS)]
     note = (
         "Shares of descriptions that name the class, and scores of answers to questions about the procedural objects."
     )
     tables = (
+        *marked_tables(marked),
         Table("Unseen objects", columns, rows, note=note),
         retrieval_table(run_retrieval(sets), method="this encoder"),
     )
     pictures = [_space(sets, progress), *_galleries(sets, progress)]
-    shown = answers_html(page, places, count=90, progress=progress)
+    shown = answers_html(page, places, count=_SHOWN, progress=progress)
     write_page(out / "report.html", "Talking to NeRFs", tables=tables, pictures=pictures, more=shown)
     return DemoResult(tables, out / "report.html", time.perf_counter() - started)
 

@@ -154,3 +154,32 @@ def test_mesh_in_a_class_directory_gets_its_synset_and_two_of_a_name_are_told(tm
     posed = sources[0].load()
     assert (posed.images[..., 3] > 0).any(dim=(1, 2)).all()
     assert posed.notes
+
+
+def test_a_range_of_procedural_objects_goes_on_where_the_first_end():
+    first, then = (
+        list(find_sources("procedural:15", settings=SMALL)),
+        list(find_sources("procedural:13..15", settings=SMALL)),
+    )
+    assert [(each.nerf_id, each.index) for each in then] == [(each.nerf_id, each.index) for each in first[13:]]
+    for text in ("procedural:15..13", "procedural:3..", "procedural:..4", "procedural:2..2"):
+        with pytest.raises(ValueError, match=r"procedural:A\.\.B"):
+            list(find_sources(text, settings=SMALL))
+
+
+def test_meshes_of_a_manifest_stand_upright(tmp_path):
+    flat = "ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\nelement face 4\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n4 0 0\n0 2 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"  # noqa: E501
+    (tmp_path / "chair").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "chair" / f"{name}.ply").write_text(flat)
+    entries = [{"file": "chair/a.ply"}, {"file": "chair/b.ply", "up_axis": "z"}]
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    sources = list(find_sources(f"manifest:{tmp_path / 'manifest.json'}", settings=SMALL))
+    assert [(each.class_id, each.nerf_id) for each in sources] == [("03001627", "a"), ("03001627", "b")]
+    assert sources[0].options["up_axis"] == "y" and sources[1].options["up_axis"] == "z"
+    assert not torch.equal(sources[0].open().images, sources[1].open().images)
+    with pytest.raises(FileNotFoundError, match="expected a JSON list of meshes"):
+        list(find_sources(f"manifest:{tmp_path / 'none.json'}", settings=SMALL))
+    (tmp_path / "manifest.json").write_text('{"file": 1}')
+    with pytest.raises(ValueError, match="is no JSON list of meshes"):
+        list(find_sources(f"manifest:{tmp_path / 'manifest.json'}", settings=SMALL))

@@ -1,12 +1,17 @@
 """One data set of procedural objects and meshes: near-twins stay together, and nothing held out is trained on."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
 
-from gmn_encoder import Nerf, save_nerf
+from gmn_encoder import Nerf, load_nerf, save_nerf
 from gmn_encoder.datasets import PairedDataset
-from gmn_encoder.fitting.training_set import held_out_meshes, make_training_set
+from gmn_encoder.fitting.set_language import TRUTH_NAME, KnownObjects, read_truth
+from gmn_encoder.fitting.training_set import held_out_meshes, make_training_set, recolourings
+from gmn_encoder.nerfs.recolouring import Recolouring
+from gmn_encoder.objects.measuring import Measurements
 
 ENTRIES = [
     {"file": f"{category}/{category}_{kind}_{twin}.glb", "name": f"{kind} {category} {twin}", "category": category}
@@ -23,26 +28,91 @@ def test_near_twins_are_held_out_together():
     assert held_out_meshes(list(reversed(ENTRIES)), 5) == chosen
 
 
-def test_training_set(tmp_path):
-    made = {"train": ["chair-1", "chair-2"], "val": ["chair-3"], "test": ["chair-4"]}
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Fits of procedural objects and of meshes, which are measured without looking."""
     real = [f"chair_{kind}_{twin}" for kind in ("old", "new", "red") for twin in range(2)]
+    made = [f"chair-{seed:09d}" for seed in range(4)]
     nerf = Nerf.random("MLP-nano")
     for family in ("mlp", "triplane", "hash"):
-        for root, names in (("made", [n for ids in made.values() for n in ids]), ("real", real)):
+        for root, names in (("made", made), ("real", real)):
             for name in names:
                 save_nerf(nerf, tmp_path / root / family / "03001627" / name)
-    for split, names in made.items():
-        (tmp_path / "made" / f"{split}.txt").write_text("".join(f"03001627/{name}\n" for name in names))
     (tmp_path / "manifest.json").write_text(json.dumps(ENTRIES))
-    out = tmp_path / "set"
-    given = {"real": tmp_path / "real", "manifests": [str(tmp_path / "manifest.json")], "out": out, "held_out": 8}
-    counts = make_training_set(procedural=tmp_path / "made", **given)
+    measured = Measurements([(0.8, 0.1, 0.1, 1.0)], (1.0, 1.0, 1.0), True)
+    monkeypatch.setattr(KnownObjects, "_measure", lambda *_: measured)
+    return {
+        "procedural": tmp_path / "made",
+        "real": tmp_path / "real",
+        "manifests": [str(tmp_path / "manifest.json")],
+        "out": tmp_path / "set",
+        "held_out": 8,
+        "test_seeds": 1,
+        "val_seeds": 1,
+        "twins": 2,
+    }
+
+
+def test_training_set(given):
+    counts = make_training_set(**given)
+    out = given["out"]
     assert counts["val"] == counts["test"] == 1
-    assert counts["train"] + counts["real_test"] == 2 + len(real)
+    assert counts["train"] / 3 + counts["real_test"] == 2 + 6  # each with two twins
     train = PairedDataset(out, split="train").object_ids
     held = PairedDataset(out, split=out / "real_test.txt").object_ids
-    assert len(held) > 0 and not set(train).intersection(held)
-    assert {(c, n) for c, n in held} <= set(held_out_meshes(ENTRIES, 8))
-    with pytest.raises(FileNotFoundError):
-        make_training_set(procedural=tmp_path / "real", **given)
+    assert len(held) > 0 and not {name.partition("_c")[0] for _, name in train}.intersection(name for _, name in held)
+    assert set(held) <= set(held_out_meshes(ENTRIES, 8))
+    with pytest.raises(ValueError, match="is not named like a procedural object"):
+        make_training_set(**given | {"procedural": given["real"]})
     assert PairedDataset(out, split="train").object_ids == train
+
+
+def test_twins_are_recoloured_and_told_of_in_their_own_colours(given):
+    make_training_set(**given)
+    out, first = given["out"], ("03001627", "chair-000000002")
+    points = torch.rand(20, 3) - 0.5
+    rgb, density = load_nerf(out / "mlp" / first[0] / first[1]).query(points)
+    truth = {each.nerf_id: each for each in read_truth(out, "train")}
+    assert truth[first[1]].main_colours == ("red",)
+    for number in recolourings(first, 2):
+        name = f"{first[1]}_c{number:02d}"
+        own_rgb, own_density = load_nerf(out / "mlp" / first[0] / name).query(points)
+        torch.testing.assert_close(own_rgb, Recolouring.numbered(number).colours(rgb), atol=1e-6, rtol=0)
+        assert torch.equal(own_density, density)
+        assert truth[name].recolouring == number
+        assert (
+            truth[name].colours
+            == Measurements([(0.8, 0.1, 0.1, 1.0)], (1, 1, 1), True).recoloured(Recolouring.numbered(number)).colours
+        )
+    brief = json.loads((out / "language/train/texts/conversations_brief.json").read_text())
+    assert {each["object_id"] for each in brief} == set(truth)
+    questions = json.loads((out / "language/test/truth/questions.json").read_text())
+    assert {each["nerf_id"] for each in questions} == {"chair-000000000"} and all(
+        each["expected"] for each in questions
+    )
+
+
+def test_truth_that_is_missing_or_broken_is_named(given):
+    with pytest.raises(FileNotFoundError, match="expected the truth that make_training_set writes"):
+        read_truth(given["out"], "test")
+    make_training_set(**given)
+    file = given["out"] / "language/test/truth" / TRUTH_NAME
+    file.write_text("[3]")
+    with pytest.raises(ValueError, match=r"objects.json: is no truth of objects"):
+        read_truth(given["out"], "test")
+
+
+def test_what_nothing_is_known_of_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="other/thing: nothing is known of it"):
+        KnownObjects([], tmp_path).truth(("other", "thing"))
+
+
+def test_measurements_are_kept_and_made_again_when_they_are_old(tmp_path):
+    known = KnownObjects([], tmp_path)
+    truth, _ = known.truth(("03001627", "chair-000000003"))
+    file = tmp_path / "03001627/chair-000000003.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps(kept | {"extents": [1, 1, 1]}))
+    assert known.truth(("03001627", "chair-000000003"))[0].extents == (1, 1, 1)
+    file.write_text(json.dumps(kept | {"extents": [1, 1, 1], "version": 0}))
+    assert dataclasses.replace(known.truth(("03001627", "chair-000000003"))[0]) == truth

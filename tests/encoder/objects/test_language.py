@@ -9,7 +9,8 @@ import re
 import pytest
 
 from gmn_encoder.objects import CLASS_NAMES, conversations, generate, write_texts
-from gmn_encoder.objects.language import _NUMBERS, claims, predicate
+from gmn_encoder.objects.language import NUMBER_WORDS as _NUMBERS
+from gmn_encoder.objects.language import claims, predicate
 from gmn_encoder.objects.procedural.catalogue import nouns
 from gmn_encoder.objects.procedural.materials import COLOURS
 from gmn_encoder.objects.procedural.topics import TEXTS, ClassTexts, class_texts

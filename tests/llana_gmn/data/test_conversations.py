@@ -6,6 +6,7 @@ import pytest
 
 from gmn_encoder.objects import generate_dataset, write_texts
 from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
+from llana_gmn.data.dataset import Dialogue
 
 
 def entry(*values, object_id="a", kind="single_round"):
@@ -147,3 +148,19 @@ def test_procedural_texts_are_read(tmp_path):
         conversation_file(tmp_path, "multi_round", split="train")
     with pytest.raises(ValueError, match="'poem' is unknown"):
         conversation_file(tmp_path, "poem")
+
+
+def test_conversations_about_two_objects(tmp_path):
+    file = tmp_path / "conversations_comparison.json"
+    turns = [{"from": "human", "value": "<point>\n<point>\nWhich one is red?"}, {"from": "gpt", "value": "The first."}]
+    good = {"object_id": "a", "object_ids": ["a", "b"], "conversation_type": "comparison", "conversations": turns}
+    one = [{"from": "human", "value": "<point>\nWhich one is red?"}, turns[1]]
+    bad = [{**good, "conversations": one}, {**good, "object_ids": []}, {**good, "object_ids": ["a", "../b"]}]
+    file.write_text(json.dumps([good, *bad]))
+    found = read_conversations(file)
+    (both,) = found
+    assert (both.object_id, both.others, both.turns) == ("a", ("b",), (("Which one is red?", "The first."),))
+    assert Dialogue.from_conversation(both).object_ids == ("a", "b") and not both.odd
+    assert [problem.kind for problem in found.problems] == [
+        "misplaced placeholders", "no object_id", "an unsafe object_id",
+    ]  # fmt: skip

@@ -1,0 +1,88 @@
+"""The table of right answers, on a little set and with a tiny model that knows nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gmn_encoder import Nerf, save_nerf
+from gmn_encoder.fitting.set_language import KnownObjects
+from gmn_encoder.fitting.training_set import make_training_set
+from gmn_encoder.objects.measuring import Measurements
+from llana_eval.captioning.language_claims import LanguageClaims, measure_language
+from llana_eval.captioning.marking import KINDS
+from tests.llana_gmn.conftest import tiny_folder  # noqa: F401 (fixture)
+
+FAMILIES = {"mlp": "MLP-nano", "triplane": "TRI-nano", "hash": "HASH-nano"}
+ENTRIES = [{"file": f"{kind}/{kind}_1.glb", "name": kind, "category": kind} for kind in ("chair", "sofa", "tree")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three procedural objects of each list, and real ones, one of them held out."""
+    root = tmp_path_factory.mktemp("claims")
+    made = [("03001627", f"chair-{seed:09d}") for seed in range(3)] + [
+        ("03636649", f"lamp-{seed:09d}") for seed in range(3)
+    ]
+    real = [("03001627", "chair_1"), ("04256520", "sofa_1"), ("tree", "tree_1")]
+    for number, (name, architecture) in enumerate(FAMILIES.items()):
+        for folder, members in (("made", made), ("real", real), ("other", made)):
+            for place, (class_id, nerf_id) in enumerate(members):
+                nerf = Nerf.random(architecture, seed=10 * number + place + (100 if folder == "other" else 0))
+                save_nerf(nerf, root / folder / name / class_id / nerf_id)
+    (root / "manifest.json").write_text(json.dumps(ENTRIES))
+    with pytest.MonkeyPatch.context() as patch:
+        measured = Measurements([(0.8, 0.1, 0.1, 1.0)], (1.0, 1.0, 0.3), True)
+        patch.setattr(KnownObjects, "_measure", lambda *_: measured)
+        make_training_set(
+            procedural=root / "made",
+            real=root / "real",
+            manifests=[str(root / "manifest.json")],
+            out=root / "set",
+            held_out=2,
+            test_seeds=1,
+            val_seeds=1,
+            twins=1,
+        )
+    return root
+
+
+def test_right_answers_beside_baselines(tiny_folder, data, tmp_path):  # noqa: F811
+    options = {
+        "model": tiny_folder,
+        "data": data / "set",
+        "out": tmp_path / "claims",
+        "variants": [f"again={data / 'other' / 'mlp'}"],
+        "other": [str(tiny_folder)],
+        "train_objects": 2,
+        "new_tokens": 4,
+    }
+    first, by_variant, *confusions, retrieval = measure_language(LanguageClaims(**options))
+    methods = {(row[0], row[1]) for row in first.rows}
+    expected = {"model", "no NeRF", "nearest caption", f"other: {tiny_folder.name}"}
+    assert {method for _, method in methods} == expected
+    assert {group for group, _ in methods} == {"procedural", "real, 13 classes", "real, all"}
+    assert {row[2] for row in first.rows if row[0] == "procedural"} == {6}  # two objects in three families
+    assert {row[1] for row in by_variant.rows} == {"MLP", "TRI", "HASH", "again"}
+    assert len(confusions) == 2 and retrieval.rows[-1][0] == "mean"
+    written = json.loads((tmp_path / "claims.json").read_text())
+    answers = [each for each in written["answers"] if each["method"] == "model"]
+    assert {each["kind"] for each in answers} <= set(KINDS) and all(each["answer"] is not None for each in answers)
+    captions = [
+        each for each in written["answers"] if each["method"] == "nearest caption" and each["kind"] == "main colour"
+    ]
+    assert captions and any(each["right"] for each in captions)  # everything is red here
+    assert (tmp_path / "claims.md").read_text().startswith("##") or (tmp_path / "claims.md").stat().st_size
+    few = measure_language(
+        LanguageClaims(**{**options, "objects": 1, "questions": 1, "families": ["hash"], "other": (), "variants": ()})
+    )
+    assert {row[2] for row in few[0].rows} == {1}
+
+
+def test_what_is_no_variant_is_refused(tiny_folder, data):  # noqa: F811
+    options = {"model": tiny_folder, "data": data / "set", "splits": ["test"], "objects": 1, "new_tokens": 1}
+    with pytest.raises(ValueError, match="is no variant; expected NAME=DIR"):
+        measure_language(LanguageClaims(**options, variants=["again"]))
+    with pytest.raises(ValueError, match="holds none of the test objects"):
+        measure_language(LanguageClaims(**options, variants=[f"again={data / 'real'}"]))
