@@ -80,8 +80,8 @@ def check_adapter(adapter: StrPath, base: StrPath, *, trained_on: str) -> None:
 def check_backbone(adapter: StrPath, backbone: StrPath, *, trained_on: str, sha256: str) -> None:
     """Whether a backbone is the one that an adapter was trained on.
 
-    Nothing is said where it is, by its digest. A warning is logged where it is the same model in another rounding, such as the one
-    on the hub of one that was rounded to 4 bits.
+    Nothing is said where it is, by its digest. A warning is logged where it is the same model in another rounding, such as the
+    one on the hub of one that was rounded to 4 bits.
 
     Args:
         adapter: the adapter's directory.

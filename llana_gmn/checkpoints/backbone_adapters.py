@@ -2,8 +2,8 @@
 model's configuration, which names the backbone.
 
 Such a directory is some megabytes, and `load_model` opens it in one call wherever the backbone is at hand
-(`named_backbones.py`): ``adapter_config.json``, ``adapter_model.safetensors``, ``config.json``, ``base.json``, ``encoder/``, and a
-processor's files.
+(`named_backbones.py`): ``adapter_config.json``, ``adapter_model.safetensors``, ``config.json``, ``base.json``, ``encoder/``, and
+a processor's files.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ def load_model(
     Args:
         path: a directory of `save_pretrained`, or the name of a repository on the hub; or an adapter's. An adapter is merged
             into its base, unless that is quantised.
-        dtype: name of the weights' dtype; `"auto"` for as they were saved, or float32 of an adapter on a named backbone without an
-            accelerator.
+        dtype: name of the weights' dtype; `"auto"` for as they were saved, or of an adapter on a named backbone for float32 where
+            there is no accelerator.
         device: where the model goes; None for the accelerator if there is one, else the CPU.
         bits: bits of a quantised backbone, 8 or 4 (needs bitsandbytes); None: as it is.
         revision: branch, tag or commit of a repository; None for its main branch. An adapter's base is what it names.
@@ -150,8 +150,8 @@ def load_model(
         backbone: directory or name of the backbone of an adapter that brings all else; None for the one it names.
 
     Raises:
-        FileNotFoundError: nothing there, on this machine or within reach on the hub; or an adapter's base is gone, or its backbone
-            not at hand.
+        FileNotFoundError: nothing there, on this machine or within reach on the hub; or an adapter's base is gone, or its
+            backbone not at hand.
         ValueError: not such a model, an adapter that names no base, or another base than it was trained on.
     """
     if device is None:

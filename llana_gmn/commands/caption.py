@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, process_state, with_rate
 from .foreign_arguments import add_cache_arguments, open_foreign
@@ -102,6 +102,7 @@ class Caption(Command):
         from gmn_encoder.digests import Digests
 
         from ..inference.caption import caption_nerfs
+        from ..inference.honesty import UNSURE, share_right
 
         state, question = process_state(), arguments.question
         errors = InputErrors(self.name, debug=arguments.debug)
@@ -121,12 +122,18 @@ class Caption(Command):
             options = {"on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
             nerfs = [inputs.nerfs[name] for name in missing]
             started, written = time.perf_counter(), 0
-            captions = caption_nerfs(model, processor, nerfs, question=question, **options)
+            sure: dict[int, dict[str, Any]] = {}
+
+            def note(place: int, probability: float) -> None:
+                if (share := share_right(model.config, probability)) is not None:
+                    sure[place] = {"probability": round(probability, 4), "unsure": share < UNSURE}
+
+            captions = caption_nerfs(model, processor, nerfs, question=question, on_probability=note, **options)
             for place, caption in with_rate(captions, "captions", len(missing), disable=not state.is_main_process):
                 if has_changed(nerfs[place], file.is_of(missing[place]), known):
                     errors.add(f"{missing[place]}: changed while it was captioned; run the same command again")
                     continue
-                file.append(missing[place], {"caption": caption})
+                file.append(missing[place], {"caption": caption, **sure.get(place, {})})
                 written += 1
             rate = written / max(time.perf_counter() - started, 1e-9)
             state.wait_for_everyone()

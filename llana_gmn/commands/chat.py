@@ -89,6 +89,8 @@ def _add(session: Any, path: str, errors: InputErrors) -> None:
         if not path:
             raise ValueError("/nerf needs a path")
         print(f"[{_show(session, path)}]", file=sys.stderr)
+        if session.note:
+            print(f"[{session.note}]", file=sys.stderr)
     except (ValueError, OSError) as error:
         errors.add(error)
 
@@ -116,6 +118,8 @@ def _answer(session: Any, question: str, errors: InputErrors) -> None:
         for piece in session.stream(question):
             print(piece, end="", flush=True)
         print()
+        if session.doubt:
+            print(f"[{session.doubt}]", file=sys.stderr)
     except ConversationFull as error:
         print()
         errors.add(f"{error} with /reset")

@@ -20,7 +20,6 @@ from transformers import GenerationConfig
 from gmn_encoder.encoders.base import EncoderConfig
 from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_json
 
-from ..model.around import tell_apart
 from ..checkpoints.encoders import foreign_encoder, open_encoder
 from ..checkpoints.files import ShardWriter, encoder_of, read_weights
 from ..checkpoints.llana_files import (
@@ -34,6 +33,7 @@ from ..checkpoints.llana_files import (
     table_rows,
     text_config,
 )
+from ..model.around import tell_apart
 from ..model.auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
 from ..model.model_card import write_model_card
 from ..names import BACKBONE, ENCODER, PROJECTOR, current_name

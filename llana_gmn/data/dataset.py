@@ -91,7 +91,7 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Dialogues (their places) about the same NeRFs in one variant, and how many tokens they all begin with, 0 of a single one."""
+    """Dialogues (their places) about the same NeRFs in one variant; how many tokens they all begin with, 0 of a single one."""
 
     places: tuple[int, ...]
     variant: str

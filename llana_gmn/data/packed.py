@@ -1,8 +1,8 @@
 """Several conversations about one NeRF in one sample: the prompt and the NeRF stand there once, and are paid for once.
 
-Behind the common beginning each conversation is a branch, which sees the beginning and itself and not the other branches, and whose
-positions go on from the beginning's end. Every token so has the output that it has in a sample of its own, and the loss is that of
-the conversations one by one (causal attention, relative positions: the backbone's attention must take masks, as sdpa does).
+Behind the common beginning each conversation is a branch, which sees the beginning and itself and not the other branches, and
+whose positions go on from the beginning's end. Every token so has the output that it has in a sample of its own, and the loss is
+that of the conversations one by one (causal attention; the backbone's attention must take masks, as sdpa does).
 
 Shapes: L tokens, P tokens of the common beginning, B samples.
 """
@@ -63,7 +63,7 @@ def attention_of(branches: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Positions, and who sees whom.
 
     Args:
-        branches: the branch of each token ``(B, L)`` int64, 0 in the common beginning; samples without branches are all beginning.
+        branches: the branch of each token ``(B, L)`` int64, 0 in the common beginning; a sample without branches is all that.
         lengths: tokens of each sample ``(B,)``, the rest is padding.
 
     Returns:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessorList
 
 from gmn_encoder.ahead import ahead
 from gmn_encoder.nerfs.record import Nerf
@@ -23,6 +24,7 @@ from ..model.nerf_items import NerfLike
 from ..model.processing import LlanaGmnProcessor
 from ..prompts.chat_template import conversation_messages
 from .context import ConversationFull, room_for_answer
+from .honesty import TokenProbabilities, check_visible, end_tokens
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
@@ -30,6 +32,7 @@ KEPT_BYTES = 64 << 20
 """Of embeddings of files that are kept between windows: 16384 of the released encoder's."""
 
 OnError = Callable[[int, Exception], None]
+OnProbability = Callable[[int, float], None]
 _Read = dict[Hashable, Sequence[Nerf | Tensor] | Exception]
 
 
@@ -79,6 +82,7 @@ def converse(
     on_error: OnError | None = None,
     seed: int = 0,
     placeholders: bool = True,
+    on_probability: OnProbability | None = None,
     **generation: Any,
 ) -> Iterator[tuple[int, list[str]]]:
     """What the model answers in a conversation about each NeRF: turn by turn, each question after its own earlier answers.
@@ -86,6 +90,7 @@ def converse(
     Args:
         questions: the turns of each NeRF's conversation, at least one.
         placeholders: whether questions may have placeholders, see `conversation_messages`.
+        on_probability: receives the place and the mean token probability of each answer, before it is yielded; not with beams.
         model, processor, nerfs, batch_size, on_error, seed, generation: arguments of `caption_nerfs`.
 
     Yields:
@@ -99,7 +104,8 @@ def converse(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(questions) != len(nerfs) or not all(questions):
         raise ValueError(f"{len(questions)} lists of questions came with {len(nerfs)} NeRFs; pass one each, none empty")
-    return _converse(model, processor, nerfs, questions, batch_size, on_error, seed, placeholders, generation)
+    notes = on_probability or (lambda place, probability: None)
+    return _converse(model, processor, nerfs, questions, batch_size, on_error, seed, placeholders, notes, generation)
 
 
 @dataclass
@@ -132,6 +138,7 @@ def _converse(
     on_error: OnError | None,
     seed: int,
     placeholders: bool,
+    notes: OnProbability,
     generation: Mapping[str, Any],
 ) -> Iterator[tuple[int, list[str]]]:
     options = {"max_new_tokens": 128, "do_sample": False, **generation}
@@ -150,7 +157,7 @@ def _converse(
                 on_error(place, found)
         for turn in range(max((len(each.questions) for each in held), default=0)):
             asked = [each for each in held if len(each.questions) > turn]
-            full = _answer_turn(model, processor, asked, batch_size, options)
+            full = _answer_turn(model, processor, asked, batch_size, options, notes)
             for place, error in full.items():
                 if on_error is None:
                     raise error
@@ -184,10 +191,17 @@ class _Embeddings:
         for place in places:
             key = self._key(place)
             try:
-                read[key] = read.get(key) or self._kept.get(key) or self._processor.read_nerf(self._nerfs[place])
+                read[key] = read.get(key) or self._kept.get(key) or self._visible(self._nerfs[place])
             except (ValueError, OSError) as error:
                 read[key] = error
         return read
+
+    def _visible(self, nerf: NerfLike) -> Sequence[Nerf | Tensor]:
+        found = self._processor.read_nerf(nerf)
+        for each in found:
+            if isinstance(each, Nerf):
+                check_visible(self._model.config, each)
+        return found
 
     def encode(self, places: Sequence[int], read: _Read) -> list[list[Tensor] | Exception]:
         """The embeddings of each input, as `LlanaGmnModel.encode` makes them, or what is wrong with it."""
@@ -231,6 +245,7 @@ def _answer_turn(
     items: list[_Conversation],
     batch_size: int,
     options: Mapping[str, Any],
+    notes: OnProbability,
 ) -> dict[int, ConversationFull]:
     """Add to the answers of each conversation the one to its next question; returns the places of those without room for one."""
     texts = {item.place: item.text() for item in items}
@@ -250,9 +265,14 @@ def _answer_turn(
         for room, members in by_room.items():
             # Answers near the end of the context are of their own length, whoever else is in the batch.
             theirs = inputs if len(members) == len(batch) else _inputs(processor, members)
-            ids = model.generate(**theirs.to(model.device), **{**options, "max_new_tokens": room})
+            noted = TokenProbabilities() if int(options.get("num_beams") or 1) == 1 else None
+            watched = {} if noted is None else {"logits_processor": LogitsProcessorList([noted])}
+            ids = model.generate(**theirs.to(model.device), **{**options, **watched, "max_new_tokens": room})
             for item, text in zip(members, processor.post_process(ids, theirs), strict=True):
                 item.answers.append(text)
+            means = noted.means(ids, end_tokens(model)) if noted is not None else ()
+            for item, mean in zip(members, means, strict=False):
+                notes(item.place, mean)
     return full
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.nerfs.record import Nerf
@@ -18,6 +18,7 @@ from ..model.nerf_items import NerfLike
 from ..model.processing import LlanaGmnProcessor
 from ..prompts.chat_template import content_text, conversation_messages, conversation_parts
 from .context import room_for_answer
+from .honesty import TokenProbabilities, check_visible, doubt, end_tokens, unfamiliar
 
 
 class ChatSession:
@@ -30,6 +31,8 @@ class ChatSession:
         **generation: options of `generate`; by default greedy, 256 new tokens.
 
     Attributes:
+        note: a line about the NeRF that was shown last where the model was not trained on its kind (`honesty.unfamiliar`).
+        probability: the mean probability of the tokens of the last answer; None before one, and with beams.
         messages: the conversation so far, as `LlanaGmnProcessor.apply_chat_template` takes it.
 
     Raises:
@@ -57,6 +60,13 @@ class ChatSession:
         if self._system is not None:
             self.messages.append({"role": "system", "content": self._system})
         self._shown: list[torch.Tensor] = []
+        self.probability: float | None = None
+        self.note: str | None = None
+
+    @property
+    def doubt(self) -> str | None:
+        """A line about the last answer where the model is not sure of it (`honesty.doubt`)."""
+        return doubt(self._model.config, self.probability)
 
     @property
     def encoder(self) -> NerfEncoder | None:
@@ -69,6 +79,11 @@ class ChatSession:
         Raises `ValueError` or `FileNotFoundError` where it cannot be read; the conversation is then as before.
         """
         found = self._processor.read_nerf(nerf)
+        records = [each for each in found if isinstance(each, Nerf)]
+        for each in records:
+            check_visible(self._model.config, each)
+        lines = [unfamiliar(self._model.config, each.architecture) for each in records]
+        self.note = next(filter(None, lines), None)
         self._shown += [self._model.encode([each])[0].cpu() if isinstance(each, Nerf) else each for each in found]
         if isinstance(nerf, str | os.PathLike):
             return str(nerf)
@@ -103,15 +118,20 @@ class ChatSession:
         return room_for_answer(self._model.config, length, int(self._generation["max_new_tokens"]))
 
     def _generate(self, inputs: Any, options: dict[str, Any]) -> Iterator[str]:
+        noted = TokenProbabilities() if int(options.get("num_beams") or 1) == 1 else None
+        options = options if noted is None else {**options, "logits_processor": LogitsProcessorList([noted])}
+        self.probability = None
         streamer = TextIteratorStreamer(self._processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stopped = threading.Event()
         failures: list[BaseException] = []
 
         def run() -> None:
             try:
-                self._model.generate(
+                ids = self._model.generate(
                     **inputs, **options, streamer=streamer, stopping_criteria=StoppingCriteriaList([_StopOn(stopped)])
                 )
+                if noted is not None:
+                    (self.probability,) = noted.means(ids, end_tokens(self._model))
             except BaseException as error:  # handed to the thread that asked
                 failures.append(error)
                 streamer.end()

@@ -57,6 +57,9 @@ class LlanaGmnConfig(PreTrainedConfig):
         llana: fields of the LLaNA configuration this model was converted from that mean nothing here, for the way back.
         backbone: the backbone that an adapter beside this configuration goes on, where it brings all else itself: one of
             `NAMED_BACKBONES`, a directory, or a name on the hub. None for a whole model.
+        trained_on: names of the architectures of NeRFs that it was trained on; None where nobody noted them.
+        confidence: points (mean token probability of an answer, share of right answers), measured on objects that it was not
+            trained on (`inference.honesty`); None where nobody measured.
         backbone_sha256: what tells that backbone from others (`named_backbones.backbone_digest`).
     """
 
@@ -78,6 +81,8 @@ class LlanaGmnConfig(PreTrainedConfig):
     llana: dict | None = None
     backbone: str | None = None
     backbone_sha256: str = ""
+    trained_on: list[str] | None = None
+    confidence: list[list[float]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.text_config = _text_config(self.text_config)

@@ -42,8 +42,8 @@ class NewModel:
         projector_hidden_sizes: widths of the layers between embedding and Llama.
         nerf_tokens: what of the encoder's stands for a NeRF, "global" or "all" (`LlanaGmnConfig.nerf_tokens`).
         tokens_per_nerf: number of tokens that a NeRF becomes (`LlanaGmnConfig.tokens_per_nerf`); None for one a vector.
-        backbone: the language model, one of `NAMED_BACKBONES`, a directory or a name on the hub, whose own are all sizes above but
-            the projector's; None for a Llama from nothing.
+        backbone: the language model, one of `NAMED_BACKBONES`, a directory or a name on the hub, whose own are all sizes but the
+            projector's; None for a Llama from nothing.
     """
 
     vocab_size: int = 1024
@@ -90,8 +90,8 @@ class TrainingRecipe(Settings):
         dtype: dtype that weights are loaded in; None for as they are saved.
         bf16: whether to compute in bfloat16 (autocast), and to load weights in it where `dtype` says nothing else; None for where
             the processor has it (`precision.bfloat16_is_fast`).
-        warm_projector: steps in which the projector alone learns what the captions' words look like, before the first step through
-            the language model (`warm_start`); 0 for none.
+        warm_projector: steps in which the projector alone learns what the captions' words look like, before the first step
+            through the language model (`warm_start`); 0 for none.
         compile: whether to compile the backbone's layers (torch.compile): a minute at the start, less time for every step.
         gradient_checkpointing: whether to recompute activations instead of keeping them.
         lora_rank, lora_alpha, lora_dropout: settings of the adapter.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gmn_encoder.extras import require
 from gmn_encoder.nerfs.architectures import FAMILIES
 
+from ..inference.honesty import unfamiliar
 from .gallery import GalleryEntry
 from .state import Service, Session, without_paths
 
@@ -108,7 +109,7 @@ class Events:
         if (entry := session.chosen) is None:
             yield session, None, "", []
             return
-        facts = describe(entry)
+        facts = describe(entry, unfamiliar(self._service.model.config, entry.architecture))
         near = [
             (str(file), f"{other.caption} · {cosine:.3f}")
             for other, cosine in session.neighbours()
@@ -206,12 +207,13 @@ def _pictures(session: Session, entry: GalleryEntry) -> Iterator[str | None]:
     yield None if turning is None else str(turning)
 
 
-def describe(entry: GalleryEntry) -> str:
-    """A line about a NeRF, Markdown."""
-    return (
+def describe(entry: GalleryEntry, note: str | None = None) -> str:
+    """A line about a NeRF, Markdown, and a note of another."""
+    line = (
         f"**{markdown_text(entry.name)}** · {entry.family_name} NeRF, {entry.architecture.num_parameters:,} weights, "
         "read by the model without rendering"
     )
+    return line if note is None else f"{line}  \n{markdown_text(note)}"
 
 
 def markdown_text(text: str) -> str:

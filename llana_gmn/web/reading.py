@@ -23,6 +23,7 @@ import torch
 import gmn_encoder.encoders.gmn.encoder  # noqa: F401 (imported once, before any file comes)
 from gmn_encoder.fitting.single import fit_object
 from gmn_encoder.nerfs.files import SAFETENSORS_NAME, load_nerf, save_nerf
+from gmn_encoder.nerfs.finite import field_flag
 from gmn_encoder.progress import Progress
 
 from .options import PictureSizes
@@ -39,7 +40,7 @@ def upload(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     Args:
         arguments: ``file``, what a visitor sent; ``fit`` None, or family, quality and device of a fit; ``max_bytes``;
             ``encoder``, a directory, ``encoder_class``, where its class is imported from, and ``encoder_dtype``; ``still``, the
-            picture's file, and ``sizes``.
+            picture's file, and ``sizes``; ``visible``, whether there must be something to see in it.
         progress: receives how far a fit is.
 
     Returns:
@@ -54,6 +55,10 @@ def upload(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         settings = {"quality": arguments["fit"]["quality"], "device": arguments["fit"]["device"]}
         source = fit_object(received, received.parent / "fit", families=[family], progress=progress, **settings)[family]
     nerf = read_nerf(source, max_bytes=arguments["max_bytes"])
+    if arguments["visible"] and (flag := field_flag(nerf)) is not None:
+        raise ValueError(
+            f"{received}: there is nothing to see in it, its field is {flag}; expected the NeRF of an object"
+        )
     module, _, name = arguments["encoder_class"].partition(":")
     encoder = getattr(importlib.import_module(module), name).from_pretrained(arguments["encoder"])
     embedding = encoder.encode([nerf], dtype=getattr(torch, arguments["encoder_dtype"]))[0].float()

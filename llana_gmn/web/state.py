@@ -143,6 +143,8 @@ class Service:
                         return
                     answer += piece
                     yield answer
+                if chat.doubt:
+                    yield f"{answer}\n\n({chat.doubt})"
             except ConversationFull as error:
                 raise ValueError(f"{error}: press New conversation") from error
 
@@ -297,6 +299,7 @@ class Session:
         fit = {"family": family, "quality": options.fit_quality, "device": str(device)} if mesh else None
         found = received.parent / "still.png"
         arguments: dict[str, Any] = {"file": str(received), "fit": fit, "max_bytes": options.max_upload}
+        arguments |= {"visible": bool(service.model.config.trained_on)}
         arguments |= {**service.encoder(), "still": str(found), "sizes": asdict(options.sizes)}
         line, seconds = (service.fitting, options.fit_seconds) if mesh else (service.reading, options.upload_seconds)
         with line.turn(self._visitor):
