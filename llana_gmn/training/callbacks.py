@@ -115,7 +115,10 @@ def answer(
     model.eval()
     try:
         device = next(model.parameters()).device
-        ids = model.generate(**inputs.to(device), do_sample=False, max_new_tokens=max_new_tokens, use_cache=True)
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # layers that are compiled for training see other lengths at every token
+            ids = model.generate(**inputs.to(device), do_sample=False, max_new_tokens=max_new_tokens, use_cache=True)
     finally:
         model.train(training)
     return processor.post_process(ids, inputs)

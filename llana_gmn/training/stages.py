@@ -112,10 +112,10 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
         target_modules=rf"{re.escape(BACKBONE)}.*\.({names})" if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
         modules_to_save=["projector"],
         trainable_token_indices={input_table_name(model): rows} if recipe.token_rows else None,
-        base_model_name_or_path=absolute(model.name_or_path),
     )
     peft = get_peft_model(model, config)
-    config.base_model_name_or_path = absolute(model.name_or_path)
+    # PEFT looks a name up on the hub at every save; that of a backbone is written beside the adapter (`complete_adapter`).
+    config.base_model_name_or_path = None if model.config.backbone else absolute(model.name_or_path)
     return peft
 
 

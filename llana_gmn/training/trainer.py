@@ -152,6 +152,11 @@ class TrainingRun:
                 table = self.train_set.table
                 whiten_projector(self.model, table.values, table.families)
             self.eval_set = self._load(recipe.eval_split, limit=recipe.eval_limit) if recipe.eval_split else None
+        attention = self.model.config.get_text_config()._attn_implementation
+        if recipe.pack and attention not in (None, "sdpa"):
+            raise ValueError(
+                f"pack needs an attention that takes masks, sdpa, and this model's is {attention}; set pack: 0"
+            )
         if recipe.warm_projector and not self.resume:
             warm_projector(self.model, self.train_set, steps=recipe.warm_projector, seed=recipe.seed, progress=progress)
         set_seed(recipe.seed)  # LoRA matrices begin at random
