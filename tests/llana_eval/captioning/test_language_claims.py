@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -10,8 +11,10 @@ from gmn_encoder import Nerf, save_nerf
 from gmn_encoder.fitting.set_language import KnownObjects
 from gmn_encoder.fitting.training_set import make_training_set
 from gmn_encoder.objects.measuring import Measurements
+from llana_eval.captioning.calibrating import Calibration, calibrate
 from llana_eval.captioning.language_claims import LanguageClaims, measure_language
 from llana_eval.captioning.marking import KINDS
+from llana_gmn import LlanaGmnConfig
 from tests.llana_gmn.conftest import tiny_folder  # noqa: F401 (fixture)
 
 FAMILIES = {"mlp": "MLP-nano", "triplane": "TRI-nano", "hash": "HASH-nano"}
@@ -86,3 +89,14 @@ def test_what_is_no_variant_is_refused(tiny_folder, data):  # noqa: F811
         measure_language(LanguageClaims(**options, variants=["again"]))
     with pytest.raises(ValueError, match="holds none of the test objects"):
         measure_language(LanguageClaims(**options, variants=[f"again={data / 'real'}"]))
+
+
+def test_how_sure_a_model_is_stands_in_its_configuration(tiny_folder, data, tmp_path):  # noqa: F811
+    model = shutil.copytree(tiny_folder, tmp_path / "model")
+    table = calibrate(Calibration(model=model, data=data / "set", new_tokens=4, points=4))
+    config = LlanaGmnConfig.from_pretrained(model)
+    assert config.trained_on == list(FAMILIES.values())
+    assert [share for _, share in config.confidence] == [0.0]  # a model that knows nothing is never right
+    assert config.confidence[0][0] < 0.5
+    shares = {row[0]: row[2:4] for row in table.rows}
+    assert shares["name"] == (0.0, 100.0)
