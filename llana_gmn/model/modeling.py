@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -155,7 +155,7 @@ class LlanaGmnForConditionalGeneration(LlanaGmnPreTrainedModel, NerfGenerationMi
             nerf_weights = None
             # The kinds are all that is still asked for, and rows of every length would compile anew.
             nerf_architectures = nerf_architectures[..., :1]
-        body = functools.partial(
+        body: Callable[..., Any] = functools.partial(
             self.model,
             nerf_weights=nerf_weights,
             nerf_architectures=nerf_architectures,
