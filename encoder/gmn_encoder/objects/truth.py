@@ -118,10 +118,15 @@ def procedural_truth(subject: ProceduralObject, measured: Measurements, *, recol
         measured.colours,
         measured.extents,
         measured.symmetric,
-        {label: subject.counts[label] for label in COUNTED if _is_countable(subject, label)},
-        dict(subject.surfaces),
-        recolouring,
+        recolouring=recolouring,
+        **known_parts(subject),
     )
+
+
+def known_parts(subject: ProceduralObject, *, looks: bool = True) -> dict[str, Any]:
+    """The `counts` and `surfaces` of a procedural object's truth; without `looks`, no surfaces."""
+    counts = {label: subject.counts[label] for label in COUNTED if _is_countable(subject, label)}
+    return {"counts": counts, "surfaces": dict(subject.surfaces) if looks else {}}
 
 
 def _is_countable(subject: ProceduralObject, label: str) -> bool:
