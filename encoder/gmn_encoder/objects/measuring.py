@@ -91,6 +91,21 @@ def measure(mesh: Mesh) -> Measurements:
     return Measurements(_palette(mesh), (x, y, z), _symmetric(mesh))
 
 
+def seen_colours(images: NDArray[np.uint8]) -> dict[str, float]:
+    """Colour name -> share of what pictures show, the largest first, of pictures that were taken under some light.
+
+    Args:
+        images: ``(V, height, width, 4)`` uint8, sRGB and opacity.
+
+    Raises:
+        ValueError: nothing is seen in them.
+    """
+    pixels = images[images[..., 3] > 127]
+    if not len(pixels):
+        raise ValueError("nothing is seen in the pictures; expected an object")
+    return colour_shares((pixels[:, :3] / 255 / MEAN_LIGHT).clip(0, 1), np.ones(len(pixels)))
+
+
 def _palette(mesh: Mesh) -> list[tuple[float, float, float, float]]:
     rings = [turntable(views, elevation=elevation, size=_SIZE) for views, elevation in _RINGS]
     images = np.concatenate([render_views(mesh, ring, lit=False) for ring in rings])

@@ -13,8 +13,7 @@ import numpy as np
 from ..nerfs.recolouring import Recolouring
 from ..settings import convert
 from .colour_names import MEAN_LIGHT, basic_colour, clear_colour_name
-from .measuring import Measurements
-from .names import ObjectName, procedural_name
+from .names import ObjectName
 from .procedural.catalogue import ProceduralObject
 from .procedural.materials import COLOURS
 
@@ -106,21 +105,6 @@ class ObjectTruth:
         """The inverse of `to_dict`. Raises `ValueError` for values that are no truth."""
         names = {each.name for each in dataclasses.fields(cls)}
         return cls(**convert(cls, {key: value for key, value in values.items() if key in names}))
-
-
-def procedural_truth(subject: ProceduralObject, measured: Measurements, *, recolouring: int = 0) -> ObjectTruth:
-    """Of a procedural object as it is, or `recoloured_subject` and its recoloured measurements."""
-    return ObjectTruth(
-        subject.class_id,
-        twin_id(subject.object_id, recolouring),
-        "procedural",
-        procedural_name(subject),
-        measured.colours,
-        measured.extents,
-        measured.symmetric,
-        recolouring=recolouring,
-        **known_parts(subject),
-    )
 
 
 def known_parts(subject: ProceduralObject, *, looks: bool = True) -> dict[str, Any]:
