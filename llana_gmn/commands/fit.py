@@ -59,6 +59,14 @@ class FitCommand(Command):
         parser.add_argument(
             "--class-id", metavar="NAME", help="class directory of meshes and images (default: their parent)"
         )
+        parser.add_argument(
+            "--copies",
+            type=int,
+            default=0,
+            metavar="N",
+            help="of objects of procedural: and manifest:, N copies that are recoloured, mirrored, stretched and turned, "
+            "instead of the objects themselves",
+        )
         add_placement_arguments(parser)
         parser.add_argument(
             "--resume",
@@ -110,6 +118,8 @@ def _settings(arguments: argparse.Namespace) -> dict[NerfArchitecture, FitSettin
     changes: dict[str, Any] = {
         key: value for key in ("views", "size", "iterations") if (value := getattr(arguments, key)) is not None
     }
+    if arguments.copies < 0:
+        raise ValueError(f"--copies is {arguments.copies}; expected 0 or more")
     if not 0 <= arguments.seed < 1 << 31:
         raise ValueError(f"--seed is {arguments.seed}; expected 0 to {(1 << 31) - 1}")
     architectures = [parse_architecture(name) for name in names]
@@ -137,6 +147,7 @@ def _sources(arguments: argparse.Namespace, settings: FitSettings, errors: Input
                 class_id=arguments.class_id,
                 placement=placement,
                 strict=arguments.strict,
+                copies=arguments.copies,
             )
         except (ValueError, OSError) as error:
             errors.add(error)

@@ -19,6 +19,7 @@ from gmn_encoder.nerfs.architectures import FAMILIES
 from ..inference.honesty import unfamiliar
 from .gallery import GalleryEntry
 from .state import Service, Session, without_paths
+from .suggestions import fitting_question
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -117,6 +118,13 @@ class Events:
         ]
         for picture in _pictures(session, entry):
             yield session, picture, facts, near
+
+    @in_sentences
+    def suggest(self, session: Session | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """-> session, button with a question that fits the chosen NeRF"""
+        session = self.session(session, request)
+        entry = session.chosen
+        yield session, gr.update(value=fitting_question(entry.class_name if entry else ""))
 
     @in_sentences
     def ask(

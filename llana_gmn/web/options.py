@@ -11,7 +11,7 @@ class PictureSizes:
     """Pixels of stills and of turntables, views of a turntable, and voxels of the grids that each is rendered from."""
 
     still: int = 128
-    turn: int = 176
+    turn: int = 256
     views: int = 24
     still_voxels: int = 64
     turn_voxels: int = 128

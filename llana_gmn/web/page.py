@@ -14,6 +14,7 @@ from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 
 from .events import ALL_FAMILIES, FAMILY_CHOICES, Events
 from .state import MAX_QUESTION, Service
+from .suggestions import QUESTIONS, fitting_question
 from .uploads import MESH_EXTENSIONS, NERF_EXTENSIONS
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ INTRODUCTION = (
     f"# {TITLE}\n\nA NeRF keeps a 3D object in the weights of a small neural network. The model on this page reads those weights "
     "themselves, without rendering them, and answers questions; the pictures are only for you."
 )
-QUESTIONS = ("What is this object?", "What colour is it?", "Describe it.")
 
 # How many events are in work: most of them wait in the service's lines, which see to it that nobody fills them alone.
 _MODEL: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "model"}
@@ -45,21 +45,24 @@ def build_page(service: Service) -> gr.Blocks:
                 gallery, family, upload, fitted = _choosing(service)
             with gr.Column(scale=8, min_width=320):
                 with gr.Tab("Chat"):
-                    picture, facts, chat = _chatting(events, session)
+                    picture, facts, chat, fitting = _chatting(events, session)
                 with gr.Tab("Compare two"):
                     first, second = _comparing(events, session, service)
                 with gr.Tab("Look-alikes"):
                     near = _neighbours()
         seen = [session, picture, facts, near]
+        suggested: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         page.load(events.arrive, session, [session, gallery, first, second], api_visibility="private").then(
             events.show, session, seen, api_name="show", **_RENDER
-        )
+        ).then(events.suggest, session, [session, fitting], **suggested)
         family.change(
             events.filter, [session, family], [session, gallery], api_visibility="private", show_progress="hidden"
         )
         gallery.select(
             events.pick, [session, family], [session, chat], api_visibility="private", show_progress="hidden"
-        ).success(events.show, session, seen, api_visibility="private", **_RENDER)
+        ).success(events.suggest, session, [session, fitting], **suggested).success(
+            events.show, session, seen, api_visibility="private", **_RENDER
+        )
         upload.upload(
             events.upload,
             [session, upload, fitted, first],
@@ -67,7 +70,9 @@ def build_page(service: Service) -> gr.Blocks:
             api_name="upload",
             show_progress_on=gallery,
             **_UPLOAD,
-        ).success(events.show, session, seen, api_visibility="private", **_RENDER)
+        ).success(events.suggest, session, [session, fitting], **suggested).success(
+            events.show, session, seen, api_visibility="private", **_RENDER
+        )
     return page
 
 
@@ -107,14 +112,14 @@ def _picture(label: str) -> Any:
         label=label,
         show_label=False,
         interactive=False,
-        height=240,
+        height=300,
         buttons=[],
         type="filepath",
         elem_classes="turning",
     )
 
 
-def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
+def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any, Any]:
     with gr.Row():
         with gr.Column(scale=2, min_width=220):
             picture = _picture("The NeRF")
@@ -129,7 +134,8 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
                 elem_id="chat",
             )
             with gr.Row(elem_classes="asked"):
-                shortcuts = [gr.Button(text, size="sm", min_width=90) for text in QUESTIONS]
+                texts = (*QUESTIONS, fitting_question(""))
+                shortcuts = [gr.Button(text, size="sm", min_width=90) for text in texts]
             question = gr.Textbox(
                 placeholder="Your question",
                 show_label=False,
@@ -162,7 +168,7 @@ def _chatting(events: Events, session: Any) -> tuple[Any, Any, Any]:
     )
     stop.click(None, None, None, cancels=asked, api_visibility="private")
     restart.click(events.restart, session, [session, chat], cancels=asked, api_name="restart", show_progress="hidden")
-    return picture, facts, chat
+    return picture, facts, chat, shortcuts[-1]
 
 
 def _comparing(events: Events, session: Any, service: Service) -> tuple[Any, Any]:

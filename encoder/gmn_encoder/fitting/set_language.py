@@ -22,11 +22,11 @@ from ..objects.dialogues import entries_of, marked_questions
 from ..objects.language import BRIEF_NAME, COMPLEX_NAME
 from ..objects.measuring import VERSION, Measurements, measure
 from ..objects.mesh import Mesh
-from ..objects.mesh_changes import upright
+from ..objects.mesh_changes import MeshChange, copied_from, upright
 from ..objects.mesh_files import load_mesh
-from ..objects.names import manifest_name
+from ..objects.names import manifest_name, procedural_name
 from ..objects.procedural.catalogue import CLASS_IDS, ProceduralObject, generate
-from ..objects.truth import ObjectTruth, procedural_truth, recoloured_subject, twin_id
+from ..objects.truth import ObjectTruth, known_parts, recoloured_subject, twin_id
 from ..progress import Progress, no_progress
 from .sources import source_ids
 
@@ -56,33 +56,42 @@ class KnownObjects:
                 self._entries[source_ids(file.with_suffix(""))] = file, entry
 
     def truth(self, object_id: ObjectId, recolouring: int = 0) -> tuple[ObjectTruth, ProceduralObject | None]:
-        """The truth of an object's NeRF, recoloured or not, and the procedural object if it is one.
+        """The truth of an object's NeRF, recoloured or not, and the procedural object if it is one as it was made.
 
         Raises `ValueError` or `FileNotFoundError` for an object that nothing is known of.
         """
-        change = Recolouring.numbered(recolouring)
-        if object_id in self._entries:
-            file, entry = self._entries[object_id]
-            measured = self._measure(object_id, lambda: upright(load_mesh(file), str(entry.get("up_axis", "y"))))
-            measured = measured.recoloured(change) if recolouring else measured
-            return (
-                ObjectTruth(
-                    object_id[0],
-                    twin_id(object_id[1], recolouring),
-                    "real",
-                    manifest_name(entry),
-                    measured.colours,
-                    measured.extents,
-                    measured.symmetric,
-                    recolouring=recolouring,
-                ),
-                None,
+        own_id, copy = object_id, 0
+        if object_id not in self._entries:
+            nerf_id, copy = copied_from(object_id[1])
+            own_id = object_id[0], nerf_id
+        change = MeshChange.drawn(*own_id, copy) if copy else MeshChange()
+        if own_id in self._entries:
+            file, entry = self._entries[own_id]
+            subject, name = None, manifest_name(entry)
+            measured = self._measure(
+                object_id, lambda: change.apply(upright(load_mesh(file), str(entry.get("up_axis", "y"))), turn=False)
             )
-        subject = _procedural(object_id)
-        measured = self._measure(object_id, lambda: subject.mesh)
+        else:
+            subject = made = _procedural(own_id)
+            name = procedural_name(made)
+            measured = self._measure(object_id, lambda: change.apply(made.mesh, turn=False) if copy else made.mesh)
+        twin = Recolouring.numbered(recolouring)
         if recolouring:
-            subject, measured = recoloured_subject(subject, change), measured.recoloured(change)
-        return procedural_truth(subject, measured, recolouring=recolouring), subject
+            measured = measured.recoloured(twin)
+            subject = None if subject is None else recoloured_subject(subject, twin)
+        parts = {} if subject is None else known_parts(subject, looks=not change.recolouring)
+        truth = ObjectTruth(
+            object_id[0],
+            twin_id(object_id[1], recolouring),
+            "real" if own_id in self._entries else "procedural",
+            name,
+            measured.colours,
+            measured.extents,
+            measured.symmetric,
+            recolouring=recolouring,
+            **parts,
+        )
+        return truth, None if copy else subject  # what texts say of heights is not true of a stretched object
 
     def _measure(self, object_id: ObjectId, mesh: Callable[[], Mesh]) -> Measurements:
         file = self._measured / object_id[0] / f"{object_id[1]}.json"

@@ -21,7 +21,7 @@ from ..digests import plain
 from ..files import StrPath
 from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
-from ..objects.mesh_changes import upright
+from ..objects.mesh_changes import MeshChange, copy_id, upright
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..progress import Progress, no_progress
@@ -82,6 +82,7 @@ def find_sources(
     class_id: str | None = None,
     placement: PlacementRequest | None = None,
     strict: bool = False,
+    copies: int = 0,
 ) -> Iterator[Source]:
     """The sources that one SOURCE of the command line means.
 
@@ -96,19 +97,22 @@ def find_sources(
             is named after, or else its name.
         placement: where the object is, of sources that have a world of their own.
         strict: whether image folders with missing images are refused.
+        copies: for objects of ``procedural`` and ``manifest``, so many changed copies (`MeshChange`) of each instead of itself.
 
     Raises:
-        ValueError: no such kind of source, or nothing in the directory.
+        ValueError: no such kind of source, copies of another kind, or nothing in the directory.
         FileNotFoundError: nothing there.
     """
     settings = settings or ViewSettings()
     kind, _, rest = text.partition(":")
     if kind == "procedural":
-        yield from _procedural(_numbers(text), seed, settings)
+        yield from _procedural(_numbers(text), seed, settings, copies)
         return
     if kind == "manifest":
-        yield from manifest_sources(rest, settings=settings, class_id=class_id)
+        yield from manifest_sources(rest, settings=settings, class_id=class_id, copies=copies)
         return
+    if copies:
+        raise ValueError(f"{text}: only objects of procedural: and manifest: have changed copies; fit it as it is")
     path = Path(text)
     if not path.exists():
         raise FileNotFoundError(f"{text}: no such file or directory; expected images, a mesh or procedural:N")
@@ -137,9 +141,11 @@ def _numbers(text: str) -> range:
 
 
 def manifest_sources(
-    path: StrPath, *, settings: ViewSettings | None = None, class_id: str | None = None
+    path: StrPath, *, settings: ViewSettings | None = None, class_id: str | None = None, copies: int = 0
 ) -> Iterator[Source]:
     """The meshes of a JSON list, which stand beside it: "file" each, and "up_axis", y or z, where they do not stand along y.
+
+    With `copies`, so many changed copies of each instead.
 
     Raises `FileNotFoundError` for a missing list, and `ValueError` for one that is none.
     """
@@ -151,20 +157,38 @@ def manifest_sources(
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f'{path}: is no JSON list of meshes with a "file" each ({error!r})') from error
     for file, up_axis in files:
-        yield mesh_source(file, settings=settings, class_id=class_id, up_axis=up_axis)
+        for number in _copy_numbers(copies):
+            yield mesh_source(file, settings=settings, class_id=class_id, up_axis=up_axis, copy=number or None)
+
+
+def _copy_numbers(copies: int) -> range:
+    return range(1, copies + 1) if copies else range(1)
 
 
 @_from_disk
 def mesh_source(
-    path: StrPath, *, settings: ViewSettings | None = None, class_id: str | None = None, up_axis: str = "y"
+    path: StrPath,
+    *,
+    settings: ViewSettings | None = None,
+    class_id: str | None = None,
+    up_axis: str = "y",
+    copy: int | None = None,
 ) -> Source:
-    """The source that one mesh file is, standing along an axis of its file; arguments as of `find_sources`.
+    """The source that one mesh file is, standing along an axis of its file, or a changed copy of it; else as `find_sources`.
 
     What is wrong shows when it is loaded.
     """
     path = Path(path)
-    ids = source_ids(path, class_id)
-    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings, up_axis=up_axis))
+    class_id, own_id = source_ids(path, class_id)
+    if copy is None:
+        load = functools.partial(read_mesh, path, class_id, own_id, settings=settings, up_axis=up_axis)
+        return Source(str(path), class_id, own_id, load)
+
+    def load_copy() -> PosedImages:
+        mesh = MeshChange.drawn(class_id, own_id, copy).apply(upright(load_mesh(path), up_axis))
+        return from_mesh(mesh, class_id, copy_id(own_id, copy), source=f"{path}, copy {copy}", settings=settings)
+
+    return Source(f"{path}, copy {copy}", class_id, copy_id(own_id, copy), load_copy)
 
 
 @_from_disk
@@ -260,8 +284,8 @@ def _take_views(mesh: Mesh, settings: ViewSettings) -> tuple[Tensor, Cameras]:
     return torch.from_numpy(views.images), dataclasses.replace(views.cameras, image_names=names)
 
 
-def _procedural(numbers: range, seed: int, settings: ViewSettings) -> Iterator[Source]:
-    """As `generate_dataset` chooses them, made when they are needed."""
+def _procedural(numbers: range, seed: int, settings: ViewSettings, copies: int = 0) -> Iterator[Source]:
+    """As `generate_dataset` chooses them, made when they are needed; with `copies`, so many changed ones of each instead."""
     for index in numbers:
         name = CLASS_NAMES[index % len(CLASS_NAMES)]
         own = seed * SEEDS_PER_SET + index // len(CLASS_NAMES)
@@ -277,7 +301,17 @@ def _procedural(numbers: range, seed: int, settings: ViewSettings) -> Iterator[S
                 made.mesh, made.class_id, made.object_id, source=source, settings=settings, procedural=made
             )
 
-        yield Source(f"procedural {nerf_id}", CLASS_IDS[name], nerf_id, load, make, index)
+        def load_copy(number: int, make: Callable[[], ProceduralObject] = make) -> PosedImages:
+            made = make()
+            mesh = MeshChange.drawn(made.class_id, made.object_id, number).apply(made.mesh)
+            source = f"procedural {made.object_id}, copy {number}"
+            return from_mesh(mesh, made.class_id, copy_id(made.object_id, number), source=source, settings=settings)
+
+        if not copies:
+            yield Source(f"procedural {nerf_id}", CLASS_IDS[name], nerf_id, load, make, index)
+        for number in range(1, copies + 1):
+            load_number = functools.partial(load_copy, number)
+            yield Source(f"procedural {nerf_id}, copy {number}", CLASS_IDS[name], copy_id(nerf_id, number), load_number)
 
 
 def check_ids(sources: Sequence[Source]) -> Iterator[tuple[Source, str | None]]:

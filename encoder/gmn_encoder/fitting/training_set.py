@@ -22,6 +22,7 @@ from ..files import atomic_directory, read_json, write_json
 from ..nerfs.architectures import paper_families
 from ..nerfs.files import load_nerf, save_nerf
 from ..nerfs.recolouring import COUNT, Recolouring, recolour
+from ..objects.mesh_changes import copied_from
 from ..objects.procedural.dice import Dice
 from ..objects.truth import twin_id
 from ..progress import Progress, no_progress
@@ -60,6 +61,7 @@ def make_training_set(
     real: Path,
     manifests: Sequence[str],
     out: Path,
+    copies: Sequence[str] = (),
     held_out: int = 100,
     test_seeds: int = 5,
     val_seeds: int = 5,
@@ -75,6 +77,7 @@ def make_training_set(
         real: what ``llana-gmn fit manifest:FILE`` wrote from the meshes of the manifests.
         manifests: JSON lists of the meshes, see `held_out_meshes`; the meshes stand beside them.
         out: the new directory.
+        copies: what ``llana-gmn fit --copies N`` wrote of the same objects; copies of those that are trained on are trained on.
         held_out: most meshes that are held out.
         test_seeds: procedural objects of the first so many seeds are for the test.
         val_seeds: those of the next so many for validation.
@@ -99,6 +102,12 @@ def make_training_set(
     lists["train"] += [each for each in others if each not in kept_back]
     lists[Path(REAL_TEST).stem] = [each for each in others if each in kept_back]
     places = {each: root for root, members in ((procedural, made), (real, others)) for each in members}
+    for root in map(Path, copies):
+        trained_on = set(lists["train"])
+        for each in PairedDataset(root, families).object_ids:
+            if (each[0], copied_from(each[1])[0]) in trained_on and each not in trained_on:
+                lists["train"].append(each)
+                places[each] = root
     known = KnownObjects(manifests, measured or out.parent / "measured")
     shown = {name: [(each, 0) for each in ids] for name, ids in lists.items()}
     shown["train"] += [(each, number) for each in lists["train"] for number in recolourings(each, twins, seed=seed)]

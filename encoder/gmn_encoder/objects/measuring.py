@@ -21,13 +21,19 @@ from .colour_names import MEAN_LIGHT, colour_shares
 from .mesh import Mesh, cross
 from .views import render_views
 
-VERSION = 2
+VERSION = 3
 """Goes up when the same mesh would be measured otherwise: stored measurements of another one are made again."""
 
 _RINGS, _SIZE = ((6, 12.0), (4, 45.0)), 40
 """Cameras of a ring around the object and their elevation in degrees; side of their images."""
 _LEVELS = 32
 """Steps of a channel that colours of a palette are told apart by."""
+
+_MIRRORS = (
+    ((-1, 0, 0), (0, 1, 0), (0, 0, 1)), ((1, 0, 0), (0, -1, 0), (0, 0, 1)),
+    ((0, 1, 0), (1, 0, 0), (0, 0, 1)), ((0, -1, 0), (-1, 0, 0), (0, 0, 1)),
+)  # fmt: skip
+"""Reflections in the upright planes along y, x and the two diagonals."""
 
 _POINTS, _DENSE = 600, 6000
 _SYMMETRIC, _NOT_SYMMETRIC = 0.025, 0.06
@@ -41,7 +47,7 @@ class Measurements:
     Attributes:
         palette: ``(red, green, blue, share)`` of what is seen of the surface, sRGB in 0..1, shares adding up to 1.
         extents: sides of the bounding box along x, y and z (up), the longest 1.
-        symmetric: whether a vertical plane along x or y parts it into mirror images; None where that is hard to say.
+        symmetric: whether a vertical plane along x, y or a diagonal parts it into mirror images; None where that is hard to say.
     """
 
     palette: Sequence[tuple[float, float, float, float]]
@@ -85,6 +91,21 @@ def measure(mesh: Mesh) -> Measurements:
     return Measurements(_palette(mesh), (x, y, z), _symmetric(mesh))
 
 
+def seen_colours(images: NDArray[np.uint8]) -> dict[str, float]:
+    """Colour name -> share of what pictures show, the largest first, of pictures that were taken under some light.
+
+    Args:
+        images: ``(V, height, width, 4)`` uint8, sRGB and opacity.
+
+    Raises:
+        ValueError: nothing is seen in them.
+    """
+    pixels = images[images[..., 3] > 127]
+    if not len(pixels):
+        raise ValueError("nothing is seen in the pictures; expected an object")
+    return colour_shares((pixels[:, :3] / 255 / MEAN_LIGHT).clip(0, 1), np.ones(len(pixels)))
+
+
 def _palette(mesh: Mesh) -> list[tuple[float, float, float, float]]:
     rings = [turntable(views, elevation=elevation, size=_SIZE) for views, elevation in _RINGS]
     images = np.concatenate([render_views(mesh, ring, lit=False) for ring in rings])
@@ -103,9 +124,9 @@ def _symmetric(mesh: Mesh) -> bool | None:
     low, high = dense.min(axis=0), dense.max(axis=0)
     diagonal = float(np.linalg.norm(high - low))
     apart = []
-    for axis in (0, 1):
-        mirrored = points.copy()
-        mirrored[:, axis] = low[axis] + high[axis] - mirrored[:, axis]
+    centre = (low + high) / 2
+    for mirror in _MIRRORS:
+        mirrored = (points - centre) @ np.array(mirror, np.float64).T + centre
         nearest = torch.cdist(torch.from_numpy(mirrored), torch.from_numpy(dense)).amin(dim=1)
         apart.append(float(nearest.quantile(0.97)) / diagonal)
     if min(apart) < _SYMMETRIC:

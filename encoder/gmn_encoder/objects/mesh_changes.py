@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nerfs.recolouring import Recolouring
+from ..nerfs.recolouring import COUNT, Recolouring
+from ..seeds import derived_seed
 from .mesh import Mesh
+from .procedural.dice import Dice
+
+_STRETCHED = (0.75, 1.35)
 
 UP_AXES = ("y", "z")
 """Which way a file means up. `load_mesh` takes glTF at its word, which is y."""
@@ -71,6 +77,52 @@ def recoloured(mesh: Mesh, recolouring: Recolouring) -> Mesh:
     shown = recolouring.colours(mesh.colours[plain][..., :3] / 255)
     colours[plain, :, :3] = np.rint(shown * 255).astype(np.uint8)
     return dataclasses.replace(mesh, colours=colours, textures=tuple(textures))
+
+
+@dataclass(frozen=True)
+class MeshChange:
+    """One changed copy of an object: what is done to its mesh, in this order.
+
+    Attributes:
+        recolouring: the number of a `Recolouring`.
+        mirrored: whether left and right are exchanged.
+        stretched: factors along x, y and z.
+        turned: degrees about the vertical.
+    """
+
+    recolouring: int = 0
+    mirrored: bool = False
+    stretched: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    turned: float = 0.0
+
+    @classmethod
+    def drawn(cls, class_id: str, nerf_id: str, number: int) -> MeshChange:
+        """Copy `number` of an object: the same on every machine, another for each object and number."""
+        dice = Dice(derived_seed("changed copy", class_id, nerf_id, number))
+        recolouring = dice.integer(1, COUNT - 1) if dice.chance(0.7) else 0
+        x, y, z = (dice.uniform(*_STRETCHED) for _ in range(3))
+        return cls(recolouring, dice.chance(0.5), (x, y, z), dice.uniform(0, 360))
+
+    def apply(self, mesh: Mesh, *, turn: bool = True) -> Mesh:
+        """The changed mesh, for measurements without the turn: what an object is does not hang on which way it faces.
+
+        Raises what `recoloured` raises.
+        """
+        if self.recolouring:
+            mesh = recoloured(mesh, Recolouring.numbered(self.recolouring))
+        mesh = stretched(mirrored(mesh) if self.mirrored else mesh, *self.stretched)
+        return (turned(mesh, self.turned) if turn else mesh).normalised()
+
+
+def copy_id(nerf_id: str, number: int) -> str:
+    """The directory of a changed copy's NeRFs, ``chair-000000012_v2``; the object's own for number 0."""
+    return f"{nerf_id}_v{number}" if number else nerf_id
+
+
+def copied_from(nerf_id: str) -> tuple[str, int]:
+    """The inverse of `copy_id`: the object's own directory, and the number of the copy."""
+    found = re.fullmatch(r"(.+)_v([1-9]\d*)", nerf_id)
+    return (found.group(1), int(found.group(2))) if found else (nerf_id, 0)
 
 
 def _moved(mesh: Mesh, matrix: NDArray[np.float64]) -> Mesh:

@@ -13,8 +13,7 @@ import numpy as np
 from ..nerfs.recolouring import Recolouring
 from ..settings import convert
 from .colour_names import MEAN_LIGHT, basic_colour, clear_colour_name
-from .measuring import Measurements
-from .names import ObjectName, procedural_name
+from .names import ObjectName
 from .procedural.catalogue import ProceduralObject
 from .procedural.materials import COLOURS
 
@@ -108,20 +107,10 @@ class ObjectTruth:
         return cls(**convert(cls, {key: value for key, value in values.items() if key in names}))
 
 
-def procedural_truth(subject: ProceduralObject, measured: Measurements, *, recolouring: int = 0) -> ObjectTruth:
-    """Of a procedural object as it is, or `recoloured_subject` and its recoloured measurements."""
-    return ObjectTruth(
-        subject.class_id,
-        twin_id(subject.object_id, recolouring),
-        "procedural",
-        procedural_name(subject),
-        measured.colours,
-        measured.extents,
-        measured.symmetric,
-        {label: subject.counts[label] for label in COUNTED if _is_countable(subject, label)},
-        dict(subject.surfaces),
-        recolouring,
-    )
+def known_parts(subject: ProceduralObject, *, looks: bool = True) -> dict[str, Any]:
+    """The `counts` and `surfaces` of a procedural object's truth; without `looks`, no surfaces."""
+    counts = {label: subject.counts[label] for label in COUNTED if _is_countable(subject, label)}
+    return {"counts": counts, "surfaces": dict(subject.surfaces) if looks else {}}
 
 
 def _is_countable(subject: ProceduralObject, label: str) -> bool:

@@ -338,11 +338,16 @@ def three_quarter_view(*, size: int = RELEASED_SIZE) -> Cameras:
 
 
 def turntable(
-    views: int, *, elevation: float = 30.0, distance: float = DEFAULT_DISTANCE, size: int = RELEASED_SIZE
+    views: int,
+    *,
+    elevation: float = 30.0,
+    distance: float = DEFAULT_DISTANCE,
+    size: int = RELEASED_SIZE,
+    first: float = 90.0,
 ) -> Cameras:
-    """`views` cameras evenly around the z axis, the first one the default view; elevation in degrees."""
+    """`views` cameras evenly around the z axis, the first one the default view unless `first` says its azimuth; in degrees."""
     _check_views(views)
-    poses = [orbit_pose(90.0 + 360.0 * view / views, -elevation, distance) for view in range(views)]
+    poses = [orbit_pose(first + 360.0 * view / views, -elevation, distance) for view in range(views)]
     return released_cameras(torch.stack(poses), size=size)
 
 

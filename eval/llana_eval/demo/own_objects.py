@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -22,8 +23,9 @@ from gmn_encoder.fitting.single import fit_object
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
+from gmn_encoder.objects.measuring import seen_colours
 from gmn_encoder.progress import Progress, no_progress
-from gmn_encoder.rendering.cameras import turntable
+from gmn_encoder.rendering.cameras import THREE_QUARTER, turntable
 from gmn_encoder.rendering.images import contact_sheet
 from gmn_encoder.rendering.marching import STEP
 from gmn_encoder.rendering.pictures import nerf_pictures, picture_file
@@ -34,9 +36,10 @@ from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gal
 from ..tables import Column, Table
 from .common import DESCRIBE, DemoResult, ask_about, embed_families
 
-QUESTIONS = (DESCRIBE, "What kind of object is this?")
+QUESTIONS = (DESCRIBE, "What kind of object is this?", "What is its main colour?")
 NEIGHBOURS = 5
 _SIDES, _SIZE = 4, 160
+_OPAQUE, _SHOWN_SHARE = 127, 0.08
 _STEP = 8 * STEP  # finer still than the steps that nano NeRFs are fitted with
 
 
@@ -90,12 +93,27 @@ def run_on_object(
             f"{name}: what the model says",
             ["Family", Column("PSNR of the fit (dB)", digits=1), *QUESTIONS],
             [[family, psnr[family], *given] for family, given in zip(own, answers, strict=True)],
+            note=_measured(next(iter(made.values()))),
         ),
         _neighbour_table(rows),
     )
     page = out / f"{name}.html"
     write_page(page, f"Talking to {name}", tables=tables, pictures=_pictures(own, rows, progress))
     return DemoResult(tables, page, time.perf_counter() - started)
+
+
+def _measured(directory: Path) -> str:
+    """What may be measured on the views that a NeRF was fitted to, to compare answers with; "" without opacity."""
+    views = [Image.open(file) for file in sorted((directory / "train").glob("*.png"))]
+    if not views or any(view.mode != "RGBA" for view in views):
+        return ""
+    pixels = np.concatenate([np.asarray(view).reshape(-1, 4) for view in views])
+    if pixels[:, 3].min() > _OPAQUE or not (pixels[:, 3] > _OPAQUE).any():
+        return ""
+    shares = [
+        f"{name} {share:.0%}" for name, share in seen_colours(pixels[None, None]).items() if share >= _SHOWN_SHARE
+    ]
+    return f"Measured on the views, to compare: {', '.join(shares)}."
 
 
 def _neighbour_table(rows: Sequence[GalleryRow]) -> Table:
@@ -109,7 +127,7 @@ def _pictures(own: dict[str, tuple[Path, Nerf]], rows: Sequence[GalleryRow], pro
     pictures = [Picture("As it was given", _given(next(iter(own.values()))[0]))]
     for number, (family, (_, nerf)) in enumerate(own.items(), 1):
         note = f"{nerf.num_parameters:,} weights, rendered from {_SIDES} sides for you; the model reads the weights."
-        sides = nerf_pictures(nerf, turntable(_SIDES, size=_SIZE), step=_STEP)
+        sides = nerf_pictures(nerf, turntable(_SIDES, size=_SIZE, first=THREE_QUARTER), step=_STEP)
         pictures.append(Picture(f"As {family}", contact_sheet(sides, columns=_SIDES), note))
         progress("rendering", number, len(own))
     sheet, _ = gallery_picture(rows)

@@ -183,3 +183,14 @@ def test_meshes_of_a_manifest_stand_upright(tmp_path):
     (tmp_path / "manifest.json").write_text('{"file": 1}')
     with pytest.raises(ValueError, match="is no JSON list of meshes"):
         list(find_sources(f"manifest:{tmp_path / 'manifest.json'}", settings=SMALL))
+
+
+def test_changed_copies_are_other_objects(tmp_path):
+    (copy, second) = list(find_sources("procedural:1", settings=SMALL, copies=2))
+    assert (copy.nerf_id, second.nerf_id) == ("airplane-000000000_v1", "airplane-000000000_v2")
+    (own,) = list(find_sources("procedural:1", settings=SMALL))
+    images = [each.open().images for each in (own, copy, second)]
+    assert not torch.equal(images[0], images[1]) and not torch.equal(images[1], images[2])
+    assert torch.equal(copy.open().images, images[1]) and copy.procedural is None
+    with pytest.raises(ValueError, match="only objects of procedural: and manifest: have changed copies"):
+        list(find_sources(str(tmp_path), settings=SMALL, copies=1))

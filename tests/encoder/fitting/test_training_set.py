@@ -12,6 +12,7 @@ from gmn_encoder.fitting.set_language import TRUTH_NAME, KnownObjects, read_trut
 from gmn_encoder.fitting.training_set import held_out_meshes, make_training_set, recolourings
 from gmn_encoder.nerfs.recolouring import Recolouring
 from gmn_encoder.objects.measuring import Measurements
+from gmn_encoder.objects.mesh_changes import MeshChange, copied_from
 
 ENTRIES = [
     {"file": f"{category}/{category}_{kind}_{twin}.glb", "name": f"{kind} {category} {twin}", "category": category}
@@ -116,3 +117,27 @@ def test_measurements_are_kept_and_made_again_when_they_are_old(tmp_path):
     assert known.truth(("03001627", "chair-000000003"))[0].extents == (1, 1, 1)
     file.write_text(json.dumps(kept | {"extents": [1, 1, 1], "version": 0}))
     assert dataclasses.replace(known.truth(("03001627", "chair-000000003"))[0]) == truth
+
+
+def test_copies_of_what_is_trained_on_are_trained_on(given, tmp_path):
+    nerf = Nerf.random("MLP-nano")
+    for family in ("mlp", "triplane", "hash"):
+        for seed in (0, 2):
+            save_nerf(nerf, tmp_path / "copies" / family / "03001627" / f"chair-{seed:09d}_v1")
+    make_training_set(**given, copies=[str(tmp_path / "copies")])
+    train = {name for _, name in PairedDataset(given["out"], split="train").object_ids}
+    assert "chair-000000002_v1" in train and "chair-000000000_v1" not in train  # that one's own is for the test
+    truth = {each.nerf_id: each for each in read_truth(given["out"], "train")}["chair-000000002_v1"]
+    assert truth.name.category == "chair" and truth.kind == "procedural"
+
+
+def test_the_truth_of_a_copy_is_measured_on_the_copy_as_it_faces_forward(tmp_path):
+    known, own_id = KnownObjects([], tmp_path), ("04256520", "sofa-000000003")
+    own, subject = known.truth(own_id)
+    copy, nothing = known.truth((own_id[0], f"{own_id[1]}_v1"))
+    change = MeshChange.drawn(*own_id, 1)
+    assert subject is not None and nothing is None
+    x, y, z = (side * factor for side, factor in zip(own.extents, change.stretched, strict=True))
+    assert copy.extents == pytest.approx((x / max(x, y, z), y / max(x, y, z), z / max(x, y, z)), abs=1e-3)
+    assert copy.counts == own.counts and copy.symmetric == own.symmetric
+    assert copied_from(copy.nerf_id) == (own_id[1], 1) and copied_from("a_b") == ("a_b", 0)

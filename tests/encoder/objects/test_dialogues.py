@@ -12,9 +12,9 @@ from gmn_encoder.objects import CLASS_NAMES, generate
 from gmn_encoder.objects.comparisons import comparison_entries
 from gmn_encoder.objects.dialogues import dialogue_entries, entries_of, marked_questions, wordings
 from gmn_encoder.objects.measuring import Measurements
-from gmn_encoder.objects.names import manifest_name, name_rules, with_article
+from gmn_encoder.objects.names import manifest_name, name_rules, procedural_name, with_article
 from gmn_encoder.objects.procedural.materials import COLOURS
-from gmn_encoder.objects.truth import ObjectTruth, procedural_truth, recoloured_subject, twin_id
+from gmn_encoder.objects.truth import ObjectTruth, known_parts, recoloured_subject, twin_id
 
 MEASURED = Measurements([(0.8, 0.15, 0.15, 0.7), (0.15, 0.37, 0.78, 0.3)], (0.4, 0.5, 1.0), True)
 
@@ -23,6 +23,13 @@ def real(name="fire truck", category="car", **changes) -> ObjectTruth:
     named = manifest_name({"name": name, "category": category})
     values = {"colours": MEASURED.colours, "extents": MEASURED.extents, "symmetric": True, **changes}
     return ObjectTruth("02958343", "fire", "real", named, **values)
+
+
+def procedural(subject, measured=MEASURED, recolouring=0) -> ObjectTruth:
+    ids = (subject.class_id, twin_id(subject.object_id, recolouring))
+    values = {"colours": measured.colours, "extents": measured.extents, "symmetric": measured.symmetric}
+    parts = known_parts(subject)
+    return ObjectTruth(*ids, "procedural", procedural_name(subject), **values, recolouring=recolouring, **parts)
 
 
 def sentences(entries) -> list[str]:
@@ -106,7 +113,7 @@ def test_texts_of_procedural_objects_name_only_their_colours(name, number):
         if number:
             subject = recoloured_subject(subject, recolouring)
         measured = MEASURED.recoloured(recolouring) if number else MEASURED
-        truth = procedural_truth(subject, measured, recolouring=number)
+        truth = procedural(subject, measured, number)
         allowed = {c for colours in subject.colours.values() for c in colours} | set(truth.colours)
         allowed |= set(truth.basic_colours)
         allowed |= {value for value in subject.parameters.values() if value in COLOURS}
@@ -124,7 +131,7 @@ def test_texts_of_procedural_objects_name_only_their_colours(name, number):
 
 def test_marked_questions_have_their_answers():
     car = generate("car", 5)
-    asked = marked_questions(procedural_truth(car, MEASURED))
+    asked = marked_questions(procedural(car))
     kinds = {each.kind: each for each in asked}
     assert set(kinds) == {"name", "main colour", "yes or no", "count", "part colour"}
     assert {"car", car.parameters["kind"]} <= set(kinds["name"].expected)

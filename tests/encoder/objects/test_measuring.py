@@ -8,7 +8,7 @@ import pytest
 from gmn_encoder.nerfs.recolouring import Recolouring
 from gmn_encoder.objects import generate
 from gmn_encoder.objects.colour_names import basic_colour, clear_colour_name, colour_names, colour_shares
-from gmn_encoder.objects.measuring import Measurements, measure
+from gmn_encoder.objects.measuring import Measurements, measure, seen_colours
 from gmn_encoder.objects.mesh_changes import mirrored, recoloured, stretched, turned, upright
 from gmn_encoder.objects.procedural.materials import COLOURS
 
@@ -56,6 +56,15 @@ def test_what_is_seen_of_a_recoloured_nerf_is_recoloured():
     assert list(red_and_white.recoloured(Recolouring((2, 1, 0))).colours) == ["blue", "white"]
     inverted = red_and_white.recoloured(Recolouring(inverted=(True, True, True)))
     assert list(inverted.colours) == ["turquoise", "dark grey"]
+
+
+def test_colours_of_pictures_are_those_of_what_stands_in_them():
+    images = np.zeros((2, 4, 4, 4), np.uint8)
+    images[:, :2] = (170, 30, 30, 255)  # red under the light
+    images[0, 2] = (30, 30, 170, 255)
+    assert seen_colours(images) == pytest.approx({"red": 0.8, "blue": 0.2})
+    with pytest.raises(ValueError, match="nothing is seen in the pictures"):
+        seen_colours(images[:, 3:])
 
 
 def test_changes_of_a_mesh_change_what_they_say():
