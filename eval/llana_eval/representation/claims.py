@@ -13,6 +13,7 @@ Shapes: N NeRFs, D embedding, K points.
 
 from __future__ import annotations
 
+import json
 import logging
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -32,17 +33,20 @@ from gmn_encoder.nerfs.fields import BOX_MAX
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.probing import visible_field
 from gmn_encoder.nerfs.record import Nerf, NerfBatch
+from gmn_encoder.training.checkpoint import TRAINER_NAME, read_checkpoint
+from gmn_encoder.training.representation.batches import TrainingBatch
+from gmn_encoder.training.representation.model import TrainedModel
+from gmn_encoder.training.representation.recipe import Recipe
+from gmn_encoder.training.representation.validation import Validation
 
 from ..tables import MISSING, Column, Table
 from .measures import explained_variance, linear_probe, mean_recall, object_colours, probed_share
+from .senses import Embed, cost_table, invariance_table, resolution_table
 
 logger = logging.getLogger(__name__)
 
-Embed = Callable[[Sequence[Nerf]], Tensor]
-"""NeRFs to vectors ``(N, D)``."""
-
 FIELD_SIDE = 16
-_BATCH = 32
+_BATCH, _SOME = 32, 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +58,25 @@ class Claims:
         encoders: ``name=directory`` of each encoder, separated by commas; of equal names, the mean and the spread are told.
         out: file of the tables; the figures themselves go beside it, as JSON.
         raw: whether the field on a grid of 16 points along each axis is measured too, with nothing learnt.
+        detailed: NeRFs of the paper's sizes, separated by commas: how much of them their answers at some points tell.
+        decoder: checkpoint of a training run whose decoder is measured.
     """
 
     data: Path
     encoders: str
     out: Path = Path("docs/encoder_claims.md")
     raw: bool = True
+    detailed: str = ""
+    decoder: Path | None = None
 
 
-def measure_claims(claims: Claims) -> Table:
-    """A row for each measure, a column for each method; also writes `Claims.out` and the figures as JSON beside it."""
+def measure_claims(claims: Claims) -> list[Table]:
+    """All tables; also writes them to `Claims.out` and the figures as JSON beside it."""
     objects = Objects.of(claims.data)
     found: dict[str, list[dict[str, float]]] = {}
     if claims.raw:
         found["raw field"] = [measure(raw_field, objects)]
+    first: dict[str, Embed] = {}
     for each in claims.encoders.split(","):
         name, separator, directory = each.partition("=")
         if not separator:
@@ -75,11 +84,19 @@ def measure_claims(claims: Claims) -> Table:
         for variant, embed in methods(name, load_encoder(directory)).items():
             logger.info("%s: %s", variant, directory)
             found.setdefault(variant, []).append(measure(embed, objects))
-    table = claims_table(found)
+            first.setdefault(variant, embed)
+    some = {family: objects.nerfs(family, objects.test[:_SOME]) for family in paper_families()}
+    kinds = dict(some)
+    if claims.detailed:
+        kinds |= {str(nerf.name): [nerf] for nerf in map(load_nerf, claims.detailed.split(","))}
+    if claims.decoder:
+        found.setdefault("decoder", []).append(decoder_psnr(claims.decoder, claims.data))
+    tables = [claims_table(found), invariance_table(first, some), cost_table(), resolution_table(kinds)]
     claims.out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(table.markdown().encode(), claims.out)
-    write_json({"objects": objects.counts(), "found": found}, claims.out.with_suffix(".json"))
-    return table
+    write_bytes("\n".join(table.markdown() for table in tables).encode(), claims.out)
+    content = {"objects": objects.counts(), "found": found, "tables": [table.to_dict() for table in tables]}
+    write_json(content, claims.out.with_suffix(".json"))
+    return tables
 
 
 def methods(name: str, encoder: NerfEncoder) -> dict[str, Embed]:
@@ -219,6 +236,35 @@ def _colours(objects: Objects, train: Mapping[str, Tensor], test: Mapping[str, T
         "mean colour, R2": statistics.fmean(explained),
         "dominant colour of 11": statistics.fmean(probed_share(train[f], names[0], test[f], names[1]) for f in train),
     }
+
+
+def decoder_psnr(checkpoint: Path, data: Path) -> dict[str, float]:
+    """PSNR of rays that hit the object, decoded from the embeddings of test objects, and of the mean of these embeddings.
+
+    Args:
+        checkpoint: directory of a training run's checkpoint, with its ``trainer.pth``.
+        data: the data set.
+    """
+    content = read_checkpoint(checkpoint / TRAINER_NAME, ("encoder", "decoder"))
+    recipe = Recipe.from_dict(json.loads(content["recipe"]), source=checkpoint).changed(watch=(), validation_objects=0)
+    model = TrainedModel(recipe).eval()
+    model.encoder.load_state_dict(content["encoder"])
+    if model.decoder is None:
+        raise ValueError(f"{checkpoint}: its recipe trains no decoder; expected the loss r or a point regression")
+    model.decoder.load_state_dict(content["decoder"])
+    validation = Validation(PairedDataset(data, recipe.families, split="test"), recipe)
+    seen: list[Tensor] = []
+    own = model.embed
+
+    def keep(batch: TrainingBatch) -> Tensor:
+        seen.append(own(batch))
+        return seen[-1]
+
+    model.embed = keep  # type: ignore[method-assign]
+    found = {"decoder's PSNR of rays, dB": validation.run(model)["psnr"]}
+    mean = torch.cat(seen).mean(dim=0)
+    model.embed = lambda batch: mean.expand(len(batch), -1)  # type: ignore[method-assign]
+    return found | {"the same from the mean embedding, dB": validation.run(model)["psnr"]}
 
 
 def claims_table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
