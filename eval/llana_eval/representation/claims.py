@@ -4,9 +4,9 @@
     llana-gmn train-encoder --data SET --out RUNS/both --config probes_graph --init RUNS/probes/last
     python scripts/encoder_claims.py --data SET --encoders probes=RUNS/probes/last,both=RUNS/both/best
 
-The set is that of ``scripts/make_training_set.py``, whose NeRFs all start from first weights of their own. Directories beside its
-families that hold the test objects too, such as ``start2`` or ``MLP-1L``, are NeRFs of these objects from second first weights,
-or of architectures that are not trained on. A method that was trained several times, from several seeds, is named several times.
+The set is that of ``scripts/make_training_set.py``, whose NeRFs all start from first weights of their own. With ``--variants DIR
+--objects 650`` the test objects of ``procedural:650`` are fitted in architectures that nobody trains on, and from second first
+weights, before they are measured. A method that was trained several times, from several seeds, is named several times.
 
 Shapes: N NeRFs, D embedding, K points.
 """
@@ -24,13 +24,15 @@ import torch
 from torch import Tensor
 
 from gmn_encoder.datasets import ObjectId, PairedDataset
+from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.encoders.base import NerfEncoder, load_encoder
+from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import read_json, write_bytes, write_json
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.fitting.training_set import REAL_TEST
 from gmn_encoder.nerfs.architectures import paper_families
 from gmn_encoder.nerfs.fields import BOX_MAX
-from gmn_encoder.nerfs.files import load_nerf
+from gmn_encoder.nerfs.files import find_nerfs, load_nerf
 from gmn_encoder.nerfs.probing import visible_field
 from gmn_encoder.nerfs.record import Nerf, NerfBatch
 from gmn_encoder.training.checkpoint import TRAINER_NAME, read_checkpoint
@@ -42,6 +44,7 @@ from gmn_encoder.training.representation.validation import Validation
 from ..tables import MISSING, Column, Table
 from .measures import explained_variance, linear_probe, mean_recall, object_colours, probed_share
 from .senses import Embed, cost_table, invariance_table, resolution_table
+from .unseen import fit_unseen
 
 logger = logging.getLogger(__name__)
 
@@ -57,22 +60,30 @@ class Claims:
         data: data set of `fitting.training_set`.
         encoders: ``name=directory`` of each encoder, separated by commas; of equal names, the mean and the spread are told.
         out: file of the tables; the figures themselves go beside it, as JSON.
+        variants: directory of other NeRFs of the test objects, ``NAME/.../class/id``; a name that lacks one is left out. None:
+            without them.
+        objects: the N of ``procedural:N`` of `data`, whose test objects are fitted for `variants` first; 0: those that are there.
         raw: whether the field on a grid of 16 points along each axis is measured too, with nothing learnt.
-        detailed: NeRFs of the paper's sizes, separated by commas: how much of them their answers at some points tell.
+        detailed: directory of NeRFs of test objects at the paper's sizes, as many as there are: they are sought among the
+            families, and it is told how much of them their answers at some points say; None: without them.
         decoder: checkpoint of a training run whose decoder is measured.
     """
 
     data: Path
     encoders: str
     out: Path = Path("docs/encoder_claims.md")
+    variants: Path | None = None
+    objects: int = 0
     raw: bool = True
-    detailed: str = ""
+    detailed: Path | None = None
     decoder: Path | None = None
 
 
 def measure_claims(claims: Claims) -> list[Table]:
     """All tables; also writes them to `Claims.out` and the figures as JSON beside it."""
-    objects = Objects.of(claims.data)
+    if claims.variants and claims.objects:
+        fit_unseen(claims.variants, claims.objects)
+    objects = Objects.of(claims.data, claims.variants, claims.detailed)
     found: dict[str, list[dict[str, float]]] = {}
     if claims.raw:
         found["raw field"] = [measure(raw_field, objects)]
@@ -86,12 +97,14 @@ def measure_claims(claims: Claims) -> list[Table]:
             found.setdefault(variant, []).append(measure(embed, objects))
             first.setdefault(variant, embed)
     some = {family: objects.nerfs(family, objects.test[:_SOME]) for family in paper_families()}
-    kinds = dict(some)
-    if claims.detailed:
-        kinds |= {str(nerf.name): [nerf] for nerf in map(load_nerf, claims.detailed.split(","))}
     if claims.decoder:
         found.setdefault("decoder", []).append(decoder_psnr(claims.decoder, claims.data))
-    tables = [claims_table(found), invariance_table(first, some), cost_table(), resolution_table(kinds)]
+    tables = [
+        claims_table(found),
+        invariance_table(first, some),
+        cost_table(),
+        resolution_table({**some, **objects.detailed_by_family()}),
+    ]
     claims.out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes("\n".join(table.markdown() for table in tables).encode(), claims.out)
     content = {"objects": objects.counts(), "found": found, "tables": [table.to_dict() for table in tables]}
@@ -102,16 +115,14 @@ def measure_claims(claims: Claims) -> list[Table]:
 def methods(name: str, encoder: NerfEncoder) -> dict[str, Embed]:
     """An encoder's embeddings; of one with both senses, what its graph network adds, alone, too."""
     found: dict[str, Embed] = {name: lambda nerfs: encoder.encode(nerfs, batch_size=_BATCH)}
-    head, read = getattr(encoder, "head", None), getattr(encoder, "read", None)
-    if head is not None and read is not None and getattr(encoder, "probes", None) is not None:
+    if isinstance(encoder, GmnEncoder) and encoder.probes is not None and (head := encoder.head) is not None:
 
-        @torch.no_grad()
         def of_graph(nerfs: Sequence[Nerf]) -> Tensor:
-            parts = []
-            for first in range(0, len(nerfs), _BATCH):
-                reading = read(NerfBatch.stack(nerfs[first : first + _BATCH]))
-                parts.append(head(reading.readouts, reading.families))
-            return torch.cat(parts)
+            def step(batch: NerfBatch) -> Tensor:
+                reading = encoder.read(batch)
+                return head(reading.readouts, reading.families)
+
+            return encoder.in_batches(step, nerfs, shape=(encoder.embedding_dim,), batch_size=_BATCH)
 
         found[f"{name}, graph term"] = of_graph
     return found
@@ -132,7 +143,8 @@ class Objects:
         data: the data set.
         train, real_train: procedural and other people's objects that are trained on, as far as these have one of the classes.
         test, real: those that are not.
-        others: directories of the test objects' NeRFs that are not of the families: other first weights, other architectures.
+        others: name -> other NeRFs of the test objects, in their order: other first weights, other architectures.
+        detailed: NeRFs of some test objects at other sizes, with their directories.
     """
 
     data: Path
@@ -140,11 +152,15 @@ class Objects:
     real_train: tuple[ObjectId, ...]
     test: tuple[ObjectId, ...]
     real: tuple[ObjectId, ...]
-    others: tuple[str, ...]
+    others: Mapping[str, Sequence[Path]]
+    detailed: tuple[tuple[Path, Nerf], ...] = ()
 
     @classmethod
-    def of(cls, data: Path) -> Objects:
-        """What a data set has. Raises `FileNotFoundError` or `ValueError` for one without its lists."""
+    def of(cls, data: Path, variants: Path | None = None, detailed: Path | None = None) -> Objects:
+        """What a data set has, with other NeRFs of its test objects; directories as of `Claims`.
+
+        Raises `FileNotFoundError` or `ValueError` for one without its lists.
+        """
         families = paper_families()
         test = PairedDataset(data, families, split="test").object_ids
         classes = {class_id for class_id, _ in test}
@@ -152,30 +168,46 @@ class Objects:
         procedural = {name.rpartition("-")[0] for _, name in test}
         made = tuple(each for each in train if each[1].rpartition("-")[0] in procedural)
         held = PairedDataset(data, families, split=str(data / REAL_TEST)).object_ids
-        others = sorted(each.name for each in data.iterdir() if each.is_dir() and each.name not in families)
+        others: dict[str, list[Path]] = {}
+        for each in sorted(variants.iterdir()) if variants else ():
+            places = {(path.parent.name, path.name): path for path in find_nerfs(each)}
+            if all(name in places for name in test):
+                others[each.name] = [places[name] for name in test]
         return cls(
             data,
             made,
             tuple(each for each in train if each not in set(made) and each[0] in classes),
             tuple(test),
             tuple(held),
-            tuple(each for each in others if all((data / each).joinpath(*name).is_dir() for name in test)),
+            others,
+            tuple(
+                (path, load_fit(path))
+                for path in (find_nerfs(detailed) if detailed else ())
+                if path.parts[-2:] in set(test)
+            ),
         )
 
+    def detailed_by_family(self) -> dict[str, list[Nerf]]:
+        """Those of `detailed`, by the name of their family."""
+        found: dict[str, list[Nerf]] = {}
+        for _, nerf in self.detailed:
+            found.setdefault(f"{nerf.family}, the paper's sizes", []).append(nerf)
+        return found
+
     def counts(self) -> dict[str, int]:
-        names = ("train", "real_train", "test", "real")
+        names = ("train", "real_train", "test", "real", "detailed")
         return {name: len(getattr(self, name)) for name in names}
 
     def nerfs(self, family: str, objects: Sequence[ObjectId]) -> list[Nerf]:
-        """Of a directory beside the lists; a fit's own record tells the architecture."""
-        paths = [self.data.joinpath(family, *each) for each in objects]
-        return [load_nerf(path, _fitted(path)) for path in paths]
+        """Those of some objects in a family."""
+        return [load_fit(self.data.joinpath(family, *each)) for each in objects]
 
 
-def _fitted(path: Path) -> Mapping[str, object] | None:
+def load_fit(path: Path) -> Nerf:
+    """A NeRF of ours, whose own record tells the architecture where its weights leave it open."""
     record = path / FIT_NAME
     values = read_json(record).get("architecture") if record.is_file() else None
-    return values if isinstance(values, dict) else None
+    return load_nerf(path, values if isinstance(values, dict) else None)
 
 
 def measure(embed: Embed, objects: Objects) -> dict[str, float]:
@@ -187,9 +219,16 @@ def measure(embed: Embed, objects: Objects) -> dict[str, float]:
 
     test, real, train = of(objects.test), of(objects.real), of(objects.train)
     found = {"recall@1, six pairs of families": mean_recall(test, test)}
-    for name in objects.others:
-        other = embed(objects.nerfs(name, objects.test))
+    for name, paths in objects.others.items():
+        other = embed([load_fit(path) for path in paths])
         found[f"recall@1, {name} among the families"] = mean_recall({name: other}, test)
+    if objects.detailed:
+        queries = embed([nerf for _, nerf in objects.detailed])
+        right = torch.tensor([objects.test.index((path.parent.name, path.name)) for path, _ in objects.detailed])
+        hits = torch.stack([nearest(queries, gallery, 1)[1][:, 0] == right for gallery in test.values()])
+        found[f"recall@1, {len(right)} NeRFs of the paper's sizes among the families"] = 100 * float(
+            hits.float().mean()
+        )
     found["recall@1, meshes held out"] = mean_recall(real, real)
     return found | _classes(objects, train, test, real, of) | _colours(objects, train, test)
 

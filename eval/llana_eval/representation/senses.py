@@ -5,6 +5,7 @@ Shapes: N NeRFs, D embedding, K points.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import time
@@ -70,11 +71,11 @@ def cost_table(architectures: Sequence[str] | None = None, *, points: Sequence[i
     rows = []
     for name in architectures or [FAMILY_NAMES[family] for family in paper_families()]:
         nerf = NerfBatch.stack([Nerf.random(parse_architecture(name), seed=0)])
-        graph = _milliseconds(lambda nerf=nerf: encoder.embed(nerf))
+        graph = _milliseconds(functools.partial(encoder.embed, nerf))
         cells: list[str | float] = []
         for count in points:
             where = (torch.rand(count, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1) * 0.69
-            asked = _milliseconds(lambda nerf=nerf, where=where: visible_field(nerf, where))
+            asked = _milliseconds(functools.partial(visible_field, nerf, where))
             cells += [asked, 100 * asked / graph]
         rows.append((name, graph, *cells))
     names = [name for count in points for name in (f"{count:,} points, ms", f"{count:,} points, % of it")]
