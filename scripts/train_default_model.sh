@@ -17,7 +17,7 @@ llana-gmn fit "$@" --architecture "$architectures" --quality nano --batch 13 --o
 python scripts/make_training_set.py --procedural "$work/procedural" --real "$work/real" --manifests "${manifests[@]}" --out "$work/set"
 llana-gmn train-encoder --data "$work/set" --out "$work/probes" --config probes
 llana-gmn train-encoder --data "$work/set" --out "$work/encoder" --config probes_graph --init "$work/probes/last"
-llana-gmn train --config scripts/recipes/small.yaml encoder="$work/encoder/best" data="$work/set" output="$work/model"
+llana-gmn train --config scripts/recipes/small.yaml encoder="$work/encoder/last" data="$work/set" output="$work/model"
 python scripts/pack_default_nerfs.py --procedural "$work/procedural" --real "$work/real" --held-out "$work/set/real_test.txt" \
     --manifests "${manifests[@]}" --out llana_gmn/default/nerfs
 mkdir -p llana_gmn/default/model

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from gmn_encoder.training.representation.recipe import Recipe
 from gmn_encoder.training.representation.validation import Validation
 
 from ..tables import MISSING, Column, Table
-from .measures import explained_variance, linear_probe, mean_recall, object_colours, probed_share
+from .measures import STRENGTHS, explained_variance, linear_probe, mean_recall, object_colours, probed_share
 from .senses import Embed, cost_table, invariance_table, resolution_table
 from .unseen import fit_unseen
 
@@ -152,6 +152,7 @@ class Objects:
     Attributes:
         data: the data set.
         train, real_train: procedural and other people's objects that are trained on, as far as these have one of the classes.
+        val: those that the strength of a method's linear probes is chosen on.
         test, real: those that are not.
         others: name -> other NeRFs of the test objects, in their order: other first weights, other architectures.
         detailed: NeRFs of some test objects at other sizes, with their directories.
@@ -160,6 +161,7 @@ class Objects:
     data: Path
     train: tuple[ObjectId, ...]
     real_train: tuple[ObjectId, ...]
+    val: tuple[ObjectId, ...]
     test: tuple[ObjectId, ...]
     real: tuple[ObjectId, ...]
     others: Mapping[str, Sequence[Path]]
@@ -187,6 +189,7 @@ class Objects:
             data,
             made,
             tuple(each for each in train if each not in set(made) and each[0] in classes),
+            tuple(PairedDataset(data, families, split="val").object_ids),
             tuple(test),
             tuple(held),
             others,
@@ -240,7 +243,19 @@ def measure(embed: Embed, objects: Objects) -> dict[str, float]:
             hits.float().mean()
         )
     found["recall@1, meshes held out"] = mean_recall(real, real)
-    return found | _classes(objects, train, test, real, of) | _colours(objects, train, test)
+    strength = _strength(objects, train, of(objects.val))
+    classes = _classes(objects, train, test, real, of(objects.real_train), strength)
+    return found | classes | _colours(objects, train, test, strength)
+
+
+def _strength(objects: Objects, train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> float:
+    """The strength of linear probes that finds most classes of the validation objects, within families."""
+    labels, expected = ([class_id for class_id, _ in members] for members in (objects.train, objects.val))
+
+    def right(strength: float) -> float:
+        return sum(probed_share(train[f], labels, val[f], expected, strength=strength) for f in train)
+
+    return max(STRENGTHS, key=right)
 
 
 def _classes(
@@ -248,30 +263,33 @@ def _classes(
     train: Mapping[str, Tensor],
     test: Mapping[str, Tensor],
     real: Mapping[str, Tensor],
-    of: Callable[[Sequence[ObjectId]], dict[str, Tensor]],
+    real_train: Mapping[str, Tensor],
+    strength: float,
 ) -> dict[str, float]:
     """Linear probes of the class: within a family and across, and of the held-out meshes that have one of the classes."""
     labels, expected = ([class_id for class_id, _ in members] for members in (objects.train, objects.test))
-    share = {(a, b): probed_share(train[a], labels, test[b], expected) for a in train for b in test}
+    share = {(a, b): probed_share(train[a], labels, test[b], expected, strength=strength) for a in train for b in test}
     found = {
         "class, same family": statistics.fmean(value for (a, b), value in share.items() if a == b),
         "class, other family": statistics.fmean(value for (a, b), value in share.items() if a != b),
     }
     rows = [row for row, (class_id, _) in enumerate(objects.real) if class_id in set(labels)]
     if rows and objects.real_train:
-        expected, both = [objects.real[row][0] for row in rows], of(objects.real_train)
-        made, other = torch.cat(list(train.values())), torch.cat(list(both.values()))
-        others = labels * len(train) + [class_id for class_id, _ in objects.real_train] * len(both)
+        expected = [objects.real[row][0] for row in rows]
+        made, other = torch.cat(list(train.values())), torch.cat(list(real_train.values()))
+        others = labels * len(train) + [class_id for class_id, _ in objects.real_train] * len(real_train)
         for name, known, taught in (
             ("procedural objects", made, labels * len(train)),
             ("both kinds of objects", torch.cat([made, other]), others),
         ):
-            shares = [probed_share(known, taught, each[rows], expected) for each in real.values()]
+            shares = [probed_share(known, taught, each[rows], expected, strength=strength) for each in real.values()]
             found[f"class of {len(rows)} meshes held out, from {name}"] = statistics.fmean(shares)
     return found
 
 
-def _colours(objects: Objects, train: Mapping[str, Tensor], test: Mapping[str, Tensor]) -> dict[str, float]:
+def _colours(
+    objects: Objects, train: Mapping[str, Tensor], test: Mapping[str, Tensor], strength: float
+) -> dict[str, float]:
     """Linear probes of the object's mean colour and of its dominant one, in the same family."""
     family = next(iter(train))
     truth = [
@@ -280,10 +298,11 @@ def _colours(objects: Objects, train: Mapping[str, Tensor], test: Mapping[str, T
     ]
     means = [torch.stack([mean for mean, _ in each]) for each in truth]
     names = [[name for _, name in each] for each in truth]
-    explained = [explained_variance(linear_probe(train[f], means[0], test[f]), means[1]) for f in train]
+    found = {f: linear_probe(train[f], means[0], test[f], strength=strength) for f in train}
+    shares = [probed_share(train[f], names[0], test[f], names[1], strength=strength) for f in train]
     return {
-        "mean colour, R2": statistics.fmean(explained),
-        "dominant colour of 11": statistics.fmean(probed_share(train[f], names[0], test[f], names[1]) for f in train),
+        "mean colour, R2": statistics.fmean(explained_variance(each, means[1]) for each in found.values()),
+        "dominant colour of 11": statistics.fmean(shares),
     }
 
 

@@ -28,11 +28,11 @@ def test_linear_probes():
     """Ridge regression in either form; labels that the embeddings tell, and the variance that is explained."""
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(40, 5, generator=generator), torch.randn(5, 2, generator=generator)
-    found = linear_probe(x, x @ w, x)
+    found = linear_probe(x, x @ w, x, strength=30)
     assert 0.5 < explained_variance(found, x @ w) < 1  # the ridge shrinks
     assert explained_variance(x @ w, x @ w) == 1
     assert explained_variance((x @ w).mean(dim=0).expand(40, 2), x @ w) == pytest.approx(0, abs=1e-6)
-    few = linear_probe(x[:4], (x @ w)[:4], x)  # fewer rows than columns: the other system
+    few = linear_probe(x[:4], (x @ w)[:4], x, strength=30)  # fewer rows than columns: the other system
     standard = (x[:4].double() - x[:4].double().mean(0)) / (x[:4].double().std(0) + 1e-6)
     system = standard.T @ standard + 30 * torch.eye(5, dtype=torch.float64)
     centred = (x @ w)[:4].double() - (x @ w)[:4].double().mean(0)
@@ -40,7 +40,7 @@ def test_linear_probes():
         few[:4], standard @ torch.linalg.solve(system, standard.T @ centred) + (x @ w)[:4].double().mean(0)
     )
     labels = ["a" if value > 0 else "b" for value in x[:, 0]]
-    assert probed_share(x, labels, x, labels) > 90
+    assert probed_share(x, labels, x, labels, strength=30) > 90
 
 
 def test_recall_over_pairs():
