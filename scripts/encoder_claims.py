@@ -7,4 +7,5 @@ from llana_eval.representation.claims import Claims, measure_claims
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(measure_claims(Claims(**parse_arguments(Claims))).markdown())
+    tables = measure_claims(Claims(**parse_arguments(Claims)))
+    print("\n".join(table.markdown() for table in tables))

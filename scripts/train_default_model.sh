@@ -17,7 +17,7 @@ llana-gmn fit "${manifests[@]/#/manifest:}" --architecture "$architectures" --qu
 python scripts/make_training_set.py --procedural "$work/procedural" --real "$work/real" --manifests "${manifests[@]}" --out "$work/set"
 llana-gmn train-encoder --data "$work/set" --out "$work/probes" --config probes
 llana-gmn train-encoder --data "$work/set" --out "$work/encoder" --config probes_graph --init "$work/probes/last"
-llana-gmn train --config scripts/recipes/smollm2_stage1.yaml encoder="$work/encoder/best" data="$work/set" output="$work/model1"
+llana-gmn train --config scripts/recipes/smollm2_stage1.yaml encoder="$work/encoder/last" data="$work/set" output="$work/model1"
 llana-gmn train --config scripts/recipes/smollm2.yaml model="$work/model1" data="$work/set" output="$work/model2"
 python scripts/pack_default_nerfs.py --procedural "$work/set" --real "$work/real" --held-out "$work/set/real_test.txt" \
     --manifests "${manifests[@]}" --out llana_gmn/default/nerfs

@@ -1,7 +1,7 @@
 """What embeddings are good for, as numbers: finding an object again, its class, its colour.
 
-Linear probes are ridge regressions of standardised embeddings, all of one strength: nothing is chosen on what they are measured
-on. Shapes: N objects, D embedding, C classes.
+Linear probes are ridge regressions of standardised embeddings, of a strength that the caller chooses on other objects than those
+that they are measured on. Shapes: N objects, D embedding, C classes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 from gmn_encoder.objects.colours import srgb_to_linear
 from gmn_encoder.training.representation.validation import recall_at_1
 
-RIDGE = 30.0
-"""Strength of the linear probes, of standardised embeddings."""
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+"""Of a linear probe, to choose from."""
 
 BASIC_COLOURS = {
     "black": (20, 20, 22), "white": (240, 240, 240), "grey": (134, 136, 140), "red": (200, 36, 36), "green": (52, 142, 64),
@@ -37,23 +37,25 @@ def mean_recall(queries: Mapping[str, Tensor], galleries: Mapping[str, Tensor]) 
     return 100 * statistics.fmean(recall_at_1(queries[q], galleries[g]) for q, g in pairs)
 
 
-def linear_probe(train: Tensor, targets: Tensor, test: Tensor) -> Tensor:
+def linear_probe(train: Tensor, targets: Tensor, test: Tensor, *, strength: float) -> Tensor:
     """Ridge regression of standardised embeddings ``(N, D)`` to targets ``(N, T)``, applied to ``(M, D)``: ``(M, T)``."""
     train, targets, test = train.double(), targets.double(), test.double()
     mean, spread = train.mean(dim=0), train.std(dim=0) + 1e-6
     train, test, middle = (train - mean) / spread, (test - mean) / spread, targets.mean(dim=0)
     if len(train) < train.shape[1]:  # the same solution by the smaller of the two systems
-        system = train @ train.T + RIDGE * torch.eye(len(train), dtype=torch.float64)
+        system = train @ train.T + strength * torch.eye(len(train), dtype=torch.float64)
         return test @ (train.T @ torch.linalg.solve(system, targets - middle)) + middle
-    system = train.T @ train + RIDGE * torch.eye(train.shape[1], dtype=torch.float64)
+    system = train.T @ train + strength * torch.eye(train.shape[1], dtype=torch.float64)
     return test @ torch.linalg.solve(system, train.T @ (targets - middle)) + middle
 
 
-def probed_share(train: Tensor, labels: Sequence[str], test: Tensor, expected: Sequence[str]) -> float:
+def probed_share(
+    train: Tensor, labels: Sequence[str], test: Tensor, expected: Sequence[str], *, strength: float
+) -> float:
     """Share, in percent, of ``(M, D)`` whose label a linear probe finds that learnt the labels of ``(N, D)``."""
     names = sorted(set(labels))
     targets = F.one_hot(torch.tensor([names.index(each) for each in labels]), len(names))
-    found = linear_probe(train, targets, test).argmax(dim=1).tolist()
+    found = linear_probe(train, targets, test, strength=strength).argmax(dim=1).tolist()
     return 100 * statistics.fmean(names[place] == name for place, name in zip(found, expected, strict=True))
 
 

@@ -10,7 +10,8 @@ from gmn_encoder import HashArchitecture, MlpArchitecture, Nerf, NerfBatch, Trip
 from gmn_encoder.nerfs.architectures import NerfArchitecture, parse_architecture
 from gmn_encoder.nerfs.canonical import canonical_features, canonical_nerfs
 from gmn_encoder.nerfs.network import BIAS_KEY, MLP_KEY
-from tests.encoder.nerfs.symmetries import ARCHITECTURES, CASES, SYMMETRIES
+from gmn_encoder.nerfs.symmetries import SYMMETRIES
+from tests.encoder.nerfs.symmetries import ARCHITECTURES, CASES
 
 PAPER = [parse_architecture(name) for name in ("MLP", "TRI", "TRI-8C", "HASH", "HASH-3N")]
 

@@ -10,7 +10,8 @@ from gmn_encoder import GmnConfig, GmnEncoder, HashArchitecture, MlpArchitecture
 from gmn_encoder.encoders.gmn import dense
 from gmn_encoder.encoders.gmn.graph import build_parameter_graph
 from gmn_encoder.nerfs.architectures import NAMED_ARCHITECTURES
-from tests.encoder.nerfs.symmetries import ARCHITECTURES, CASES, SYMMETRIES
+from gmn_encoder.nerfs.symmetries import SYMMETRIES
+from tests.encoder.nerfs.symmetries import ARCHITECTURES, CASES
 
 SIZES = {"hidden_dim": 16, "embedding_dim": 24, "num_layers": 3}
 CHOICES = [{option: True} for option in GmnConfig.OPTIONS] + [dict.fromkeys(GmnConfig.OPTIONS, True)]
