@@ -64,7 +64,8 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache",
         metavar="DIR",
-        help="where NeRFs fitted to image folders, meshes and fields of other programs are kept (default: the user's cache directory)",
+        help="where NeRFs fitted to meshes, image folders and fields of other programs are kept "
+        "(default: the user's cache directory)",
     )
     parser.add_argument(
         "--fit-quality",

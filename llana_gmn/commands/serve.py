@@ -24,8 +24,8 @@ class Serve(Command):
             "--nerfs",
             nargs="+",
             metavar="NERF",
-            help="NeRFs of the gallery, directories of them, or meshes, image folders and fields of other programs, which are fitted "
-            "first (default: the ones that ship)",
+            help="NeRFs of the gallery, directories of them, or meshes, image folders and fields of other programs, which are "
+            "fitted first (default: the ones that ship)",
         )
         parser.add_argument(
             "--limit", type=int, default=60, metavar="N", help="most NeRFs in the gallery (default: 60)"

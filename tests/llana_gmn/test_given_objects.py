@@ -22,7 +22,7 @@ from llana_gmn.commands.base import InputErrors
 from llana_gmn.commands.foreign_arguments import OpenedNerf, open_nerfs
 from tests.encoder.fitting.test_single import CUBE, image_folder
 from tests.encoder.nerfs.importers.files import blob_checkpoint
-from tests.llana_gmn.test_numbers import loud
+from tests.llana_gmn.model.test_numbers import loud
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""NeRFs of what a user has in place of NeRFs - foreign fields, image folders, meshes - fitted once: kept by the content of what was
-fitted to, and by how.
+"""NeRFs of what a user has in place of NeRFs (foreign fields, image folders, meshes), fitted once: kept by the content of what
+was fitted to, and by how.
 
     <directory>/<key>/<family>/own/<name>/     the directory of a fit; a killed one continues
     <directory>/digests.json                   of the files that were looked at
 
-A source that was moved or copied, under its name, is known already; one that changed in the same place is fitted anew. Several processes may share a
-cache: one fits a source, the others wait for it.
+A source that was moved or copied, under its name, is known already; one that changed in the same place is fitted anew. Several
+processes may share a cache: one fits a source, the others wait for it.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ _HEADER = 1 << 16
 
 
 def input_files(path: Path) -> dict[str, Path]:
-    """Name -> file, of what a source is read from: all below a directory; a file, the materials, images and buffers that it names,
-    whether they are there or not, and the settings beside a checkpoint."""
+    """Name -> file, of what a source is read from: all below a directory; a file, the materials, images and buffers that it
+    names, whether they are there or not, and the settings beside a checkpoint."""
     if path.is_dir():
         return {file.relative_to(path).as_posix(): file for file in files_below(path)}
     found = {path.name: path}

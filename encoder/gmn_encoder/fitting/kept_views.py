@@ -15,7 +15,7 @@ from ..files import read_tensors, write_pth_content
 from ..rendering.cameras import Cameras
 from ..rendering.occupancy import OccupancyGrid
 from .placement import Placement
-from .sources import PosedImages
+from .posed_images import PosedImages
 
 FORMAT = 1
 

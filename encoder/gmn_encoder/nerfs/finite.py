@@ -53,7 +53,7 @@ def encode_each(
     """The embedding of each NeRF, or why it has none: one that an encoder refuses leaves the others as they are.
 
     Args:
-        encode: makes embeddings ``(n, ...)`` of n NeRFs, and tells `check_embeddings`' errors; raises `ValueError` for all of them.
+        encode: makes embeddings ``(n, ...)`` of n NeRFs, and tells the errors of `check_embeddings`; `ValueError` is of them all.
         nerfs: the NeRFs.
     """
     if not nerfs:
