@@ -1,5 +1,6 @@
-"""Runs that nerfstudio itself makes, with random weights, and what its own code says at points. Started by `test_nerfstudio_itself`
-in an environment that has nerfstudio and not this package: python nerfstudio_runs.py FOLDER
+"""Runs that nerfstudio itself makes, with random weights, and what its own code says at points.
+
+`test_nerfstudio_itself` starts it in an environment that has nerfstudio and not this package: python nerfstudio_runs.py FOLDER
 
 For each case FOLDER/<case>/run is a run folder (config.yml, dataparser_transforms.json, nerfstudio_models/step-*.ckpt) and
 FOLDER/<case>/values.npz has `xyz`, `directions`, `rgb` and `density`.
@@ -27,7 +28,7 @@ NOT_NEEDED = ("viser", "torchvision", "newrawpy", "gsplat", "pymeshlab", "open3d
 class Nothing(types.ModuleType):
     """A module in which every name is an empty class."""
 
-    __path__: list[str] = []
+    __path__: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):

@@ -1,7 +1,7 @@
 """The importer against nerfstudio itself, in an environment of its own: runs made by its classes, evaluated by its code.
 
-``LLANA_GMN_NERFSTUDIO`` names the Python of an environment that has it; else one is made in pytest's cache, once, which takes some
-minutes and a package index.
+``LLANA_GMN_NERFSTUDIO`` names the Python of an environment that has it; else one is made in pytest's cache, once, which takes
+some minutes and a package index.
 """
 
 from __future__ import annotations
@@ -72,6 +72,6 @@ def test_colours_and_densities_are_those_of_nerfstudio(runs, name):
     assert field.describe()["sizes"]["dataparser"]["scale"] == 0.5
     rgb, density = field.query(torch.from_numpy(found["xyz"]), torch.from_numpy(found["directions"]))
     there = found["density"][:, 0] > 0
-    assert 0.1 < there.mean() and np.ptp(found["rgb"][there]) > 0.2  # they say something
+    assert there.mean() > 0.1 and np.ptp(found["rgb"][there]) > 0.2  # they say something
     np.testing.assert_allclose(density, found["density"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(rgb[there], found["rgb"][there], atol=1e-4)
