@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, process_state, with_rate
-from .foreign_arguments import add_cache_arguments, open_foreign
+from .foreign_arguments import OpenedNerf, add_cache_arguments, open_nerfs_once
 from .model_arguments import load_answering
 from .records import add_record_arguments, answer_options, answer_settings, has_changed, open_records
 
@@ -27,7 +27,7 @@ class CaptionInputs:
     """What a command was given, by name.
 
     Attributes:
-        nerfs: name -> path, or an embedding ``(D,)`` out of a file of many.
+        nerfs: name -> path, or an embedding ``(D,)`` out of a file of many. What a NeRF was fitted to gives it its name.
         hashes: name of an embedding out of a file of many -> SHA-256 of its numbers.
         origins: file, or what stands for several -> fingerprint of the encoder of its embeddings, "" where it is not known.
     """
@@ -37,7 +37,7 @@ class CaptionInputs:
     origins: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, given: Iterable[str]) -> CaptionInputs:
+    def read(cls, given: Iterable[OpenedNerf]) -> CaptionInputs:
         """The NeRFs below paths, and the embeddings in files. Raises `ValueError` for broken files of many embeddings."""
         from gmn_encoder.embeddings.files import is_embedding_file
         from gmn_encoder.nerfs.files import find_nerfs
@@ -46,10 +46,12 @@ class CaptionInputs:
 
         found, paths = cls(), []
         for each in given:
-            if is_embedding_set(each):
-                found._add_set(each)
+            if is_embedding_set(each.path):
+                found._add_set(each.path)
+            elif each.name != each.path:
+                found.nerfs[each.name] = each.path
             else:
-                paths += [str(path) for path in find_nerfs(each)]
+                paths += [str(path) for path in find_nerfs(each.path)]
         found.nerfs |= {path: path for path in paths}
         if single := [path for path in paths if is_embedding_file(path)]:
             found.origins[single[0] if len(single) == 1 else f"{single[0]} and {len(single) - 1} more"] = ""
@@ -70,7 +72,8 @@ class CaptionInputs:
         from gmn_encoder.embeddings.files import content_hashes
 
         files = [name for name in self.nerfs if name not in self.hashes]
-        hashes = {**self.hashes, **dict(zip(files, content_hashes(files, known=known), strict=True))}
+        made = content_hashes([self.nerfs[name] for name in files], known=known)  # type: ignore[misc]
+        hashes = {**self.hashes, **dict(zip(files, made, strict=True))}
         return {name: {"question": question, "sha256": hashes[name]} for name in self.nerfs}
 
     def check(self, encoder: NerfEncoder | None) -> None:
@@ -88,7 +91,12 @@ class Caption(Command):
     example = "llana-gmn caption --model llana-gmn-7b data/nerf/shapenet/mlp --out captions.jsonl"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("nerfs", nargs="+", help="NeRFs, directories of NeRFs, or embeddings")
+        parser.add_argument(
+            "nerfs",
+            nargs="+",
+            help="NeRFs, directories of NeRFs, or embeddings; or meshes, image folders and fields of other programs, which are "
+            "fitted first",
+        )
         parser.add_argument(
             "--out",
             required=True,
@@ -106,8 +114,7 @@ class Caption(Command):
 
         state, question = process_state(), arguments.question
         errors = InputErrors(self.name, debug=arguments.debug)
-        with state.main_process_first():  # the others find what it fits
-            inputs = CaptionInputs.read(open_foreign(arguments.nerfs, arguments, errors))
+        inputs = CaptionInputs.read(open_nerfs_once(arguments.nerfs, arguments, errors, state))
         with open_records(
             arguments.out,
             lambda known: inputs.asked(question, known),
@@ -119,8 +126,13 @@ class Caption(Command):
             model, processor = load_answering(arguments, device=state.device)
             inputs.check(model.nerf_encoder)
             missing, known = file.missing(), Digests()
-            options = {"on_error": lambda _, error: errors.add(error), **answer_options(arguments)}
             nerfs = [inputs.nerfs[name] for name in missing]
+
+            def report(place: int, error: Exception) -> None:
+                path = nerfs[place]
+                errors.add(OpenedNerf(missing[place], path).renamed(error) if isinstance(path, str) else error)
+
+            options = {"on_error": report, **answer_options(arguments)}
             started, written = time.perf_counter(), 0
             sure: dict[int, dict[str, Any]] = {}
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from .base import Command, InputErrors
-from .foreign_arguments import add_cache_arguments, open_foreign
+from .foreign_arguments import OpenedNerf, add_cache_arguments, open_nerfs
 from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 _HELP = """/nerf PATH  show a NeRF (or embeddings) before the next question
@@ -38,8 +38,8 @@ class Chat(Command):
         model, processor = load_answering(arguments)
         session = ChatSession(model, processor, system=arguments.system, **generation_options(arguments))
         errors = InputErrors(self.name, debug=arguments.debug)
-        for path in open_foreign(arguments.nerf, arguments, errors):
-            _add(session, path, errors)
+        for nerf in open_nerfs(arguments.nerf, arguments, errors):
+            _add(session, nerf, errors)
         if arguments.question:
             if errors.messages:  # an answer would be about something else than what was named
                 return errors.status
@@ -69,8 +69,11 @@ def _turn(session: Any, line: str, arguments: argparse.Namespace, errors: InputE
     if not line:
         return
     if command == "/nerf":
-        for path in open_foreign([rest.strip()], arguments, errors):
-            _add(session, path, errors)
+        if not rest.strip():
+            errors.add("/nerf needs a path")
+            return
+        for nerf in open_nerfs([rest.strip()], arguments, errors):
+            _add(session, nerf, errors)
     elif command == "/history":
         for role, text in history(session.messages):
             print(f"{role}: {text}")
@@ -84,31 +87,31 @@ def _turn(session: Any, line: str, arguments: argparse.Namespace, errors: InputE
         _answer(session, line, errors)
 
 
-def _add(session: Any, path: str, errors: InputErrors) -> None:
+def _add(session: Any, nerf: OpenedNerf, errors: InputErrors) -> None:
     try:
-        if not path:
-            raise ValueError("/nerf needs a path")
-        print(f"[{_show(session, path)}]", file=sys.stderr)
+        print(f"[{_show(session, nerf)}]", file=sys.stderr)
         if session.note:
             print(f"[{session.note}]", file=sys.stderr)
     except (ValueError, OSError) as error:
-        errors.add(error)
+        errors.add(nerf.renamed(error))
 
 
-def _show(session: Any, path: str) -> str:
-    """Show a NeRF, or all embeddings of a file, that say whose they are."""
+def _show(session: Any, nerf: OpenedNerf) -> str:
+    """Show a NeRF, or all embeddings of a file, that say whose they are; returns what was shown."""
     from gmn_encoder.embeddings.files import is_embedding_file, read_embeddings
 
     from ..checkpoints.encoders import check_origin, is_embedding_set
 
+    path = nerf.path
     members = read_embeddings(path) if is_embedding_set(path) else None
     if members is None and not is_embedding_file(path):
-        return session.add_nerf(path)
+        session.add_nerf(path)
+        return nerf.name
     note = check_origin("" if members is None else members.encoder, session.encoder, path)
-    name = session.add_nerf(path if members is None else members.values)
+    session.add_nerf(path if members is None else members.values)
     if note:
         print(note, file=sys.stderr)
-    return name if members is None else f"{path}, {len(members)} embeddings"
+    return path if members is None else f"{path}, {len(members)} embeddings"
 
 
 def _answer(session: Any, question: str, errors: InputErrors) -> None:

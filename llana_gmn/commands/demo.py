@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .base import Command, InputErrors, stage_progress
+from .foreign_arguments import add_cache_arguments, fit_cache
 from .model_arguments import add_model_argument, model_path
 
 
@@ -42,10 +43,12 @@ class DemoCommand(Command):
             "--background", metavar="COLOUR", help="R,G,B in 0..1 behind the object, for images without opacity"
         )
         parser.add_argument("--out", default="demo", metavar="DIR", help="where files go (default: demo)")
+        add_cache_arguments(parser)
         add_model_argument(parser)
         parser.add_argument("--nerfs", metavar="DIR", help="other NeRFs, with their objects.json")
 
     def run(self, arguments: argparse.Namespace) -> int:
+        from gmn_encoder.nerfs.architectures import paper_families
         from gmn_encoder.rendering.images import parse_background
         from llana_eval.demo.own_objects import run_on_object
         from llana_eval.demo.shipped import run_demo
@@ -63,18 +66,18 @@ class DemoCommand(Command):
             print(f"The report, with pictures and answers: {result.report}")
             return 0
         errors = InputErrors(self.name, debug=arguments.debug)
+        cache = fit_cache(arguments, families=paper_families(), background=background)
         for path in _own_objects(arguments, errors):
             try:
                 with stage_progress() as progress:
-                    result = run_on_object(
-                        model, processor, path, nerfs, arguments.out, background=background, progress=progress
-                    )
+                    result = run_on_object(model, processor, path, nerfs, arguments.out, cache=cache, progress=progress)
             except (ValueError, OSError) as error:
                 errors.add(error)
                 continue
             for table in result.tables:
                 print(table.text())
-            print(f"The page, with views and answers, after {result.seconds:.0f} s: {result.report}\n", flush=True)
+            print(f"The page, with views and answers, after {result.seconds:.0f} s: {result.report}")
+            print(f"The NeRFs: {', '.join(map(str, cache.places(path).values()))}\n", flush=True)
         return errors.status
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from gmn_encoder import find_nerfs
 from gmn_encoder.files import StrPath
 
 from .base import Command, InputErrors, add_nerf_arguments, process_state, stage_progress
-from .foreign_arguments import add_cache_arguments, open_foreign
+from .foreign_arguments import OpenedNerf, add_cache_arguments, open_nerfs_once
 
 
-def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) -> list[Path]:
+def listed_nerfs(given: Iterable[OpenedNerf], split: StrPath | None, root: StrPath | None) -> list[OpenedNerf]:
     """The NeRFs that paths and a split file name: directories are searched, lines of the split are relative to `root`."""
-    found = [nerf for path in paths for nerf in find_nerfs(path)]
+    found = []
+    for each in given:
+        is_fitted = each.name != each.path
+        found += [each] if is_fitted else [OpenedNerf(str(nerf), str(nerf)) for nerf in find_nerfs(each.path)]
     if split is not None:
         try:
             lines = Path(split).read_text(encoding="utf-8").split("\n")
@@ -25,7 +29,8 @@ def listed_nerfs(paths: list[str], split: StrPath | None, root: StrPath | None) 
                 f"{split}: is no readable list of NeRFs ({getattr(error, 'strerror', None) or error})"
             ) from error
         base = Path(root) if root is not None else Path(split).parent
-        found += [base / line.strip() for line in lines if line.strip()]
+        listed = [str(base / line.strip()) for line in lines if line.strip()]
+        found += [OpenedNerf(path, path) for path in listed]
     if not found:
         raise ValueError("no NeRF given; name files or directories, or a list with --split")
     return found
@@ -79,9 +84,10 @@ class EmbedCommand(Command):
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
         state, errors = process_state(), InputErrors(self.name, debug=arguments.debug)
-        with state.main_process_first():  # the others find what it fits
-            given = open_foreign(arguments.nerfs, arguments, errors)
-        paths = listed_nerfs(given, arguments.split, arguments.root)
+        given = open_nerfs_once(arguments.nerfs, arguments, errors, state)
+        if errors.messages and not given and arguments.split is None:
+            return errors.status
+        nerfs = listed_nerfs(given, arguments.split, arguments.root)
         encoder = open_encoder(arguments.encoder)
         dtype = getattr(torch, arguments.dtype)
         if dtype == torch.float64:
@@ -90,8 +96,9 @@ class EmbedCommand(Command):
         with output_lock(arguments.out, hold=state.is_main_process):
             with state.main_process_first():  # the main process sets the job up, the others find it
                 job = EmbeddingJob(
-                    paths,
+                    [nerf.path for nerf in nerfs],
                     encoder.to(state.device),
+                    names=[nerf.name for nerf in nerfs],
                     out=arguments.out,
                     architecture=arguments.architecture,
                     batch_size=arguments.batch_size,

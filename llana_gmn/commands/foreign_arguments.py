@@ -1,14 +1,18 @@
-"""Arguments about radiance fields of other programs: where the object is, and where their fits are kept."""
+"""Arguments about what NeRFs are fitted to: where the object is, and where fits are kept that stand in for what was given."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .base import InputErrors, stage_progress
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
     from gmn_encoder.fitting.fit_cache import FitCache
     from gmn_encoder.fitting.placement import PlacementRequest, Vector
 
@@ -56,11 +60,12 @@ def _vector(name: str, text: str) -> Vector:
 
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--cache`` and ``--fit-quality``, of commands that take radiance fields of other programs as NeRFs."""
+    """``--cache`` and ``--fit-quality``, of commands that take what NeRFs can be fitted to in place of NeRFs."""
     parser.add_argument(
         "--cache",
         metavar="DIR",
-        help="where NeRFs fitted to radiance fields of other programs are kept (default: the user's cache directory)",
+        help="where NeRFs fitted to meshes, image folders and fields of other programs are kept "
+        "(default: the user's cache directory)",
     )
     parser.add_argument(
         "--fit-quality",
@@ -70,29 +75,75 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def fit_cache(arguments: argparse.Namespace) -> FitCache:
-    """The cache that `add_cache_arguments` name. Raises `ValueError` for an unknown quality."""
+def fit_cache(arguments: argparse.Namespace, **options: Any) -> FitCache:
+    """The cache that `add_cache_arguments` name. Raises `ValueError` for an unknown quality.
+
+    Args:
+        options: of `FitCache`.
+    """
     from gmn_encoder.fitting.fit_cache import FitCache
     from gmn_encoder.fitting.presets import PRESETS
 
     if arguments.fit_quality not in PRESETS:
         raise ValueError(f"--fit-quality is {arguments.fit_quality!r}; expected one of {', '.join(PRESETS)}")
-    return FitCache(arguments.cache, quality=arguments.fit_quality)
+    return FitCache(arguments.cache, quality=arguments.fit_quality, **options)
 
 
-def open_foreign(paths: Iterable[str], arguments: argparse.Namespace, errors: InputErrors | None = None) -> list[str]:
-    """The paths, those of radiance fields of other programs in place of the NeRFs that are fitted to them, once.
+@dataclass(frozen=True)
+class OpenedNerf:
+    """A NeRF, or a directory of them, that was given on the command line.
 
-    Fields that cannot be fitted are reported to `errors` and left out; without it they raise `ValueError` or `OSError`.
+    Attributes:
+        name: what the user calls it.
+        path: where it is read: the same, or a NeRF that was fitted to what has that name.
+    """
+
+    name: str
+    path: str
+
+    def renamed(self, error: Exception) -> Exception:
+        """What an error about the path says about the name."""
+        from gmn_encoder.nerfs.files import renamed
+
+        return error if self.path == self.name else ValueError(renamed(str(error), self.path, self.name))
+
+
+def open_nerfs_once(
+    paths: Iterable[str], arguments: argparse.Namespace, errors: InputErrors, state: PartialState
+) -> list[OpenedNerf]:
+    """`open_nerfs` of several processes: the main one fits and reports, all get what it has."""
+    from accelerate.utils import broadcast_object_list
+
+    fit_cache(arguments)  # what is wrong with it is an error in all of them
+    found = [open_nerfs(paths, arguments, errors) if state.is_main_process else []]
+    broadcast_object_list(found)
+    return found[0]
+
+
+def open_nerfs(paths: Iterable[str], arguments: argparse.Namespace, errors: InputErrors) -> list[OpenedNerf]:
+    """What paths mean that are given in place of NeRFs: image folders, meshes and fields of other programs become the NeRFs that
+    are fitted to them, once; a directory without a NeRF becomes what it holds of these; all else stays as it is.
+
+    What cannot be fitted to is reported to `errors` and left out.
     """
     cache, opened = fit_cache(arguments), []
-    for path in paths:
+    for given in paths:
         try:
-            with stage_progress(one_line=True) as progress:
-                cache.progress = progress
-                opened.append(str(cache.opened(path)))
-        except (ValueError, OSError) as error:
-            if errors is None:
-                raise
+            for path in _members(given):
+                with stage_progress(one_line=True) as progress:
+                    cache.progress = progress
+                    opened.append(OpenedNerf(path, str(cache.opened(path))))
+        except (ValueError, OSError, ImportError) as error:
             errors.add(error)
     return opened
+
+
+def _members(given: str) -> list[str]:
+    """The sources below a directory without a NeRF; else the path itself."""
+    from gmn_encoder.fitting.sources import is_source, sources_below
+    from gmn_encoder.nerfs.files import find_nerfs, is_nerf_directory
+
+    path = Path(given)
+    if not path.is_dir() or is_nerf_directory(path) or is_source(path) or next(find_nerfs(path)) != path:
+        return [given]
+    return [str(each) for each in sources_below(path)] or [given]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Command, InputErrors, stage_progress
-from .foreign_arguments import add_cache_arguments, open_foreign
+from .foreign_arguments import OpenedNerf, add_cache_arguments, open_nerfs
 from .model_arguments import add_answer_arguments, generation_options, load_answering
 
 
@@ -22,8 +22,10 @@ class Serve(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--nerfs",
-            metavar="DIR",
-            help="NeRFs of the gallery, searched, or a radiance field of another program (default: the ones that ship)",
+            nargs="+",
+            metavar="NERF",
+            help="NeRFs of the gallery, directories of them, or meshes, image folders and fields of other programs, which are "
+            "fitted first (default: the ones that ship)",
         )
         parser.add_argument(
             "--limit", type=int, default=60, metavar="N", help="most NeRFs in the gallery (default: 60)"
@@ -32,7 +34,7 @@ class Serve(Command):
         _add_access_arguments(parser)
         _add_limit_arguments(parser)
         parser.add_argument(
-            "--quality", default="nano", help="preset of fits to meshes: nano, quick, standard (default: nano)"
+            "--quality", default="nano", help="preset of fits to uploads: nano, quick, standard (default: nano)"
         )
         add_cache_arguments(parser)
         add_answer_arguments(parser, max_new_tokens=128)
@@ -47,13 +49,22 @@ class Serve(Command):
 
         options, access = _options(arguments), _access(arguments)
         model, processor = load_answering(arguments)
-        nerfs = open_foreign([arguments.nerfs], arguments)[0] if arguments.nerfs else default_nerfs_path()
         errors = InputErrors(self.name, debug=arguments.debug)
+        shipped = str(default_nerfs_path())
+        nerfs = open_nerfs(arguments.nerfs or [shipped], arguments, errors)
+        if not nerfs:
+            return errors.status
+
+        def report(path: Path, error: Exception) -> None:
+            names = {nerf.path: nerf.name for nerf in nerfs}
+            errors.add(OpenedNerf(names.get(str(path), str(path)), str(path)).renamed(error))
+
         ended = threading.Event()
         where = {"host": arguments.host, "port": arguments.port, "root": arguments.root_path}
         with _Termination(ended), Service(model, processor, options=options) as service:
             with stage_progress() as progress:
-                service.gallery.fill(nerfs, limit=arguments.limit, on_error=errors.add, progress=progress)
+                paths = [nerf.path for nerf in nerfs]
+                service.gallery.fill(*paths, limit=arguments.limit, on_error=report, progress=progress)
             with running(service, access=access, **where) as address:
                 print(f"{address} (Ctrl-C ends it)", flush=True)
                 try:
@@ -99,7 +110,7 @@ def _add_limit_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         help="memory that an upload may take to be read, MiB (default: %(default)g)",
     )
-    for name, what in (("upload", "NeRF may take to be read"), ("fit", "mesh may take to be fitted")):
+    for name, what in (("upload", "NeRF may take to be read"), ("fit", "object may take to be fitted")):
         parser.add_argument(
             f"--{name}-seconds",
             type=float,

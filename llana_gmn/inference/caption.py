@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from gmn_encoder.ahead import ahead
+from gmn_encoder.nerfs.finite import encode_each
 from gmn_encoder.nerfs.record import Nerf
 
 from ..model.modeling import LlanaGmnForConditionalGeneration
@@ -221,14 +222,11 @@ class _Embeddings:
         failed |= {key: one for key, each in made.items() for one in each if isinstance(one, Exception)}
         return [shown.get(key) or failed[key] for key in map(self._key, places)]
 
-    def _encoded(self, records: Sequence[Nerf]) -> list[Tensor | Exception]:
-        """The embedding of each NeRF, or why it has none; one that the encoder refuses leaves the others as they are."""
-        useless: dict[int, Exception] = {}
-        try:
-            made = self._model.encode(records, batch_size=self._batch_size, on_error=useless.__setitem__).cpu()
-        except ValueError as error:
-            return [error] if len(records) == 1 else [one for each in records for one in self._encoded([each])]
-        return [useless.get(row, embedding) for row, embedding in enumerate(made)]
+    def _encoded(self, records: Sequence[Nerf]) -> list[Tensor | ValueError]:
+        return encode_each(
+            lambda nerfs, on_error: self._model.encode(nerfs, batch_size=self._batch_size, on_error=on_error).cpu(),
+            records,
+        )
 
     def _key(self, place: int) -> Hashable:
         nerf = self._nerfs[place]

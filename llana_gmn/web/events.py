@@ -159,7 +159,8 @@ class Events:
             raise ValueError("no file came; choose one first")
 
         def step(stage: str, done: int, total: int) -> None:
-            progress((done, total), desc=f"Fitting a NeRF to the mesh, {stage.partition(': ')[2]}")
+            what, _, quality = stage.partition(": ")
+            progress((done, total), desc=f"Fitting a NeRF, {quality}" if quality.endswith("dB") else what.capitalize())
 
         progress(0, desc="Reading the file")
         entry = session.upload(Path(path), family=family, progress=step)

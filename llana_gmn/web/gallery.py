@@ -109,33 +109,33 @@ class Gallery:
 
     def fill(
         self,
-        nerfs: StrPath,
-        *,
+        *nerfs: StrPath,
         limit: int = DEFAULT_LIMIT,
-        on_error: Callable[[Exception], None] | None = None,
+        on_error: Callable[[Path, Exception], None] | None = None,
         progress: Progress = no_progress,
     ) -> None:
-        """Add the NeRFs under a directory, at most `limit`, evenly over classes, the families of an object together.
+        """Add NeRFs, and those under directories, at most `limit`, evenly over classes, the families of an object together.
 
         Raises:
             FileNotFoundError: nothing there.
-            ValueError: not one NeRF could be read; a NeRF that cannot be read and no `on_error`.
+            ValueError: not one NeRF could be read; a NeRF that cannot be read and no `on_error`, which receives its path as well.
         """
-        if not Path(nerfs).exists():
-            raise FileNotFoundError(
-                f"{nerfs}: no such directory; expected one with NeRFs, such as llana-gmn fit writes"
-            )
-        chosen = choose(find_nerfs(nerfs), limit)
+        for each in nerfs:
+            if not Path(each).exists():
+                raise FileNotFoundError(
+                    f"{each}: no such directory; expected one with NeRFs, such as llana-gmn fit writes"
+                )
+        chosen = choose([path for each in nerfs for path in find_nerfs(each)], limit)
         for number, path in enumerate(chosen, 1):
             try:
                 self.entries.append(self._entry(path))
             except (ValueError, OSError) as error:
                 if on_error is None:
                     raise
-                on_error(error)
+                on_error(path, error)
             progress("preparing the gallery", number, len(chosen))
         if not self.entries:
-            raise ValueError(f"{nerfs}: none of its {len(chosen)} NeRFs can be read")
+            raise ValueError(f"{', '.join(map(str, nerfs))}: none of its {len(chosen)} NeRFs can be read")
 
     def _entry(self, path: Path) -> GalleryEntry:
         nerf, (class_id, nerf_id) = load_nerf(path), released_ids(path)

@@ -24,10 +24,10 @@ class ServiceOptions:
     Attributes:
         max_upload: largest size of an upload, bytes.
         upload_memory: bytes of memory that an upload may take to be read or fitted.
-        upload_seconds, fit_seconds: how long a NeRF may take to be read, and a mesh to be fitted.
+        upload_seconds, fit_seconds: how long a NeRF may take to be read, and an object to be fitted.
         max_waiting: most questions that wait, most uploads, and most events of the page.
         visitor_waiting: most questions, or uploads, of one visitor that wait.
-        fit_quality: preset for meshes.
+        fit_quality: preset of fits.
         sizes: of pictures.
         generation: options of `generate`.
 

@@ -15,7 +15,7 @@ from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 from .events import ALL_FAMILIES, FAMILY_CHOICES, Events
 from .state import MAX_QUESTION, Service
 from .suggestions import QUESTIONS, fitting_question
-from .uploads import MESH_EXTENSIONS, NERF_EXTENSIONS
+from .uploads import ARCHIVE, MESH_EXTENSIONS, NERF_EXTENSIONS, fitted_extensions
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -93,14 +93,16 @@ def _tiles(elem_id: str) -> Any:
 def _choosing(service: Service) -> tuple[Any, Any, Any, Any]:
     family = gr.Radio(FAMILY_CHOICES, value=ALL_FAMILIES, label="NeRFs", container=False)
     gallery = _tiles("gallery")
-    upload = gr.UploadButton("Upload a NeRF or a mesh", variant="primary", elem_id="upload")
+    upload = gr.UploadButton("Upload a NeRF or an object", variant="primary", elem_id="upload")
     fitted = gr.Radio(
         [(FAMILIES[name].display_name, name) for name in paper_families()],
         value=DEFAULT_FAMILY,
-        label="Meshes are first fitted as",
+        label="What is no NeRF yet is first fitted as",
     )
+    others = [each for each in fitted_extensions() if each not in (*MESH_EXTENSIONS, ARCHIVE)]
     gr.Markdown(
-        f"NeRFs: {' '.join(NERF_EXTENSIONS)} · meshes: {' '.join(MESH_EXTENSIONS)} · up to "
+        f"NeRFs: {' '.join(NERF_EXTENSIONS)} · meshes: {' '.join(MESH_EXTENSIONS)} · other programs' fields: "
+        f"{' '.join(others)} · a folder of photographs with their cameras: {ARCHIVE} · up to "
         f"{service.options.max_upload / 2**20:g} MiB. Files are read, never executed, and removed when the server stops.",
         elem_id="note",
     )

@@ -28,33 +28,37 @@ from gmn_encoder.progress import Progress
 
 from .options import PictureSizes
 from .pictures import write_picture
-from .uploads import read_nerf
+from .uploads import opened, read_nerf
 
 _MAX_FILE = 1 << 30
 _PROGRESS_SECONDS = 0.2
 
 
 def upload(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    """Read a NeRF, or fit one to a mesh: its architecture and embedding; beside the upload stand then a checked copy and a still.
+    """Read a NeRF, or fit one to what was sent: its architecture and embedding; beside the upload stand then a checked copy and a
+    still.
 
     Args:
-        arguments: ``file``, what a visitor sent; ``fit`` None, or family, quality and device of a fit; ``max_bytes``;
-            ``encoder``, a directory, ``encoder_class``, where its class is imported from, and ``encoder_dtype``; ``still``, the
-            picture's file, and ``sizes``; ``visible``, whether there must be something to see in it.
+        arguments: ``file``, what a visitor sent; ``fit``, family, quality and device of a fit; ``may_fit``, whether there is time
+            for one; ``max_bytes``; ``encoder``, a directory, ``encoder_class``, where its class is imported from, and
+            ``encoder_dtype``; ``still``, the picture's file, and ``sizes``; ``visible``, whether there must be something to see in it.
         progress: receives how far a fit is.
 
     Returns:
-        ``architecture`` (`to_dict`) and ``embedding``, D numbers.
+        ``architecture`` (`to_dict`) and ``embedding``, D numbers; or ``to_fit``, where a fit is needed and may not be made.
 
     Raises:
         ValueError, OSError: what is wrong with the file.
     """
-    source = received = Path(arguments["file"])
-    if arguments["fit"] is not None:
+    received = Path(arguments["file"])
+    source, to_fit = opened(received, max_bytes=arguments["max_bytes"])
+    if to_fit and not arguments["may_fit"]:
+        return {"to_fit": True}
+    if to_fit:
         family = arguments["fit"]["family"]
         settings = {"quality": arguments["fit"]["quality"], "device": arguments["fit"]["device"]}
-        source = fit_object(received, received.parent / "fit", families=[family], progress=progress, **settings)[family]
-    nerf = read_nerf(source, max_bytes=arguments["max_bytes"])
+        source = fit_object(source, received.parent / "fit", families=[family], progress=progress, **settings)[family]
+    nerf = read_nerf(source)
     if arguments["visible"] and (flag := field_flag(nerf)) is not None:
         raise ValueError(
             f"{received}: there is nothing to see in it, its field is {flag}; expected the NeRF of an object"

@@ -35,7 +35,7 @@ from .isolation import START_SECONDS, Isolation
 from .lines import Line
 from .options import ServiceOptions
 from .pictures import new_key
-from .uploads import MESH_EXTENSIONS, receive
+from .uploads import fitted_extensions, receive
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Service:
         limits = {"longest": options.max_waiting, "own": options.visitor_waiting}
         self.questions = Line("questions", places=1, **limits)
         self.reading = Line("uploads", places=3, **limits)
-        self.fitting = Line("meshes", places=1, **limits)
+        self.fitting = Line("fits", places=1, **limits)
         self.ending = threading.Event()
         self._encoder: dict[str, str] = {}
         self._kept: list[tuple[GalleryEntry, Path]] = []
@@ -269,11 +269,11 @@ class Session:
         return self._service.gallery.neighbours(self.chosen, count, among=self.uploads)
 
     def upload(self, path: Path, *, family: str = DEFAULT_FAMILY, progress: Progress = no_progress) -> GalleryEntry:
-        """Read a visitor's file, fit it first if it is a mesh, and choose it.
+        """Read a visitor's file, fit a NeRF to it first if it is none, and choose it.
 
         Args:
             path: the file where it arrived.
-            family: family of the NeRF that a mesh is fitted by.
+            family: family of the NeRF that is fitted.
             progress: receives how far the fit is.
 
         Raises:
@@ -295,18 +295,32 @@ class Session:
 
     def _entry(self, received: Path, family: str, progress: Progress, *, name: str) -> GalleryEntry:
         service, options, key = self._service, self._service.options, new_key()
-        mesh, device = received.suffix in MESH_EXTENSIONS, service.model.device
-        fit = {"family": family, "quality": options.fit_quality, "device": str(device)} if mesh else None
+        device = service.model.device
         found = received.parent / "still.png"
-        arguments: dict[str, Any] = {"file": str(received), "fit": fit, "max_bytes": options.max_upload}
-        arguments |= {"visible": bool(service.model.config.trained_on)}
-        arguments |= {**service.encoder(), "still": str(found), "sizes": asdict(options.sizes)}
-        line, seconds = (service.fitting, options.fit_seconds) if mesh else (service.reading, options.upload_seconds)
-        with line.turn(self._visitor):
-            result = service.isolation.run(
-                "upload", arguments, seconds=seconds, cuda=mesh and device.type == "cuda", progress=progress
-            )
+        arguments: dict[str, Any] = {
+            "file": str(received),
+            "fit": {"family": family, "quality": options.fit_quality, "device": str(device)},
+            "max_bytes": options.max_upload,
+            "visible": bool(service.model.config.trained_on),
+            **service.encoder(),
+            "still": str(found),
+            "sizes": asdict(options.sizes),
+        }
+        result: dict[str, Any] = {"to_fit": True}
+        if received.suffix not in fitted_extensions():  # what it is shows when it is opened
+            with service.reading.turn(self._visitor):
+                arguments["may_fit"] = False
+                result = service.isolation.run("upload", arguments, seconds=options.upload_seconds)
+        if "to_fit" in result:
+            with service.fitting.turn(self._visitor):
+                arguments["may_fit"] = True
+                on_gpu = device.type == "cuda"
+                result = service.isolation.run(
+                    "upload", arguments, seconds=options.fit_seconds, cuda=on_gpu, progress=progress
+                )
         received.unlink(missing_ok=True)
+        for rest in ("unpacked", "fit"):
+            shutil.rmtree(received.parent / rest, ignore_errors=True)
         architecture, embedding = parse_architecture(result["architecture"]), torch.tensor(result["embedding"])
         entry = GalleryEntry(key, name, "", architecture, received.parent / SAFETENSORS_NAME, embedding)
         service.pictures.mkdir(exist_ok=True)

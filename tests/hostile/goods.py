@@ -87,6 +87,14 @@ def occupancy(folder: Path) -> Path:
     return folder / "grid.pth"
 
 
+@good("foreign")
+def foreign(folder: Path) -> Path:
+    """A cloud of three hundred points on a grid, as text."""
+    rows = (f"{x % 10} {x // 10 % 10} {x // 100} {x % 255} 90 20" for x in range(300))
+    (folder / "good.xyz").write_text("\n".join(rows))
+    return folder / "good.xyz"
+
+
 @good("mesh")
 def mesh(folder: Path) -> Path:
     corners = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]

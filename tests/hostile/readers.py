@@ -34,7 +34,7 @@ def upload(path: Path) -> None:
     import shutil
     import tempfile
 
-    from llana_gmn.web.uploads import read_nerf, receive
+    from llana_gmn.web.uploads import opened, read_nerf, receive
 
     if not path.is_file():
         raise ValueError(f"{path}: a browser sends files")
@@ -43,7 +43,7 @@ def upload(path: Path) -> None:
         if path.stat().st_size > 20 << 20:  # the server's own limit
             raise ValueError(f"{path}: is larger than a server takes")
         shutil.copyfile(path, sent)
-        read_nerf(receive(sent, Path(folder, "received"), max_bytes=20 << 20), max_bytes=20 << 20)
+        read_nerf(opened(receive(sent, Path(folder, "received"), max_bytes=20 << 20), max_bytes=20 << 20)[0])
 
 
 @command("nerf", done=lambda good, out, stdout: str(good) in stdout)

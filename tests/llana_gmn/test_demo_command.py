@@ -58,7 +58,9 @@ def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, 
     names = ["absent.glb", "notes.txt", "my cube.ply", "other/my cube.ply", "report.ply", "other"]
     meshes = [str(tmp_path / name) for name in names]
     images = [str(tmp_path / name) for name in ("other", "notes.txt", "cup")]
-    assert main(["demo", "--mesh", meshes[0], "--images", *images, "--mesh", *meshes[1:], "--out", str(out)]) == 1
+    cache = tmp_path / "cache"
+    arguments = ["demo", "--mesh", meshes[0], "--images", *images, "--mesh", *meshes[1:], "--out", str(out)]
+    assert main([*arguments, "--cache", str(cache)]) == 1
     said = capsys.readouterr()
     errors = [line for line in said.err.splitlines() if line.startswith("llana-gmn demo: ")]
     for error, expected in zip(
@@ -87,5 +89,5 @@ def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, 
             for answer in re.split(r"\s{2,}", line)[2:]:
                 assert answer.endswith(".") and answer in page  # what is printed is what is shown
         for family in ("mlp", "triplane", "hash"):
-            assert (out / "nerfs" / family / "own" / name / "nerf_weights.pth").is_file()
+            assert len(list(cache.glob(f"*/{family}/own/{name}/nerf_weights.pth"))) == 1
     assert said.out.count("Nearest of the NeRFs that ship") == 2

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..ahead import ahead
 from ..digests import Digests
 from ..encoders.base import NerfEncoder, num_tokens
 from ..files import StrPath, read_tensors, write_json, write_safetensors
 from ..nerfs.architectures import NerfArchitecture
-from ..nerfs.files import load_nerf
-from ..nerfs.finite import check_embeddings, check_field
+from ..nerfs.files import load_nerf, renamed
+from ..nerfs.finite import OnError, check_embeddings, check_field, encode_each
 from ..nerfs.record import Nerf
 from ..progress import Progress, no_progress
 from .files import check_holds_tokens, content_file, content_hash, content_hashes, write_embeddings
@@ -44,6 +45,7 @@ class EmbeddingJob:
     Args:
         paths: NeRF files or directories, in the order of the result.
         encoder: the encoder, on the device to use.
+        names: what NeRFs are called in the result and in messages, where that is not their path.
         out: ``.safetensors``, ``.npz``, or a directory for ``.h5`` files.
         architecture: the architecture of all files, where it cannot be detected.
         batch_size: NeRFs of one architecture that go through the encoder at a time.
@@ -63,6 +65,7 @@ class EmbeddingJob:
         encoder: NerfEncoder,
         *,
         out: StrPath,
+        names: Sequence[str] | None = None,
         architecture: NerfArchitecture | str | None = None,
         batch_size: int = 8,
         dtype: torch.dtype | None = None,
@@ -70,6 +73,7 @@ class EmbeddingJob:
         overwrite: bool = False,
     ) -> None:
         self.paths = [str(path) for path in paths]
+        self.names = self.paths if names is None else list(names)
         self.encoder = encoder
         self.out = Path(out)
         self.architecture = architecture
@@ -186,21 +190,26 @@ class EmbeddingJob:
     def _write_chunk(self, chunk: int, loaded: list[tuple[str, Nerf | str]]) -> None:
         members = self._members(chunk)
         errors = {i: found for i, (_, found) in zip(members, loaded, strict=True) if isinstance(found, str)}
-        good = [(i, nerf) for i, (_, nerf) in zip(members, loaded, strict=True) if isinstance(nerf, Nerf)]
-        encode = self.encoder.encode_tokens if self.tokens else self.encoder.encode
-        embeddings = encode([nerf for _, nerf in good], batch_size=self.batch_size, dtype=self.dtype).cpu()
-        places = torch.tensor([i for i, _ in good], dtype=torch.int64)
-        check_embeddings(
-            [nerf for _, nerf in good], embeddings, lambda row, error: errors.update({good[row][0]: str(error)})
-        )
-        usable = torch.tensor([i not in errors for i, _ in good], dtype=torch.bool)
-        tensors = {"embeddings": embeddings[usable], "indices": places[usable]}
+        good = {i: nerf for i, (_, nerf) in zip(members, loaded, strict=True) if isinstance(nerf, Nerf)}
+        made = dict(zip(good, encode_each(self._encode, list(good.values())), strict=True))
+        errors |= {i: str(found) for i, found in made.items() if isinstance(found, ValueError)}
+        rows = {i: found for i, found in made.items() if not isinstance(found, ValueError)}
+        embeddings = torch.stack(list(rows.values())) if rows else self._encode([], lambda *_: None)
+        tensors = {"embeddings": embeddings, "indices": torch.tensor(list(rows), dtype=torch.int64)}
+        named = {i: renamed(text, self.paths[i], self.names[i]) for i, text in sorted(errors.items())}
         metadata = {
-            "errors": json.dumps(dict(sorted(errors.items()))),
+            "errors": json.dumps(named),
             "hashes": json.dumps([digest for digest, _ in loaded]),
             "digests": json.dumps([self._digests.entry(content_file(self.paths[i])) for i in members]),
         }
         write_safetensors(tensors, self._chunk_file(chunk), metadata=metadata)
+
+    def _encode(self, nerfs: Sequence[Nerf], on_error: OnError) -> Tensor:
+        """Embeddings ``(n, D)``, or tokens ``(n, N, D)``, on the CPU."""
+        encode = self.encoder.encode_tokens if self.tokens else self.encoder.encode
+        embeddings = encode(nerfs, batch_size=self.batch_size, dtype=self.dtype).cpu()
+        check_embeddings(nerfs, embeddings, on_error)
+        return embeddings
 
     def finish(self) -> EmbeddingSet:
         """Merge all chunks into the output and clear up. Call it once, when every process's `run` has returned.
@@ -221,6 +230,7 @@ class EmbeddingJob:
         result = EmbeddingSet.of_nerfs(
             torch.cat(embeddings),
             [self.paths[i] for i in indices.tolist()],
+            names=[self.names[i] for i in indices.tolist()],
             hashes=tuple(hashes[i] for i in indices.tolist()),
             encoder=self._job["encoder"],
             problems=tuple(errors),

@@ -66,19 +66,26 @@ class EmbeddingSet:
 
     @classmethod
     def of_nerfs(
-        cls, values: Tensor, paths: Sequence[StrPath], *, family: str | None = None, **known: Any
+        cls,
+        values: Tensor,
+        paths: Sequence[StrPath],
+        *,
+        names: Sequence[str] | None = None,
+        family: str | None = None,
+        **known: Any,
     ) -> EmbeddingSet:
         """Rows of NeRFs in the released layout, whose paths tell ids and families.
 
         Args:
             values: the embeddings.
             paths: the NeRF file or directory of each.
+            names: what each is called in place of its path, such as what a NeRF was fitted to.
             family: the family of all of them; None: as the directories tell, at least by their name.
             **known: `hashes`, `encoder` and `problems`.
         """
         families = (family or family_of(path) or _family_directory(path).name for path in paths)
         ids = (released_ids(path) for path in paths)
-        return cls(values, tuple(ids), tuple(families), tuple(map(str, paths)), **known)
+        return cls(values, tuple(ids), tuple(families), tuple(map(str, names or paths)), **known)
 
     def __len__(self) -> int:
         return len(self.object_ids)

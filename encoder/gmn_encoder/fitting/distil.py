@@ -51,9 +51,23 @@ def read_foreign(
     Raises:
         What `import_field` and `find_object` raise.
     """
-    settings = settings or ViewSettings()
     field = import_field(path).to(torch.empty(0, device=device).device)
     found = find_object(field, placement, progress=progress)
+    return views_of(field, found, class_id, nerf_id, source=str(path), settings=settings, progress=progress)
+
+
+def views_of(
+    field: ForeignField,
+    found: FoundObject,
+    class_id: str,
+    nerf_id: str,
+    *,
+    source: str,
+    settings: ViewSettings | None = None,
+    progress: Progress = no_progress,
+) -> PosedImages:
+    """Views of a field's object, and `HELD_OUT_VIEWS` from elsewhere to measure on; arguments as of `read_foreign`."""
+    settings = settings or ViewSettings()
     images, cameras = take_views(field, found, settings, progress=progress)
     held_settings = ViewSettings(n_views=HELD_OUT_VIEWS, size=settings.size, seed=settings.seed + HELD_OUT_SEED)
     held, held_cameras = take_views(field, found, held_settings, progress=progress)
@@ -63,7 +77,7 @@ def read_foreign(
     return PosedImages(
         class_id,
         nerf_id,
-        str(path),
+        source,
         images,
         cameras,
         held,

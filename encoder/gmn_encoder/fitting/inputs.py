@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from ..digests import Digests, digest_of, files_below
+from ..nerfs.importers import settings_beside
 from ..objects.gltf_checks import read_parts
 from ..rendering.camera_files import read_cameras
 from .output import CAMERAS_NAME
@@ -33,11 +34,13 @@ _HEADER = 1 << 16
 
 
 def input_files(path: Path) -> dict[str, Path]:
-    """Name -> file, of what a source is read from: all below a directory; a file, and the materials, images and buffers that it
-    names, whether they are there or not."""
+    """Name -> file, of what a source is read from: all below a directory; a file, the materials, images and buffers that it
+    names, whether they are there or not, and the settings beside a checkpoint."""
     if path.is_dir():
         return {file.relative_to(path).as_posix(): file for file in files_below(path)}
     found = {path.name: path}
+    for file in settings_beside(path):
+        found.setdefault(file.relative_to(path.parent).as_posix(), file)
     waiting = [path]
     while waiting:
         file = waiting.pop()
@@ -67,11 +70,19 @@ def are_same_files(source: Source, inputs: Mapping[str, Any], digests: Digests) 
     then = inputs.get("files")
     if not isinstance(then, dict) or inputs.get("options") != source.options:
         return False
-    # A file's own content says which others it names, so that it is enough to look at those.
+    # A file's own content says which others it names, so that it is enough to look at those, and for settings that are new.
     folder = source.path if source.path.is_dir() else source.path.parent
     if source.path.is_dir() and set(input_files(source.path)) != set(then):
         return False
+    if not {file.relative_to(folder).as_posix() for file in settings_beside(source.path)} <= set(then):
+        return False
     return digests.digests([folder / name for name in then]) == list(then.values())
+
+
+def content_of(path: Path, digests: Digests) -> str:
+    """SHA-256 of all that may be read of a source: names and contents of its files."""
+    files = input_files(path)
+    return digest_of(dict(zip(files, digests.digests(list(files.values())), strict=True)))
 
 
 def views_digest(posed: PosedImages) -> str:

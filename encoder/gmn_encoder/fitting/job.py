@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ..digests import DIGESTS_NAME, Digests
+from ..digests import DIGESTS_NAME, Digests, digest_of
 from ..files import StrPath, read_json, read_tensors, write_json, write_pth_content
 from ..locks import BeingWrittenError, output_lock
 from ..nerfs.architectures import NerfArchitecture
@@ -29,6 +29,7 @@ from ..rendering.marching import STEP
 from ..rendering.psnr import psnr_of_error
 from ..seeds import derived_seed
 from .inputs import are_same_files, are_stored_views, files_of, views_digest
+from .kept_views import read_views, write_views
 from .measure import held_out_psnr
 from .output import FIT_NAME, is_complete, nerf_directory, preview, split_of, write_fit, write_language, write_splits
 from .photometric import PhotometricFit
@@ -97,7 +98,9 @@ class FitJob:
                 valid.append(source)
         for start in range(0, len(valid), self.batch):
             self._fit_objects(valid[start : start + self.batch])
-            self._digests.save()
+            self._forget_views(valid[start : start + self.batch])
+            if self._current:
+                self._digests.save()
         if self._changed:
             total = len(self._current)
             logger.warning("%s: %d of %d NeRFs had changed and were fitted again", self.out, self._changed, total)
@@ -128,9 +131,26 @@ class FitJob:
 
     def _open(self, source: Source) -> PosedImages:
         files = files_of(source, self._digests)
-        posed = source.open(self.device, self.progress)
+        kept = None if source.render is None or not files else self._kept_views(files)
+        posed = None if kept is None or not self.resume else read_views(kept)
+        if posed is None:
+            posed = source.open(self.device, self.progress)
+            if kept is not None:
+                write_views(posed, kept)
         self._inputs[source.name] = {**files, "views": views_digest(posed)} if files else {}
         return posed
+
+    def _kept_views(self, files: Mapping[str, Any]) -> Path:
+        return Path(self.out, CHECKPOINTS, f"views-{digest_of(files)[:32]}.pth")
+
+    def _forget_views(self, sources: Sequence[Source]) -> None:
+        """Remove the views of sources whose NeRFs are all there."""
+        for source in sources:
+            places = {nerf_directory(self.out, each, source.class_id, source.nerf_id) for each in self.settings}
+            if source.render is not None and places <= self._current:
+                inputs = self._inputs.get(source.name, {})
+                files = {name: value for name, value in inputs.items() if name != "views"}
+                self._kept_views(files or files_of(source, self._digests)).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _held(

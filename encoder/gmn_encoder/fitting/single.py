@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -74,7 +73,6 @@ def fit_object(
     first = next(iter(settings.values()))
     views = ViewSettings(n_views=first.views, size=first.size)
     source = path_source(path, settings=views, background=background, class_id=class_id, placement=placement)
-    posed = source.open(device, progress)
     errors: list[Exception] = []
     job = FitJob(
         out=out,
@@ -85,7 +83,7 @@ def fit_object(
         on_error=errors.append,
         progress=progress,
     )
-    job.run([replace(source, load=lambda: posed, render=None)])
+    job.run([source])
     if errors:
         raise errors[0]
     return {each.family: nerf_directory(out, each, source.class_id, source.nerf_id) for each in settings}

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..digests import plain
 from ..files import StrPath
+from ..nerfs.files import is_nerf_directory
 from ..nerfs.importers import foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_changes import MeshChange, copy_id, upright
@@ -117,7 +118,7 @@ def find_sources(
     if not path.exists():
         raise FileNotFoundError(f"{text}: no such file or directory; expected images, a mesh or procedural:N")
     found = False
-    for each in _walk(path):
+    for each in sources_below(path):
         found = True
         yield path_source(
             each, settings=settings, background=background, class_id=class_id, placement=placement, strict=strict
@@ -226,17 +227,27 @@ def path_source(
     return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
 
 
-def _walk(path: Path) -> Iterator[Path]:
-    if path.is_file() or is_foreign(path):
+def is_source(path: StrPath) -> bool:
+    """Whether there is something to fit to at a path: a foreign field, a mesh file or an image folder.
+
+    False for a NeRF of ours, although the views that it was fitted to may stand beside it, and for a directory of sources.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path.suffix.lower() in EXTENSIONS or is_foreign(path)
+    return path.is_dir() and not is_nerf_directory(path) and (is_foreign(path) or find_layout(path) is not None)
+
+
+def sources_below(path: StrPath) -> Iterator[Path]:
+    """What can be fitted to at a path or below a directory, in sorted order; the views of a NeRF of ours as well."""
+    path = Path(path)
+    if path.is_file() or is_foreign(path) or find_layout(path) is not None:
         yield path
         return
-    if find_layout(path) is None:
-        for child in sorted(path.iterdir()):
-            suffix = child.suffix.lower()
-            if child.is_dir() or suffix in EXTENSIONS or (suffix in foreign_suffixes() and is_foreign(child)):
-                yield from _walk(child)
-        return
-    yield path
+    for child in sorted(path.iterdir()):
+        suffix = child.suffix.lower()
+        if child.is_dir() or suffix in EXTENSIONS or (suffix in foreign_suffixes() and is_foreign(child)):
+            yield from sources_below(child)
 
 
 def source_ids(path: Path, class_id: str | None = None) -> tuple[str, str]:

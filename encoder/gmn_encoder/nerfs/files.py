@@ -97,6 +97,18 @@ def weights_file(path: StrPath) -> Path:
     )
 
 
+def renamed(text: str, path: StrPath, name: str) -> str:
+    """What is said about a NeRF at a path, about the name that it was given in place of it."""
+    for file in (Path(path, WEIGHTS_NAME), Path(path, SAFETENSORS_NAME), path):
+        text = text.replace(str(file), name)
+    return text
+
+
+def is_nerf_directory(path: StrPath) -> bool:
+    """Whether a directory is that of a NeRF in the released layout, or as `save_nerf` writes it."""
+    return any(Path(path, name).is_file() for name in (WEIGHTS_NAME, SAFETENSORS_NAME))
+
+
 def find_nerfs(path: StrPath) -> Iterator[Path]:
     """Every NeRF under a path, in sorted order: the path itself if it is a file or a NeRF directory, else what lies below.
 

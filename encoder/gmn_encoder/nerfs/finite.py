@@ -57,5 +57,24 @@ def check_embeddings(nerfs: Sequence[Nerf], embeddings: Tensor, on_error: OnErro
         on_error(place, error)
 
 
+def encode_each(
+    encode: Callable[[Sequence[Nerf], OnError], Tensor], nerfs: Sequence[Nerf]
+) -> list[Tensor | ValueError]:
+    """The embedding of each NeRF, or why it has none: one that an encoder refuses leaves the others as they are.
+
+    Args:
+        encode: makes embeddings ``(n, ...)`` of n NeRFs, and tells the errors of `check_embeddings`; `ValueError` is of them all.
+        nerfs: the NeRFs.
+    """
+    if not nerfs:
+        return []
+    useless: dict[int, ValueError] = {}
+    try:
+        made = encode(nerfs, useless.__setitem__)
+    except ValueError as error:
+        return [error] if len(nerfs) == 1 else [one for each in nerfs for one in encode_each(encode, [each])]
+    return [useless.get(row, embedding) for row, embedding in enumerate(made)]
+
+
 def _largest(nerf: Nerf) -> float:
     return max(float(tensor.abs().max()) for tensor in nerf.tensors.values() if tensor.numel())

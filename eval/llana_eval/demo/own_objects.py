@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
+from gmn_encoder.fitting.fit_cache import FitCache
 from gmn_encoder.fitting.output import FIT_NAME
-from gmn_encoder.fitting.single import fit_object
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
@@ -50,30 +49,26 @@ def run_on_object(
     nerfs: Path,
     out: StrPath,
     *,
-    background: Tensor | None = None,
+    cache: FitCache,
     progress: Progress = no_progress,
 ) -> DemoResult:
-    """Fit nano NeRFs to an object, let the model talk about them, and write ``<out>/<name>.html``; NeRFs stay in ``<out>/nerfs``.
+    """Fit NeRFs to an object, let the model talk about them, and write ``<out>/<name>.html``; NeRFs stay in the cache.
 
     Args:
         model, processor: a model and its processor, from `load_model`.
-        path: a mesh file or a posed image folder.
+        path: a mesh file, an image folder or a foreign field.
         nerfs: directory of the NeRFs among which neighbours are looked for, see `run_demo`; embeddings stay in `out`.
         out: directory to write to.
-        background: ``(3,)`` in 0..1 behind the object, for images without opacity.
+        cache: where NeRFs are fitted and kept, in which families and how.
         progress: receives what is being done, and how much of it.
 
     Raises:
-        FileNotFoundError, ValueError: what `fit_object` and `embed_families` refuse.
+        FileNotFoundError, ValueError: what `FitCache.nerfs` and `embed_families` refuse.
     """
     started = time.perf_counter()
     out = Path(out)
-    made = fit_object(
-        path,
-        out / "nerfs",
-        background=background,
-        progress=lambda stage, done, total: progress(f"fitting {stage}", done, total),
-    )
+    cache.progress = lambda stage, done, total: progress(f"fitting {stage}", done, total)
+    made = cache.nerfs(path)
     name = next(iter(made.values())).name
     own = {FAMILY_NAMES[family]: (directory, load_nerf(directory)) for family, directory in made.items()}
     records = [nerf for _, nerf in own.values()]

@@ -226,3 +226,26 @@ def test_kill_9_loses_no_finished_chunk(tmp_path, files, small_encoder, monkeypa
     assert all(chunk.stat().st_mtime < start for chunk in chunks if chunk.exists())
     run(EmbeddingJob([str(path) for path in files], small_encoder, out=tmp_path / "whole.safetensors"))
     assert (tmp_path / "out.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_nerf_that_the_encoder_refuses_leaves_the_others(tmp_path, files, small_encoder, monkeypatch):
+    """One whose field is finite where it is looked at first, and not where the encoder asks it."""
+    encode, given = type(small_encoder).encode, []
+
+    def refusing(self, nerfs, **options):
+        given.append(len(nerfs))
+        for nerf in nerfs:
+            if nerf.source == files[4]:
+                raise ValueError(f"{nerf.name}: its field has NaN or infinite values at 3 of 1024 points")
+        return encode(self, nerfs, **options)
+
+    monkeypatch.setattr(type(small_encoder), "encode", refusing)
+    names = [path.parent.name for path in files]
+    result = run(EmbeddingJob(files, small_encoder, out=tmp_path / "out.npz", names=names))
+    assert list(result.paths) == [
+        name for name, path in zip(names, files, strict=True) if path not in (files[3], files[4])
+    ]
+    assert "id3: its field has NaN or infinite values at 3 of 1024 points" in result.problems
+    assert result.object_ids[0] == ("02691156", "id0") and 1 in given  # one by one, where the refused one is
+    alone = EmbeddingJob([files[4]], small_encoder, out=tmp_path / "none.npz")
+    assert len(run(alone)) == 0

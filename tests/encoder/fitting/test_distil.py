@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from gmn_encoder.digests import Digests
 from gmn_encoder.fitting import distil_object
 from gmn_encoder.fitting.distil import read_foreign, render_placed, take_views
 from gmn_encoder.fitting.distil_object import find_object
-from gmn_encoder.fitting.fit_cache import FitCache, content_of
+from gmn_encoder.fitting.fit_cache import FitCache
+from gmn_encoder.fitting.inputs import content_of
 from gmn_encoder.fitting.job import FitJob
+from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.fitting.placement import PlacementRequest
+from gmn_encoder.fitting.presets import preset
+from gmn_encoder.fitting.single import fit_architecture
 from gmn_encoder.fitting.sources import find_sources
 from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES
 from gmn_encoder.nerfs.files import load_nerf, save_nerf
 from gmn_encoder.nerfs.importers import ForeignField
+from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import ViewSettings
 from gmn_encoder.rendering.voxels import voxel_centers
 
@@ -209,13 +216,12 @@ class TestCache:
         calls = []
 
         def fit(path, out, *, families, quality, **_):
-            from gmn_encoder.fitting.output import FIT_NAME
-            from gmn_encoder.nerfs.record import Nerf
-
-            calls.append(path)
-            directory = out / "hash" / "own" / path.stem
-            save_nerf(Nerf.random("HASH-nano"), directory)
-            (directory / FIT_NAME).write_text("{}")
+            calls.append((path, *families))
+            for family in families:
+                architecture = fit_architecture(family, quality)
+                directory = out / family / "own" / path.stem
+                save_nerf(Nerf.random(architecture), directory)
+                (directory / FIT_NAME).write_text(json.dumps({"settings": preset(quality, family).to_dict()}))
 
         monkeypatch.setattr("gmn_encoder.fitting.fit_cache.fit_object", fit)
         return calls
@@ -229,17 +235,17 @@ class TestCache:
         blob_checkpoint(file, radius=0.5)
         assert cache.opened(file) != first and len(fitted) == 2
         other = FitCache(tmp_path / "cache", placement=PlacementRequest(scale=1.0))
-        assert other.place(file) != cache.place(file)
+        assert other.places(file) != cache.places(file)
 
     def test_settings_beside_the_file_belong_to_its_content(self, tmp_path):
         file = blob_checkpoint(tmp_path / "run" / "a.ckpt") if (tmp_path / "run").mkdir() is None else None
-        before = content_of(file)
+        before = content_of(file, Digests())
         (tmp_path / "run" / "config.yml").write_text("dataset:\n  type: blender\n")
-        assert content_of(file) != before
+        assert content_of(file, Digests()) != before
 
     def test_other_paths_stay_as_they_are(self, tmp_path, fitted):
         (tmp_path / "x.npy").write_bytes(b"\x93NUMPY")
         cache = FitCache(tmp_path / "cache")
-        assert cache.opened("nowhere") == "nowhere"
+        assert cache.opened("nowhere") == Path("nowhere")
         assert cache.opened(tmp_path / "x.npy") == tmp_path / "x.npy"
         assert not fitted

@@ -68,7 +68,7 @@ def test_broken_nerfs_are_named_and_left_out(service, gallery_path, tmp_path):
     gallery = Gallery(service.model, service.folder / "third", service.isolation)
     errors = []
     with pytest.raises(ValueError, match="none of its 1 NeRFs can be read"):
-        gallery.fill(tmp_path, on_error=errors.append)
-    assert "bad" in str(errors[0])
+        gallery.fill(tmp_path, on_error=lambda path, error: errors.append((path.name, error)))
+    assert errors[0][0] == "bad" and "bad" in str(errors[0][1])
     with pytest.raises(FileNotFoundError, match="no such directory; expected one with NeRFs"):
         gallery.fill(tmp_path / "none")

@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from llana_gmn import ChatSession
 from llana_gmn.web import uploads
 from llana_gmn.web.options import ServiceOptions
 from llana_gmn.web.state import MAX_UPLOADS, Service, without_paths
+from tests.encoder.fitting.test_single import image_folder
+from tests.encoder.nerfs.importers.files import blob_checkpoint
 
 from .conftest import Here
 
@@ -137,12 +140,31 @@ def test_old_uploads_make_room(session, sent, monkeypatch):
     assert not made[0].source.exists() and made[1].source.exists()
 
 
-def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
-    from gmn_encoder.fitting import presets
+@pytest.fixture
+def quick_fits(service, monkeypatch):
+    from gmn_encoder.fitting import distil_object, presets, quality
 
     quick = {**presets._BY_PRESET["nano"], "iterations": 20, "views": 6, "size": 32}
     monkeypatch.setitem(presets._BY_PRESET, "nano", quick)
+    monkeypatch.setitem(quality.LEAST_PSNR, "nano", 0.0)
+    monkeypatch.setattr(distil_object, "_VIEWS", 6)
+    monkeypatch.setattr(distil_object, "_COARSE", 24)
     monkeypatch.setattr(service, "isolation", Here())
+
+
+def zipped(path, content):
+    """An archive of files, of a folder, or of what both are by name."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            files = sorted(file for file in data.rglob("*") if file.is_file()) if isinstance(data, Path) else []
+            for file in files:
+                archive.write(file, f"{name}/{file.relative_to(data).as_posix()}")
+            if not files:
+                archive.writestr(name, data)
+    return path
+
+
+def test_a_mesh_is_fitted_and_described(session, sent, quick_fits):
     steps = []
     entry = session.upload(sent("thing.ply", CUBE), family="triplane", progress=lambda *step: steps.append(step))
     assert entry.family == "triplane" and entry.name == "thing"
@@ -150,10 +172,64 @@ def test_a_mesh_is_fitted_and_described(service, session, sent, monkeypatch):
     assert last(session.ask("What is it?"))
 
 
+def test_what_else_is_fitted_first(service, session, tmp_path, quick_fits):
+    """A checkpoint of another program, under a NeRF's extension too, photographs with cameras, a mesh in a folder."""
+    blob_checkpoint(tmp_path / "blob.pth")
+    folder = image_folder(tmp_path / "cup", size=16)
+    sent = [
+        tmp_path / "blob.pth",
+        blob_checkpoint(tmp_path / "ball.ckpt"),
+        zipped(tmp_path / "photos.zip", {"my cup": folder, "__MACOSX/._x": b"x", "notes.txt": b"x"}),
+        zipped(tmp_path / "mesh.zip", {"a/thing.ply": CUBE}),
+    ]
+    for path in sent:
+        entry = session.upload(path)
+        assert (entry.name, entry.family) == (path.stem, "hash") and session.chosen is entry
+        assert sorted(file.name for file in entry.source.parent.iterdir()) == ["nerf.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"../up.ply": CUBE}, r"has the member '\.\./up\.ply', which leads elsewhere"),
+        ({"/etc/up.ply": CUBE}, ".*which leads elsewhere"),
+        ({"notes.txt": b"x"}, "holds no object; expected one"),
+        ({"a.ply": CUBE, "b/c.obj": b"v 0 0 0"}, r"holds 2 objects \(a\.ply, b/c\.obj\); expected one"),
+        ({f"{i}.txt": b"" for i in range(uploads.MAX_MEMBERS + 1)}, "has 10,001 files; expected at most 10,000"),
+        ({"a": b"x", "a/b.ply": CUBE}, "is no zip archive that can be unpacked"),
+    ],
+)
+def test_archives_that_are_refused(session, tmp_path, content, message):
+    before = set(tmp_path.parent.iterdir())
+    with pytest.raises(ValueError, match=rf"odd\.zip: {message}") as error:
+        uploads.opened(zipped(tmp_path / "odd.zip", content), max_bytes=1 << 20)
+    assert set(tmp_path.parent.iterdir()) == before and "Traceback" not in str(error.value)
+
+
+def test_links_and_broken_archives_are_refused(tmp_path):
+    link = zipfile.ZipInfo("link.ply")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    cut = zipped(tmp_path / "cut.zip", {"a.ply": CUBE})
+    cut.write_bytes(cut.read_bytes()[:-10])
+    flipped = zipped(tmp_path / "flipped.zip", {"a.ply": bytes(range(256)) * 64})
+    data = bytearray(flipped.read_bytes())
+    data[60] ^= 0xFF
+    flipped.write_bytes(data)
+    (tmp_path / "no.zip").write_bytes(b"hello")
+    for name, message in (("link", "leads elsewhere"), ("cut", "no zip"), ("flipped", "no zip"), ("no", "no zip")):
+        with pytest.raises(ValueError, match=rf"{name}\.zip: .*{message}"):
+            uploads.unpack(tmp_path / f"{name}.zip", tmp_path / name, max_bytes=1 << 20)
+
+
 def test_refused_uploads_say_why_run_nothing_and_leave_nothing(service, session, sent, tmp_path):
     before = session.uploads
     cases = {
-        ("notes.docx", b"PK"): r"notes\.docx: unknown extension '\.docx'; expected a NeRF \(.*\) or a mesh \(.*\)",
+        (
+            "notes.docx",
+            b"PK",
+        ): r"notes\.docx: unknown extension '\.docx'; expected a NeRF \(.*\), a mesh \(.*\), a field",
         ("text.glb", b"hello"): r"text\.glb: is no glTF, or cut short",
         ("big.pth", bytes((1 << 20) + 1)): r"big\.pth: has 1\.0 MiB; expected at most 1 MiB",
         ("empty.safetensors", b""): r"empty\.safetensors: is empty",
@@ -172,13 +248,15 @@ def test_refused_uploads_say_why_run_nothing_and_leave_nothing(service, session,
     assert not list((service.folder / "uploads").rglob("bomb.pth"))
 
 
-def test_uploads_that_are_larger_than_they_look(session, sent, tmp_path):
-    packed = tmp_path / "zip.pth"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data/0", bytes(8 << 20))
-    assert packed.stat().st_size < 1 << 16
-    with pytest.raises(ValueError, match=r"zip\.pth: unpacks to 8 MiB; expected at most 1 MiB"):
-        session.upload(packed)
+def test_uploads_that_are_larger_than_they_look(session, sent, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"zip\.zip: unpacks to 8 MiB; expected at most 4 MiB"):
+        session.upload(zipped(tmp_path / "zip.zip", {"a.ply": bytes(8 << 20)}))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ValueError, match=r"a\.pth: has [\d,]+ weights; expected at most 9"),
+    ):
+        patch.setattr(uploads, "MAX_WEIGHTS", 9)
+        uploads.read_nerf(sent("a.pth", Nerf.random("MLP-nano")))
     one = torch.zeros(1).expand(3, 4000, 4000, 16)  # a storage of four bytes
     torch.save({"mlp_base.params": torch.zeros(4), "encoding.params": one}, tmp_path / "strides.pth")
     with pytest.raises(

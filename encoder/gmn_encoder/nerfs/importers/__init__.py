@@ -11,6 +11,7 @@ from .base import (
     import_field,
     is_foreign,
     register_importer,
+    settings_beside,
 )
 from . import nerf_pytorch as nerf_pytorch
 from . import nerfstudio as nerfstudio
@@ -29,4 +30,5 @@ __all__ = [
     "import_field",
     "is_foreign",
     "register_importer",
+    "settings_beside",
 ]

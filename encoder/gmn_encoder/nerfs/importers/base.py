@@ -226,10 +226,12 @@ class Importer(ABC):
     Attributes:
         name: short name, such as "nerf-pytorch".
         suffixes: the usual endings of its files, by which directories are searched; a file that is named is read by its content.
+        settings: names, as patterns, of the run's files that are read where they stand beside a file or one directory above.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def recognises(self, contents: Contents) -> bool:
@@ -293,6 +295,19 @@ def import_field(path: StrPath) -> ForeignField:
 def foreign_suffixes() -> tuple[str, ...]:
     """The usual endings of foreign fields' files, lower case with their dot."""
     return tuple(dict.fromkeys(suffix for importer in IMPORTERS.values() for suffix in importer.suffixes))
+
+
+def settings_beside(path: StrPath) -> list[Path]:
+    """The settings of its run that an importer may read with a checkpoint: beside it and one directory above."""
+    path = Path(path)
+    try:
+        if not path.is_file() or not Contents(path).is_torch_file:
+            return []
+    except OSError:  # which its reader says
+        return []
+    patterns = dict.fromkeys(pattern for importer in IMPORTERS.values() for pattern in importer.settings)
+    folders = (path.parent, path.parent / "..")
+    return [each for folder in folders for pattern in patterns for each in sorted(folder.glob(pattern))]
 
 
 def require_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> None:

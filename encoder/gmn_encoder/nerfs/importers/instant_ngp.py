@@ -35,6 +35,8 @@ from .occupancy import cascades_from_morton, occupied_at
 
 _LARGEST = 1 << 30
 """Bytes that a snapshot may have decompressed."""
+_RATIO, _ROOM = 8, 64 << 20
+"""How many times its file's size a snapshot may have, and bytes besides: weights hardly shrink, empty density grids to nothing."""
 _MOST_ITEMS = 1 << 16  # in a list or map of it
 _DENSITY_OUTPUTS, _HARMONICS = 16, 16
 _GRID_TYPES = ("hashgrid", "multiresolutionhashgrid", "grid")
@@ -196,13 +198,13 @@ def _decompressed(contents: Contents) -> bytes:
     data = contents.path.read_bytes()
     if data[:1] not in (b"\x1f", b"\x78"):
         return data
-    reader = zlib.decompressobj(wbits=47)
+    reader, most = zlib.decompressobj(wbits=47), min(_LARGEST, _RATIO * len(data) + _ROOM)
     try:
-        plain = reader.decompress(data, _LARGEST + 1)
+        plain = reader.decompress(data, most + 1)
     except zlib.error as error:
         raise ValueError(f"its compressed data are broken ({error}); expected a whole snapshot") from error
-    if len(plain) > _LARGEST:
-        raise ValueError(f"decompresses to more than {_LARGEST:,} bytes; expected a snapshot of at most that many")
+    if len(plain) > most:
+        raise ValueError(f"decompresses to more than {most:,} bytes; expected a snapshot of at most that many")
     if not reader.eof:
         raise ValueError("its compressed data are cut short; expected a whole snapshot")
     return plain

@@ -89,6 +89,7 @@ class NerfPytorchImporter(Importer):
 
     name = "nerf-pytorch"
     suffixes = (".ckpt", ".tar")
+    settings = ("*config*.yml", "*config*.yaml", "args.txt", "config.txt")
 
     def recognises(self, contents: Contents) -> bool:
         return not _KEYS.isdisjoint(contents.checkpoint)

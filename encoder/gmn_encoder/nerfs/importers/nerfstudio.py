@@ -97,6 +97,7 @@ class NerfstudioImporter(Importer):
 
     name = "nerfstudio"
     suffixes = (".ckpt",)
+    settings = (_CONFIG, _TRANSFORMS)
 
     def recognises(self, contents: Contents) -> bool:
         pipeline = opened_run(contents).checkpoint.get("pipeline")

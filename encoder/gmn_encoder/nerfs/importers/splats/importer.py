@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..base import Contents, Importer, register_importer
 from .field import SplatField, splat_field
+from .pcd import is_pcd, read_pcd
 from .ply import MAGIC, PlyHeader, parse_header, read_header
 from .points import is_point_cloud, read_point_cloud
 from .record import Splats
@@ -15,12 +16,15 @@ from .records import read_ksplat, read_splat
 from .sog import is_sog, read_sog
 from .splat_ply import is_compressed_ply, is_splat_ply, read_compressed_ply, read_splat_ply
 from .spz import is_spz, read_spz
+from .xyz import read_xyz
 
 _BY_SUFFIX: dict[str, Callable[[Path], Splats]] = {
     ".splat": read_splat,
     ".ksplat": read_ksplat,
     ".spz": read_spz,
     ".sog": read_sog,
+    ".pcd": read_pcd,
+    ".xyz": read_xyz,
 }
 _PLY_KINDS = (
     (is_compressed_ply, read_compressed_ply),
@@ -30,9 +34,9 @@ _PLY_KINDS = (
 
 
 class SplatImporter(Importer):
-    """Splats in .ply, compressed .ply, .splat, .ksplat, .spz and .sog, and point clouds in .ply.
+    """Splats in .ply, compressed .ply, .splat, .ksplat, .spz and .sog, and point clouds in .ply, .pcd and .xyz.
 
-    Files without a magic number (.splat, .ksplat), and broken ones, are known by their suffix; a .ply with faces is a mesh.
+    Files without a magic number (.splat, .ksplat, .xyz), and broken ones, are known by their suffix; a .ply with faces is a mesh.
     """
 
     name = "gaussian-splats"
@@ -61,6 +65,8 @@ def _reader(contents: Contents) -> Callable[[Path], Splats] | None:
         return _ply_reader(contents)
     if is_spz(contents.head):
         return read_spz
+    if is_pcd(contents.head):
+        return read_pcd
     if not contents.is_torch_file and is_sog(contents.path, contents.head):
         return read_sog
     return None if contents.is_directory else _BY_SUFFIX.get(contents.path.suffix.lower())

@@ -1,4 +1,4 @@
-"""Coloured point clouds in PLY files, as small round splats whose radius is a guess from the distances between points.
+"""Coloured point clouds, as small round splats whose radius is a guess from the distances between points; those in PLY files.
 
 Shapes: N points.
 """
@@ -36,20 +36,23 @@ def read_point_cloud(path: Path, header: PlyHeader) -> Splats:
     """Points as splats. Raises `ValueError` for fewer than two places, and what `read_elements` raises."""
     table = read_elements(path, header, ["vertex"])["vertex"]
     names = next((each for each in _COLOURS if {*each} <= {*(table.dtype.names or ())}), None)
+    colours = None if names is None else unit_colours(table, names)
+    return splats_of_points("coloured point cloud (.ply)", columns(table, _XYZ), colours)
+
+
+def splats_of_points(kind: str, points: NDArray[np.float32], colours: NDArray | None) -> Splats:
+    """Points ``(N, 3)`` with colours ``(N, 3)`` in 0..1, or grey, as splats. Raises `ValueError` for fewer than two places."""
     notes: tuple[str, ...] = (
         "points without a size: the radius of each is a guess from the distance to its neighbours",
     )
-    if names is None:
+    if colours is None:
         notes += ("no colour in the file: grey",)
-        colours = np.full((len(table), 3), _GREY, np.float32)
-    else:
-        colours = unit_colours(table, names)
-    points = columns(table, _XYZ)
+        colours = np.full((len(points), 3), _GREY, np.float32)
     finite = np.isfinite(points).all(axis=1)
     deviations = np.full(len(points), np.nan, np.float32)
     deviations[finite] = _DEVIATION * _spacing(points[finite])
     return make_splats(
-        "coloured point cloud (.ply)",
+        kind,
         means=points,
         scales=np.repeat(deviations[:, None], 3, axis=1),
         rotations=np.tile([1, 0, 0, 0], (len(points), 1)),
