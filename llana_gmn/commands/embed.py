@@ -7,16 +7,19 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-
-from gmn_encoder import find_nerfs
-from gmn_encoder.files import StrPath
+from typing import TYPE_CHECKING
 
 from .base import Command, InputErrors, add_nerf_arguments, process_state, stage_progress
 from .foreign_arguments import OpenedNerf, add_cache_arguments, open_nerfs_once
 
+if TYPE_CHECKING:
+    from gmn_encoder.files import StrPath
+
 
 def listed_nerfs(given: Iterable[OpenedNerf], split: StrPath | None, root: StrPath | None) -> list[OpenedNerf]:
     """The NeRFs that paths and a split file name: directories are searched, lines of the split are relative to `root`."""
+    from gmn_encoder.nerfs.files import find_nerfs
+
     found = []
     for each in given:
         is_fitted = each.name != each.path

@@ -6,14 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from gmn_encoder import build_parameter_graph, find_nerfs, load_nerf
-from gmn_encoder.files import named_errors
-from gmn_encoder.nerfs.finite import field_flag
-from gmn_encoder.nerfs.record import Nerf
+from typing import TYPE_CHECKING, Any
 
 from .base import Command, InputErrors, add_nerf_arguments
+
+if TYPE_CHECKING:
+    from gmn_encoder.nerfs.record import Nerf
 
 
 def describe(nerf: Nerf) -> dict[str, Any]:
@@ -21,6 +19,10 @@ def describe(nerf: Nerf) -> dict[str, Any]:
 
     ``field`` is "empty" or "full" where there is nothing to see in it. Raises `ValueError` where the field is not finite.
     """
+    from gmn_encoder import build_parameter_graph
+    from gmn_encoder.files import named_errors
+    from gmn_encoder.nerfs.finite import field_flag
+
     with named_errors(nerf.name):
         graph = build_parameter_graph(nerf.architecture) if nerf.architecture.has_graph else None
     return {
@@ -86,6 +88,8 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
         return {"file": path, "kind": "embeddings", **about, "encoder": encoder}
     if not any((place / name).is_file() for name in (CONFIG_NAME, ADAPTER_CONFIG)):
         return None
+    from gmn_encoder.files import named_errors
+
     with named_errors(path):
         model = _model_of(place)
     if model is not None and not model.use_encoder:
@@ -228,6 +232,8 @@ class InspectCommand(Command):
         return errors.status
 
     def _nerfs(self, given: str, arguments: argparse.Namespace, errors: InputErrors) -> list[dict[str, Any]]:
+        from gmn_encoder.nerfs.files import find_nerfs, load_nerf
+
         described = []
         for path in find_nerfs(given):
             try:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gmn_encoder.files import StrPath
-
 from .model_arguments import add_answer_arguments, generation_options, model_path
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
     from gmn_encoder.digests import Digests
+    from gmn_encoder.files import StrPath
 
     from ..inference.record_file import RecordFile
 

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmn_encoder.files import StrPath
 from gmn_encoder.progress import Progress
 
 from .base import Command, InputErrors, stage_progress
 
 if TYPE_CHECKING:
+    from gmn_encoder.files import StrPath
     from llana_eval.bootstrap import BootstrapSettings
     from llana_eval.captioning.judge import Judge
 

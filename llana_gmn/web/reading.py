@@ -41,7 +41,8 @@ def upload(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     Args:
         arguments: ``file``, what a visitor sent; ``fit``, family, quality and device of a fit; ``may_fit``, whether there is time
             for one; ``max_bytes``; ``encoder``, a directory, ``encoder_class``, where its class is imported from, and
-            ``encoder_dtype``; ``still``, the picture's file, and ``sizes``; ``visible``, whether there must be something to see in it.
+            ``encoder_dtype``; ``still``, the picture's file, and ``sizes``; ``visible``, whether there must be
+            something to see in it.
         progress: receives how far a fit is.
 
     Returns:

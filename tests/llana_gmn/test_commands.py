@@ -42,6 +42,11 @@ def test_examples_parse(name):
     assert build_parser().parse_args(load_command(name).example.split()[1:]).command == name
 
 
+def test_help_needs_no_torch():
+    code = "import sys; from llana_gmn.commands import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_wrong_usage(capsys):
     for arguments in ([], ["nonsense"], ["embed", "--encoder"]):
         with pytest.raises(SystemExit) as stopped:
