@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from gmn_encoder.fitting.sources import sources_below
@@ -26,6 +27,10 @@ MAX_WEIGHTS = 2_000_000
 MAX_MEMBERS = 10_000
 """Files in an archive."""
 
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, FileExistsError, NotADirectoryError),
+    *(NotImplementedError, RuntimeError),  # other ways to compress, passwords
+)
 _INFLATION = 4  # times the largest upload: images hardly shrink
 _UNPACKED = "unpacked"
 
@@ -95,14 +100,7 @@ def unpack(path: Path, folder: Path, *, max_bytes: int) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, open(target, "wb") as file:
                     shutil.copyfileobj(source, file)
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        FileExistsError,
-        NotADirectoryError,
-    ) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path}: is no zip archive that can be unpacked ({error}); zip the folder again") from error
 
 

@@ -91,8 +91,8 @@ def bench(
             )
             rows.append(_compare(name, job, views=views, sheets=sheets))
         figures = {"settings": settings.to_dict(), "views": views, "fields": rows}
-        about_all = {"what": "foreign", "variant": quality, "title": "Fits of foreign fields", "about": about}
-        yield benchmarking.Result(**about_all, figures=figures, text=_table(rows))
+        title, text = "Fits of foreign fields", _table(rows)
+        yield benchmarking.Result(what="foreign", variant=quality, title=title, about=about, figures=figures, text=text)
 
 
 def _compare(name: str, job: FitJob, *, views: int, sheets: StrPath | None) -> dict[str, Any]:

@@ -54,8 +54,11 @@ def read_views(file: Path) -> PosedImages | None:
         if content["format"] != FORMAT:
             return None
         placement, region = content["placement"], content["region"]
+        class_id, nerf_id, source = content["ids"]
         return PosedImages(
-            *content["ids"],
+            class_id,
+            nerf_id,
+            source,
             content["images"],
             _cameras(content["cameras"]),
             content["held_out"],

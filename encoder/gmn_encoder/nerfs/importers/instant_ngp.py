@@ -36,7 +36,7 @@ from .occupancy import cascades_from_morton, occupied_at
 _LARGEST = 1 << 30
 """Bytes that a snapshot may have decompressed."""
 _RATIO, _ROOM = 8, 64 << 20
-"""How many times its file's size a snapshot may have, and bytes besides: weights hardly shrink, empty grids to nothing."""
+"""How many times its file's size a snapshot may have, and bytes besides: weights hardly shrink, empty voxels do."""
 _MOST_ITEMS = 1 << 16  # in a list or map of it
 _DENSITY_OUTPUTS, _HARMONICS = 16, 16
 _GRID_TYPES = ("hashgrid", "multiresolutionhashgrid", "grid")

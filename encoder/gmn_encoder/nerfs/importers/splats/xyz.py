@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def _holds_numbers(line: bytes) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith((b"#", b"//"))
 
 
-def _read_rows(file, count: int) -> NDArray[np.float64]:  # type: ignore[no-untyped-def]
+def _read_rows(file: BinaryIO, count: int) -> NDArray[np.float64]:
     """Rows ``(N, C)``, one more than is read at most."""
     lines = (line.translate(_SPACES) for line in file if _holds_numbers(line))
     try:
