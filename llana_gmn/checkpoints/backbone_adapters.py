@@ -23,7 +23,7 @@ from ..model.auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration
 from ..model.hub import ADAPTER_CONFIG, ADAPTER_FILES, hub_file
 from .adapter_base import check_backbone, note_base
 from .llana_files import ENCODER_FOLDER
-from .named_backbones import backbone_place
+from .named_backbones import NAMED_BACKBONES, backbone_place
 
 _ENCODER_FILES = (f"{ENCODER_FOLDER}/{CONFIG_NAME}", f"{ENCODER_FOLDER}/{WEIGHTS_NAME}")
 
@@ -97,6 +97,7 @@ def complete_adapter(model: LlanaGmnForConditionalGeneration, directory: StrPath
     if model.nerf_encoder is not None and not (directory / ENCODER_FOLDER / WEIGHTS_NAME).is_file():
         model.nerf_encoder.save_pretrained(directory / ENCODER_FOLDER)
     model.config.save_pretrained(directory)
-    values = read_json(directory / ADAPTER_CONFIG)
-    write_json({**values, "base_model_name_or_path": model.config.backbone}, directory / ADAPTER_CONFIG)
+    named = NAMED_BACKBONES.get(model.config.backbone)
+    base = model.config.backbone if named is None else named.hub
+    write_json({**read_json(directory / ADAPTER_CONFIG), "base_model_name_or_path": base}, directory / ADAPTER_CONFIG)
     note_base(directory, backbone_place(model.config.backbone), name=model.config.backbone)

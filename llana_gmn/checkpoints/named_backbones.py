@@ -144,12 +144,13 @@ def convert_gguf(file: Path, directory: Path) -> None:
     """Write a model and tokenizer in a GGUF file into a directory: dequantised, in bfloat16, with no word of its quantisation."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    read: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    read: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     config = type(read.config)(**{key: value for key, value in read.config.to_dict().items() if key not in _OF_GGUF})
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()
+    model.to(torch.bfloat16)
     model.generation_config = read.generation_config
     model.save_pretrained(directory)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(directory)

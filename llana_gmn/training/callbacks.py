@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,19 @@ class Steps(TrainerCallback):
 
     def __init__(self, progress: Progress, report: Report | None) -> None:
         self._progress, self._report = progress, report
+        self._begun = (0.0, 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._begun = (time.perf_counter(), state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self._progress("training", state.global_step, state.max_steps)
+            started, first = self._begun
+            each = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            rate = (state.global_step - first) * each / max(time.perf_counter() - started, 1e-9)
+            self._progress(f"training: {rate:.1f} samples/s", state.global_step, state.max_steps)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs.get("logs") or {}
