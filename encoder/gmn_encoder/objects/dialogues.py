@@ -157,6 +157,8 @@ class Questions:
             if shares[main] < 0.55 or len(self.truth.main_colours) > 1:
                 return None
             return self.worded("is_colour_yes", "yes or no", ["yes"], "is colour", main=self._main, main_basic=main)
+        if not self._absent:
+            return None
         words = {"main": self._main, "wrong": self.dice.choice(self._absent)}
         return self.worded("is_colour_no", "yes or no", ["no"], "is not colour", **words)
 
@@ -166,9 +168,13 @@ class Questions:
                 return None
             basic = basic_colour(self.dice.choice(self._others))
             return self.worded("has_colour_yes", "yes or no", ["yes"], "has colour", right=basic)
+        if not self._absent:
+            return None
         return self.worded("has_colour_no", "yes or no", ["no"], "has no colour", wrong=self.dice.choice(self._absent))
 
-    def colour_choice(self) -> Asked:
+    def colour_choice(self) -> Asked | None:
+        if not self._absent:
+            return None
         right, wrong = self.truth.main_colours[0], self.dice.choice(self._absent)
         first, second = self.dice.shuffled([right, wrong])
         return self.worded("colour_choice", "", (), "main colour", first=first, second=second, right=right, wrong=wrong)

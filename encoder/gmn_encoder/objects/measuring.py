@@ -59,8 +59,7 @@ class Measurements:
         palette = np.asarray(self.palette)
         seen = recolouring.colours(palette[:, :3] * MEAN_LIGHT)
         surface = (seen / MEAN_LIGHT).clip(0, 1)
-        rows = [(*map(float, rgb), float(share)) for rgb, share in zip(surface, palette[:, 3], strict=True)]
-        return dataclasses.replace(self, palette=rows)
+        return dataclasses.replace(self, palette=_rows(surface, palette[:, 3]))
 
     @property
     def colours(self) -> dict[str, float]:
@@ -116,7 +115,11 @@ def _palette(mesh: Mesh) -> list[tuple[float, float, float, float]]:
     total = np.zeros((len(cells), 3))
     np.add.at(total, place.reshape(-1), pixels[:, :3])
     means = total / count[:, None] / 255
-    return [(*map(float, rgb), float(share)) for rgb, share in zip(means, count / count.sum(), strict=True)]
+    return _rows(means, count / count.sum())
+
+
+def _rows(rgb: NDArray[np.float64], shares: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
+    return [(r, g, b, share) for (r, g, b), share in zip(rgb.tolist(), shares.tolist(), strict=True)]
 
 
 def _symmetric(mesh: Mesh) -> bool | None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def _moved(mesh: Mesh, matrix: NDArray[np.float64]) -> Mesh:
     normals = mesh.normals.astype(np.float64) @ np.linalg.inv(matrix)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
-    changes: dict[str, NDArray] = {"vertices": vertices.astype(np.float32), "normals": normals.astype(np.float32)}
+    changes: dict[str, Any] = {"vertices": vertices.astype(np.float32), "normals": normals.astype(np.float32)}
     if np.linalg.det(matrix) < 0:
         for name in ("faces", "uv", "colours"):
             changes[name] = getattr(mesh, name)[:, ::-1].copy()

@@ -149,8 +149,8 @@ def confusion_table(title: str, named: Iterable[tuple[str, str | None]], *, most
     for category, said in named:
         counts.setdefault(category, Counter())[said or "nothing"] += 1
     rows = []
-    for category, said in sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]:
-        total = sum(said.values())
-        wrong = ", ".join(f"{name} {count}" for name, count in said.most_common() if name != category)
-        rows.append([category, total, 100 * said[category] / total, wrong])
+    for category, found in sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]:
+        total = sum(found.values())
+        wrong = ", ".join(f"{name} {count}" for name, count in found.most_common() if name != category)
+        rows.append([category, total, 100 * found[category] / total, wrong])
     return Table(title, ["things", "answers", Column("named right (%)", digits=1), "named something else"], rows)

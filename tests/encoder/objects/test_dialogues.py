@@ -176,3 +176,10 @@ def test_two_objects_are_compared_truly():
                 if answer.startswith("The first is a"):
                     assert ("fire engine, the second a pine tree" in answer) == (first == "fire"), answer
     assert len(said) > 8
+
+
+def test_an_object_of_all_colours_is_denied_none():
+    colourful = real(colours={name: 1 / len(COLOURS) for name in COLOURS})
+    assert dialogue_entries(colourful) and marked_questions(colourful)
+    for text in sentences(dialogue_entries(colourful)):
+        assert not re.match(r"No, (there is no|nothing)", text)
