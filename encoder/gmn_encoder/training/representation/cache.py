@@ -121,7 +121,7 @@ class ExampleCache:
                     entry.path,
                     recipe.candidate_rays,
                 )
-        return [Example(nerf, *each) for nerf, *each in zip(nerfs, targets, fields, strict=True)]
+        return [Example(*each) for each in zip(nerfs, targets, fields, strict=True)]
 
     def _field(self, nerf: Nerf) -> Tensor | None:
         side = self._recipe.field_grid
