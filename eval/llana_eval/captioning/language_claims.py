@@ -151,7 +151,7 @@ def measure_language(options: LanguageClaims) -> list[Table]:
         del model, processor, say
     tables = language_tables(marked, seconds=time.perf_counter() - started, seed=options.seed)
     if retrieval:
-        columns = ["queries/gallery", "objects", Column("recall@1 (%)", digits=1)]
+        columns: list[str | Column] = ["queries/gallery", "objects", Column("recall@1 (%)", digits=1)]
         tables.append(Table("Retrieval across families, test objects", columns, retrieval))
     if options.out is not None:
         write_tables(tables, options.out)
