@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...encoders.decoder import NerfDecoder
 from ...encoders.gmn.encoder import GmnEncoder, Reading
-from ...nerfs.probing import OPACITY_LENGTH, visible_field
+from ...nerfs.probing import shown, visible_field
 from ...rendering.compositing import composite
 from .batches import PointBatch, RenderingBatch, TrainingBatch
 from .recipe import Recipe
@@ -133,8 +133,7 @@ class TrainedModel(nn.Module):
         )[batch.order]
         with self._autocast(points.device.type):
             rgb, density = self.decoder(embeddings, points)
-        alpha = -torch.expm1(-density * OPACITY_LENGTH)
-        loss = F.mse_loss(torch.cat([rgb * alpha, alpha], dim=-1), target)
+        loss = F.mse_loss(shown(rgb, density), target)
         probes = self.encoder.probes
         if self.cell_decoder is None or probes is None or reading is None or reading.fields is None:
             return loss
