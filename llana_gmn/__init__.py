@@ -15,25 +15,25 @@ from .registration import register_on_use
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .assembly import assemble
-    from .auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnModel, LlanaGmnProcessor
-    from .caption import caption_nerfs, converse
-    from .chat import ChatSession
-    from .defaults import default_model_path, default_nerfs_path
-    from .loading import load_model
+    from .assembly.assemble import assemble
+    from .checkpoints.loading import load_model
+    from .default.objects import default_model_path, default_nerfs_path
+    from .inference.caption import caption_nerfs, converse
+    from .inference.chat import ChatSession
+    from .model.auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnModel, LlanaGmnProcessor
 
 _MODULES = {
-    "ChatSession": "chat",
-    "LlanaGmnConfig": "auto",
-    "LlanaGmnForConditionalGeneration": "auto",
-    "LlanaGmnModel": "auto",
-    "LlanaGmnProcessor": "auto",
-    "assemble": "assembly",
-    "caption_nerfs": "caption",
-    "converse": "caption",
-    "default_model_path": "defaults",
-    "default_nerfs_path": "defaults",
-    "load_model": "loading",
+    "ChatSession": "inference.chat",
+    "LlanaGmnConfig": "model.auto",
+    "LlanaGmnForConditionalGeneration": "model.auto",
+    "LlanaGmnModel": "model.auto",
+    "LlanaGmnProcessor": "model.auto",
+    "assemble": "assembly.assemble",
+    "caption_nerfs": "inference.caption",
+    "converse": "inference.caption",
+    "default_model_path": "default.objects",
+    "default_nerfs_path": "default.objects",
+    "load_model": "checkpoints.loading",
 }
 
 __all__ = [

@@ -1,8 +1,11 @@
-"""Names of a model's weights: of its parts, and those of models and adapters saved before its body stood apart from its head."""
+"""Names of a model's tokens and weights: of its parts, and those of models and adapters saved before its body stood apart."""
 
 from __future__ import annotations
 
 import re
+
+NERF_TOKENS = ("<point_patch>", "<point_start>", "<point_end>")
+"""LLaNA's tokens, in the order in which they are added to a vocabulary (docs/released_format.md#llana-checkpoint)."""
 
 BODY = "model"
 """What the model without its head is called in the whole one."""

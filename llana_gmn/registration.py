@@ -1,6 +1,6 @@
 """The Auto classes of transformers know the model as soon as `llana_gmn` is imported, and nothing heavy is imported for that.
 
-To register is to import the model's classes, and with them torch (`auto.py` does it). It is therefore put off until somebody
+To register is to import the model's classes, and with them torch (`model/auto.py`). It is therefore put off until somebody
 asks `transformers` for a name behind which the model may stand: ``AutoConfig`` and the other ``Auto...``, or ``pipeline``.
 The module `transformers` finds its names on first use already, by `__getattr__` of its class; until that moment the method is
 one that registers first. (The class's, not the module's: `transformers` makes that module anew while it imports its processors.)
@@ -8,7 +8,7 @@ The method is set when `transformers` is imported, for which a finder on `sys.me
 happened before; where its Auto classes have been imported too, the model is registered at once.
 
 Who takes an Auto class from a module below (``transformers.models.auto.modeling_auto``), and asks for none at the top, imports
-`llana_gmn.auto`, or any public name of `llana_gmn`.
+`llana_gmn.model.auto`, or any public name of `llana_gmn`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def register_on_use() -> None:
     if _LIBRARY not in sys.modules:
         sys.meta_path.insert(0, _Finder())
     elif f"{_LIBRARY}.models.auto.configuration_auto" in sys.modules:
-        importlib.import_module(f"{_PACKAGE}.auto")
+        importlib.import_module(f"{_PACKAGE}.model.auto")
     else:
         _watch(type(sys.modules[_LIBRARY]))
 
@@ -48,7 +48,7 @@ def _watch(lazy_module: Any) -> None:
             self.__dict__.pop(name, None)  # or the next who asks for it would not come by here
         else:
             lazy_module.__getattr__ = find
-            importlib.import_module(f"{_PACKAGE}.auto")
+            importlib.import_module(f"{_PACKAGE}.model.auto")
         return found
 
     lazy_module.__getattr__ = find_and_register

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
-from llana_gmn.defaults import default_model_path, default_nerfs_path
+from llana_gmn.default.objects import default_model_path, default_nerfs_path
 from tests.hub_stub import HubStub
 from tests.llana_eval.conftest import saying_model
 
@@ -76,7 +76,7 @@ def released_files(folder: Path, text: str) -> None:
     if (name := "meta-llama/Llama-2-7b-hf") in text:
         from transformers import AutoModelForCausalLM
 
-        from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+        from llana_gmn.assembly.tiny import tiny_text_config, tiny_tokenizer
 
         tokenizer = tiny_tokenizer()
         tokenizer.save_pretrained(folder / name)

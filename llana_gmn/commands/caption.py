@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gmn_encoder.digests import Digests
     from gmn_encoder.encoders.base import NerfEncoder
 
-    from ..processing import NerfLike
+    from ..model.processing import NerfLike
 
 
 @dataclass
@@ -42,7 +42,7 @@ class CaptionInputs:
         from gmn_encoder.embeddings.files import is_embedding_file
         from gmn_encoder.nerfs.files import find_nerfs
 
-        from ..encoders import is_embedding_set
+        from ..checkpoints.encoders import is_embedding_set
 
         found, paths = cls(), []
         for each in given:
@@ -75,7 +75,7 @@ class CaptionInputs:
 
     def check(self, encoder: NerfEncoder | None) -> None:
         """Say on stderr where nobody can tell whose embeddings these are; raise `ValueError` where they are not a model's."""
-        from ..encoders import check_origin
+        from ..checkpoints.encoders import check_origin
 
         for source, origin in self.origins.items():
             if note := check_origin(origin, encoder, source):
@@ -101,7 +101,7 @@ class Caption(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.digests import Digests
 
-        from ..caption import caption_nerfs
+        from ..inference.caption import caption_nerfs
 
         state, question = process_state(), arguments.question
         errors = InputErrors(self.name, debug=arguments.debug)

@@ -33,7 +33,7 @@ class Chat(Command):
         add_answer_arguments(parser, max_new_tokens=256)
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from ..chat import ChatSession
+        from ..inference.chat import ChatSession
 
         model, processor = load_answering(arguments)
         session = ChatSession(model, processor, system=arguments.system, **generation_options(arguments))
@@ -63,7 +63,7 @@ def _read() -> str | None:
 
 
 def _turn(session: Any, line: str, arguments: argparse.Namespace, errors: InputErrors) -> None:
-    from ..chat import history
+    from ..inference.chat import history
 
     command, _, rest = line.partition(" ")
     if not line:
@@ -97,7 +97,7 @@ def _show(session: Any, path: str) -> str:
     """Show a NeRF, or all embeddings of a file, that say whose they are."""
     from gmn_encoder.embeddings.files import is_embedding_file, read_embeddings
 
-    from ..encoders import check_origin, is_embedding_set
+    from ..checkpoints.encoders import check_origin, is_embedding_set
 
     members = read_embeddings(path) if is_embedding_set(path) else None
     if members is None and not is_embedding_file(path):
@@ -110,7 +110,7 @@ def _show(session: Any, path: str) -> str:
 
 
 def _answer(session: Any, question: str, errors: InputErrors) -> None:
-    from ..context import ConversationFull
+    from ..inference.context import ConversationFull
 
     try:
         for piece in session.stream(question):

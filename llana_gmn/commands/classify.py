@@ -94,7 +94,7 @@ class ClassifyCommand(Command):
     def _zero_shot(self, arguments: argparse.Namespace, errors: InputErrors) -> ClassificationRun:
         from llana_eval.representation.zero_shot import run_zero_shot
 
-        from ..loading import load_model
+        from ..checkpoints.loading import load_model
 
         model, processor = load_model(model_path(arguments))
         (test,) = self._splits(arguments, ["test"], errors, answering=model)

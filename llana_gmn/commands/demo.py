@@ -49,8 +49,8 @@ class DemoCommand(Command):
         from gmn_encoder.rendering.images import parse_background
         from llana_eval.demo.own_objects import run_on_object
         from llana_eval.demo.shipped import run_demo
-        from llana_gmn.defaults import default_nerfs_path
-        from llana_gmn.loading import load_model
+        from llana_gmn.checkpoints.loading import load_model
+        from llana_gmn.default.objects import default_nerfs_path
 
         background = parse_background(arguments.background) if arguments.background else None
         model, processor = load_model(model_path(arguments))

@@ -74,7 +74,7 @@ class EmbedCommand(Command):
         from gmn_encoder.embeddings.job import EmbeddingJob
         from gmn_encoder.locks import output_lock
 
-        from ..encoders import open_encoder
+        from ..checkpoints.encoders import open_encoder
 
         if arguments.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")

@@ -74,7 +74,7 @@ def embed_families(
     from gmn_encoder.embeddings.cache import EmbeddingCache
     from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 
-    from ..encoders import open_encoder
+    from ..checkpoints.encoders import open_encoder
 
     if arguments.encoder is None and encoder is None:
         raise ValueError("--data needs an encoder to embed its NeRFs with; name one with --encoder")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llana_eval.captioning.benchmark import Benchmark
 
-    from ..record_file import RecordFile
+    from ..inference.record_file import RecordFile
 
 _TASKS = ("brief_description", "detailed_description", "single_round", "multi_round", "hst")
 
@@ -147,7 +147,7 @@ def _answer(
     from gmn_encoder.embeddings.files import is_embedding_file
     from llana_eval.captioning.benchmark import answer
 
-    from ..encoders import check_origin
+    from ..checkpoints.encoders import check_origin
 
     missing = set(file.missing())
     items = [item for item in benchmark.items if item.name in missing]

@@ -65,8 +65,8 @@ def describe_encoding(path: str) -> dict[str, Any] | None:
     from gmn_encoder.embeddings.files import is_embedding_file, read_embedding, read_embeddings
     from gmn_encoder.encoders.files import CONFIG_NAME
 
-    from ..encoders import foreign_encoder, is_embedding_set, open_encoder
-    from ..hub import ADAPTER_CONFIG
+    from ..checkpoints.encoders import foreign_encoder, is_embedding_set, open_encoder
+    from ..model.hub import ADAPTER_CONFIG
 
     place = Path(path)
     if is_embedding_file(place) and place.is_file():
@@ -101,16 +101,16 @@ def _row_sizes(shape: Sequence[int]) -> dict[str, int]:
 
 def _model_of(place: Path) -> Any:
     """The configuration of a model, or of an adapter's base; None for an encoder."""
-    from ..encoders import is_model
-    from ..hub import ADAPTER_CONFIG
+    from ..checkpoints.encoders import is_model
+    from ..model.hub import ADAPTER_CONFIG
 
     if (place / ADAPTER_CONFIG).is_file() and not (place / "config.json").is_file():
-        from ..loading import adapter_base
+        from ..checkpoints.loading import adapter_base
 
         place = Path(adapter_base(place))
     elif not is_model(place):
         return None
-    from ..configuration import LlanaGmnConfig
+    from ..model.configuration import LlanaGmnConfig
 
     return LlanaGmnConfig.from_pretrained(place)
 

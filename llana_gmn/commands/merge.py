@@ -19,7 +19,7 @@ class Merge(Command):
         parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        from ..merge import merge
+        from ..checkpoints.merge import merge
 
         print(merge(arguments.adapter, arguments.out, model=arguments.model, dtype=arguments.dtype))
         return 0

@@ -17,7 +17,7 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
 
 def model_path(arguments: argparse.Namespace) -> str:
     """The model that a command was given, or the one that ships. Raises `FileNotFoundError` in a copy without it."""
-    from ..defaults import default_model_path
+    from ..default.objects import default_model_path
 
     return arguments.model or str(default_model_path())
 
@@ -68,8 +68,8 @@ def generation_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def load_answering(arguments: argparse.Namespace, *, device: torch.device | None = None) -> tuple[Any, Any]:
     """The model, in evaluation mode, and its processor. Says on stderr where its encoder may not be the one it reads."""
-    from ..encoders import foreign_encoder
-    from ..loading import load_model
+    from ..checkpoints.encoders import foreign_encoder
+    from ..checkpoints.loading import load_model
 
     path = model_path(arguments)
     model, processor = load_model(path, dtype=arguments.dtype, bits=arguments.bits, device=device)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gmn_encoder.digests import Digests
 
-    from ..record_file import RecordFile
+    from ..inference.record_file import RecordFile
 
 
 def add_record_arguments(parser: argparse.ArgumentParser, *, max_new_tokens: int | None) -> None:
@@ -36,7 +36,7 @@ def answer_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def answer_settings(arguments: argparse.Namespace, known: Digests) -> dict[str, Any]:
     """Everything about the model that decides what its answers are."""
-    from ..provenance import model_fingerprint
+    from ..checkpoints.provenance import model_fingerprint
 
     path = model_path(arguments)
     return {
@@ -79,7 +79,7 @@ def open_records(
     from gmn_encoder.digests import Digests
     from gmn_encoder.locks import output_lock
 
-    from ..record_file import RecordFile, digests_path, remove_records
+    from ..inference.record_file import RecordFile, digests_path, remove_records
 
     with output_lock(path, hold=state.is_main_process):
         if overwrite and state.is_main_process:

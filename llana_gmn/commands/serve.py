@@ -41,7 +41,7 @@ class Serve(Command):
         from gmn_encoder.extras import require
 
         require("gradio", "serve")
-        from ..defaults import default_nerfs_path
+        from ..default.objects import default_nerfs_path
         from ..web.server import running
         from ..web.state import Service
 

@@ -10,8 +10,8 @@ import torch
 from gmn_encoder.encoders.base import encoder_kinds, load_encoder
 from gmn_encoder.files import StrPath, atomic_directory, read_json
 
-from ..configuration import LlanaGmnConfig
-from ..llana_files import is_llana
+from ..checkpoints.llana_files import is_llana
+from ..model.configuration import LlanaGmnConfig
 from .gmnerf import encoder_to_gmnerf
 from .llana import model_from_llana, model_to_llana
 

@@ -13,7 +13,7 @@ from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import atomic_path
 
-from ..encoders import open_encoder
+from ..checkpoints.encoders import open_encoder
 
 
 def encoder_to_gmnerf(source: Path, out: Path) -> None:

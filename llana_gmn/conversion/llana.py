@@ -20,12 +20,10 @@ from transformers import GenerationConfig
 from gmn_encoder.encoders.base import EncoderConfig
 from gmn_encoder.files import StrPath, atomic_directory, read_tensors, write_json
 
-from ..assembly import tell_apart
-from ..auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..checkpoints import ShardWriter, encoder_of, read_weights
-from ..encoders import foreign_encoder, open_encoder
-from ..llama_tokenizer import MODEL_NAME, write_slow_tokenizer
-from ..llana_files import (
+from ..assembly.assemble import tell_apart
+from ..checkpoints.encoders import foreign_encoder, open_encoder
+from ..checkpoints.files import ShardWriter, encoder_of, read_weights
+from ..checkpoints.llana_files import (
     ENCODER_FOLDER,
     FIELDS,
     OWN_FIELDS,
@@ -36,8 +34,10 @@ from ..llana_files import (
     table_rows,
     text_config,
 )
-from ..model_card import write_model_card
+from ..model.auto import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..model.model_card import write_model_card
 from ..names import BACKBONE, ENCODER, PROJECTOR, current_name
+from ..prompts.llama_tokenizer import MODEL_NAME, write_slow_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def _write_weights(
         if all(key.startswith(PROJECTOR) for key in missing) and len(missing) == 6:
             raise ValueError(
                 f"{source}: has no projector ({_PROJECTOR}*): name the vec_proj.bin of stage 1 with --projector, "
-                f"or begin with a new one: llana_gmn.assembly.assemble({str(source)!r})"
+                f"or begin with a new one: llana_gmn.assembly.assemble.assemble({str(source)!r})"
             )
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{source}: lacks the weight {name_to_llana(missing[0])!r}{more}")

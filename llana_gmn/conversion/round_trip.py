@@ -30,12 +30,12 @@ from transformers import LlamaForCausalLM
 
 from gmn_encoder.files import StrPath, write_json
 
-from ..assembly import assemble
-from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..chat_template import SYSTEM_PROMPT
-from ..checkpoints import read_weights
-from ..llama_tokenizer import AWKWARD
-from ..tiny import tiny_text_config
+from ..assembly.assemble import assemble
+from ..assembly.tiny import tiny_text_config
+from ..checkpoints.files import read_weights
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..prompts.chat_template import SYSTEM_PROMPT
+from ..prompts.llama_tokenizer import AWKWARD
 from .convert import convert
 
 PINS = ("transformers==4.40.2", "sentencepiece", "protobuf", "safetensors", "numpy<2")

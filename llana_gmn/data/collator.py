@@ -1,7 +1,7 @@
 """Samples into batches: padding on the right, labels that ignore it, the NeRFs of every sample.
 
-Source: docs/released_format.md#labels (collation). NeRFs travel as `nerf_inputs.py` describes: embeddings as floats, which mixed
-precision may cast, and where a sample holds whole NeRFs their architectures and weights as integers, which it leaves alone.
+Source: docs/released_format.md#labels (collation). NeRFs travel as `model/nerf_inputs.py` describes: embeddings as floats, which
+mixed precision may cast, and where a sample holds whole NeRFs their architectures and weights as integers, which it leaves alone.
 
 Shapes: B samples, L most tokens, K most NeRFs of a sample, E of what stands for a NeRF.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..nerf_inputs import pack_nerfs
+from ..model.nerf_inputs import pack_nerfs
 from .dataset import IGNORED
 
 

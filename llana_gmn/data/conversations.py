@@ -18,7 +18,7 @@ from typing import Any
 
 from gmn_encoder.files import StrPath
 
-from ..chat_template import PLACEHOLDER, PLACEHOLDERS
+from ..prompts.chat_template import PLACEHOLDER, PLACEHOLDERS
 
 CONVERSATION_TYPES = ("brief_description", "detailed_description", "single_round", "multi_round")
 """What stands in ``conversation_type``: the first in the brief file, the others in the complex one."""

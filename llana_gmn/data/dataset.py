@@ -28,8 +28,8 @@ import torch
 from gmn_encoder.embeddings.records import EmbeddingSet, shape_text
 from gmn_encoder.progress import Progress, no_progress
 
-from ..chat_template import PLACEHOLDER, conversation_messages
-from ..processing import LlanaGmnProcessor
+from ..model.processing import LlanaGmnProcessor
+from ..prompts.chat_template import PLACEHOLDER, conversation_messages
 from .conversations import Conversation, Problem
 
 IGNORED = -100

@@ -24,8 +24,8 @@ from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerfs.architectures import FAMILIES, NAMED_ARCHITECTURES, NerfArchitecture, parse_architecture
 from gmn_encoder.progress import Progress, no_progress
 
-from ..encoders import check_origin
-from ..processing import LlanaGmnProcessor
+from ..checkpoints.encoders import check_origin
+from ..model.processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations
 from .dataset import ConversationDataset, Dialogue
 

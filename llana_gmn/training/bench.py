@@ -30,9 +30,9 @@ from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import generate_dataset
 from gmn_encoder.objects.language import conversations
 
-from ..bench import Shape, random_model
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset, Dialogue
+from ..inference.bench import Shape, random_model
 from .recipe import TrainingRecipe
 from .sampler import SeededSampler
 from .stages import prepare, trainable_parameters

@@ -16,7 +16,7 @@ from gmn_encoder.files import StrPath, atomic_path
 from gmn_encoder.progress import Progress
 
 from ..data.dataset import ConversationDataset
-from ..processing import LlanaGmnProcessor
+from ..model.processing import LlanaGmnProcessor
 
 Report = Callable[[Mapping[str, Any]], Any]
 """Receives what the Trainer logs: a mapping with ``step`` and numbers."""

@@ -13,8 +13,8 @@ from typing import Any
 from gmn_encoder.digests import DIGESTS_NAME, Digests, digest_of
 from gmn_encoder.files import read_json, write_json
 
+from ..checkpoints.provenance import model_fingerprint
 from ..data.sources import LanguageData
-from ..provenance import model_fingerprint
 from .recipe import NEW, TrainingRecipe
 
 INPUTS_NAME = "inputs.json"

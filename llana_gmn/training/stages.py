@@ -22,9 +22,9 @@ from transformers import PreTrainedModel
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.frozen import FrozenEncoder
 
-from ..auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from ..hub import ADAPTER_CONFIG
-from ..loading import adapter_base, load_adapter
+from ..checkpoints.loading import adapter_base, load_adapter
+from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from ..model.hub import ADAPTER_CONFIG
 from ..names import BACKBONE
 from .recipe import NEW, TrainingRecipe
 

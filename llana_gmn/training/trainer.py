@@ -23,15 +23,15 @@ from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.files import atomic_directory, atomic_path, read_json, write_json
 from gmn_encoder.progress import Progress, no_progress
 
-from ..adapter_base import note_base
+from ..assembly.small import small_model, whiten_projector
+from ..checkpoints.adapter_base import note_base
+from ..checkpoints.encoders import open_encoder
+from ..checkpoints.loading import adapter_base
 from ..data.collator import ConversationCollator
 from ..data.dataset import ConversationDataset
 from ..data.sources import LanguageData
-from ..encoders import open_encoder
-from ..hub import ADAPTER_CONFIG
-from ..loading import adapter_base
-from ..processing import LlanaGmnProcessor
-from ..small import small_model, whiten_projector
+from ..model.hub import ADAPTER_CONFIG
+from ..model.processing import LlanaGmnProcessor
 from .arguments import training_arguments
 from .callbacks import Report, SampleAnswers, Steps
 from .inputs import check_same_inputs, run_inputs, write_inputs

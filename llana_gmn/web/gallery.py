@@ -26,7 +26,7 @@ from gmn_encoder.nerfs.files import find_nerfs, load_nerf, released_ids
 from gmn_encoder.objects.procedural.catalogue import CLASS_IDS
 from gmn_encoder.progress import Progress, no_progress
 
-from ..modeling import LlanaGmnForConditionalGeneration
+from ..model.modeling import LlanaGmnForConditionalGeneration
 from .isolation import Isolation, JobError
 from .lines import Line
 from .options import PictureSizes

@@ -26,10 +26,10 @@ from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 from gmn_encoder.nerfs.files import SAFETENSORS_NAME
 from gmn_encoder.progress import Progress, no_progress
 
-from ..chat import ChatSession
-from ..context import ConversationFull
-from ..modeling import LlanaGmnForConditionalGeneration
-from ..processing import LlanaGmnProcessor
+from ..inference.chat import ChatSession
+from ..inference.context import ConversationFull
+from ..model.modeling import LlanaGmnForConditionalGeneration
+from ..model.processing import LlanaGmnProcessor
 from .gallery import Gallery, GalleryEntry
 from .isolation import START_SECONDS, Isolation
 from .lines import Line

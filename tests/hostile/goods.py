@@ -44,7 +44,7 @@ def encoder(folder: Path) -> Path:
 
 @good("model")
 def model(folder: Path) -> Path:
-    from llana_gmn.tiny import tiny_model
+    from llana_gmn.assembly.tiny import tiny_model
 
     language_model, processor = tiny_model()
     language_model.save_pretrained(folder / "good-model")

@@ -111,14 +111,14 @@ def inspect_encoder(bad: Path, good: Path, out: Path) -> list:
 
 @reader("model")
 def load_model(path: Path) -> None:
-    from llana_gmn.loading import load_model
+    from llana_gmn.checkpoints.loading import load_model
 
     load_model(path)
 
 
 @reader("model", slow=True)
 def open_encoder_of_model(path: Path) -> None:
-    from llana_gmn.encoders import open_encoder
+    from llana_gmn.checkpoints.encoders import open_encoder
 
     open_encoder(path)
 
@@ -151,7 +151,7 @@ def read_embeddings(path: Path) -> None:
 @reader("embeddings", slow=True)
 def chat_input(path: Path) -> None:
     """What a prompt shows of an embedding in place of a NeRF, for a model that reads 16 numbers."""
-    from llana_gmn.nerf_items import read_nerf
+    from llana_gmn.model.nerf_items import read_nerf
 
     if path.suffix in (".npy", ".h5"):
         read_nerf(path, (16,))

@@ -69,7 +69,7 @@ def simcse(tmp_path_factory):
     """The directory of a random tiny RoBERTa that reads 20 tokens."""
     from transformers import RobertaConfig, RobertaModel
 
-    from llana_gmn.tiny import tiny_tokenizer
+    from llana_gmn.assembly.tiny import tiny_tokenizer
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("simcse")
@@ -134,7 +134,7 @@ def saying_model(path, text):
     """
     from transformers import AutoModelForCausalLM
 
-    from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+    from llana_gmn.assembly.tiny import tiny_text_config, tiny_tokenizer
 
     tokenizer = tiny_tokenizer()
     ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

@@ -121,7 +121,7 @@ def test_classify_embeds_anew_what_was_fitted_anew(capsys, tmp_path, data, encod
 
 
 def test_classify_without_training(capsys, tmp_path, data, encoder, tiny, monkeypatch):
-    monkeypatch.setattr("llana_gmn.loading.load_model", lambda path: tiny)
+    monkeypatch.setattr("llana_gmn.checkpoints.loading.load_model", lambda path: tiny)
     arguments = ["classify", "--zero-shot", "--model", "tiny", "--per-class"]
     status, text, err = run(capsys, *arguments, "--data", data, "--keep", tmp_path / "kept")
     assert (status, err) == (0, "")

@@ -15,7 +15,7 @@ __all__ = ["embedding_files", "language_data"]
 @pytest.fixture(scope="session")
 def tiny():
     """(model, processor). Embeddings are spread out, so that each NeRF changes what the backbone says."""
-    from llana_gmn.tiny import tiny_model
+    from llana_gmn.assembly.tiny import tiny_model
 
     model, processor = tiny_model()
     with torch.no_grad():

@@ -22,7 +22,7 @@ from tests.encoder.training.representation.conftest import TINY, dense, write_se
 from tests.llana_eval.conftest import saying_model
 
 SPIES = {
-    "llana_gmn.record_file.RecordFile.append": None,
+    "llana_gmn.inference.record_file.RecordFile.append": None,
     "gmn_encoder.embeddings.job.EmbeddingJob._write_chunk": None,
     "gmn_encoder.fitting.photometric.PhotometricFit.step": None,
     "gmn_encoder.training.loop.TrainingLoop._step": None,

@@ -12,7 +12,7 @@ FIRST = {
     "transformers first": "import transformers, llana_gmn",
     "an Auto class given away before": "from transformers import AutoTokenizer\nimport llana_gmn, transformers",
     "looked for before": "import llana_gmn, importlib.util\nassert importlib.util.find_spec('transformers')\nimport transformers",
-    "a module of ours first": "import llana_gmn.modeling, transformers",
+    "a module of ours first": "import llana_gmn.model.modeling, transformers",
     "a processor first": "import llana_gmn, transformers\nfrom transformers import ProcessorMixin",
     "the module made anew": "import llana_gmn\nfrom transformers import ProcessorMixin\nimport transformers",
     "transformers first, a model of it too": "from transformers import LlamaModel\nimport llana_gmn, transformers",
@@ -68,8 +68,8 @@ def test_nothing_heavy_is_imported_before_a_model_may_be_meant():
     code = """
 import sys, llana_gmn, transformers
 from transformers import BatchFeature
-print("llana_gmn.auto" in sys.modules)
+print("llana_gmn.model.auto" in sys.modules)
 from transformers import AutoConfig
-print("llana_gmn.auto" in sys.modules)
+print("llana_gmn.model.auto" in sys.modules)
 """
     assert run(code) == ["False", "True"]

@@ -7,9 +7,9 @@ import torch
 
 from gmn_encoder import GmnEncoder
 from llana_gmn import LlanaGmnForConditionalGeneration
+from llana_gmn.assembly.small import small_model, whiten_projector
 from llana_gmn.commands import main
 from llana_gmn.data.sources import LanguageData
-from llana_gmn.small import small_model, whiten_projector
 from llana_gmn.training.recipe import TrainingRecipe
 from llana_gmn.training.stages import prepare
 

@@ -6,8 +6,9 @@ while they are trained, `training_views.py` the rays they are shown, `photometri
 """
 
 from .photometric import PhotometricFit
+from .posed_images import PosedImages
 from .presets import PRESETS, FitSettings, preset
 from .single import fit_object
-from .sources import PosedImages, find_sources
+from .sources import find_sources
 
 __all__ = ["PRESETS", "FitSettings", "PhotometricFit", "PosedImages", "find_sources", "fit_object", "preset"]

@@ -27,8 +27,8 @@ from .extent import SEEN_BY, TOLERANCE, found_placement, placed, sees_box
 from .layouts import find_image, read_layout
 from .pictures import Picture, read_mask
 from .placement import PlacementRequest
+from .posed_images import PosedImages
 from .quality import require_object
-from .sources import PosedImages
 
 HELD_OUT_EVERY = 9
 """Every so many-th view is kept to measure on (the four of 36), where the capture names none for it."""

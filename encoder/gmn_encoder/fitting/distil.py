@@ -23,7 +23,7 @@ from ..rendering.render import DirectedField, render_views
 from ..rendering.voxels import numbers_at
 from .distil_object import FIRST_SLAB, FoundObject, find_object, placed_query, plausible_cameras
 from .placement import PlacementRequest
-from .sources import HELD_OUT_SEED, HELD_OUT_VIEWS, PosedImages
+from .posed_images import HELD_OUT_SEED, HELD_OUT_VIEWS, PosedImages
 
 _STEPS = 512  # in the diagonal of the box
 

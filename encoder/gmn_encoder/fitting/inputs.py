@@ -24,7 +24,8 @@ from ..digests import Digests, digest_of, files_below
 from ..objects.gltf_checks import read_parts
 from ..rendering.camera_files import read_cameras
 from .output import CAMERAS_NAME
-from .sources import PosedImages, Source
+from .posed_images import PosedImages
+from .sources import Source
 
 _NOT_SEEN = ("class_id", "nerf_id", "source", "notes", "procedural")
 """Fields of `PosedImages` that a fit does not depend on."""

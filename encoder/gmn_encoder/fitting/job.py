@@ -32,9 +32,10 @@ from .inputs import are_same_files, are_stored_views, files_of, views_digest
 from .measure import held_out_psnr
 from .output import FIT_NAME, is_complete, nerf_directory, preview, split_of, write_fit, write_language, write_splits
 from .photometric import PhotometricFit
+from .posed_images import PosedImages
 from .presets import FitSettings
 from .quality import shortfall
-from .sources import PosedImages, Source, check_ids
+from .sources import Source, check_ids
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from ..objects import ProceduralObject, write_texts
 from ..rendering.camera_files import write_cameras
 from ..rendering.images import contact_sheet, rgba_over
 from ..rendering.occupancy import GRID_NAME, OccupancyGrid, write_occupancy
-from .sources import PosedImages
+from .posed_images import PosedImages
 
 FIT_NAME = "fit.json"
 PREVIEW_NAME = "preview.png"

@@ -28,8 +28,8 @@ from ..rendering.occupancy import DENSITY_THRESHOLD, OccupancyGrid
 from ..rendering.render import batch_field
 from ..rendering.voxels import RESOLUTION, numbers_at, points_in_voxels, voxels_of_numbers, world_from_unit
 from .field import TrainedBatch
+from .posed_images import PosedImages
 from .presets import FitSettings
-from .sources import PosedImages
 from .surroundings import Surroundings
 from .training_views import DrawnRays, TrainingViews
 

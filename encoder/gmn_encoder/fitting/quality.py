@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .sources import PosedImages
+from .posed_images import PosedImages
 
 LEAST_PSNR = {"nano": 14.0}
 """dB on held-out views under which a fit of a preset has failed; `_LEAST` for the others."""

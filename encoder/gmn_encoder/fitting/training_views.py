@@ -16,7 +16,7 @@ from ..rendering.cameras import Cameras, Rays
 from ..rendering.images import rgba_over
 from ..rendering.occupancy import OccupancyGrid
 from .hull import near_mask
-from .sources import PosedImages
+from .posed_images import PosedImages
 
 _MARGIN = 0.035  # of the image: how far beyond the object rays are drawn
 

@@ -24,7 +24,7 @@ from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.rendering.cameras import RELEASED_SIZE, orbit_pose, released_cameras
 from gmn_encoder.rendering.pictures import nerf_pictures
-from llana_gmn.loading import quantization_config
+from llana_gmn.checkpoints.loading import quantization_config
 
 BASELINES = ("vlm",)
 VIEW = "30 degrees up, 1.5 away, over white"

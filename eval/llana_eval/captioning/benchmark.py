@@ -15,8 +15,8 @@ from typing import Any
 from gmn_encoder.digests import Digests
 from gmn_encoder.embeddings.files import content_hashes
 from gmn_encoder.files import StrPath
-from llana_gmn.caption import converse
 from llana_gmn.data.conversations import HST, Conversation, conversation_file, read_conversations
+from llana_gmn.inference.caption import converse
 
 from .nerf_sources import NerfSources, nerf_sources
 from .tasks import Task

@@ -21,8 +21,8 @@ import torch
 from gmn_encoder.files import StrPath
 from gmn_encoder.locks import output_lock
 from gmn_encoder.progress import Progress, no_progress
-from llana_gmn.provenance import model_fingerprint
-from llana_gmn.record_file import RecordFile, remove_records
+from llana_gmn.checkpoints.provenance import model_fingerprint
+from llana_gmn.inference.record_file import RecordFile, remove_records
 
 from ..bootstrap import BootstrapSettings, confidence_intervals
 from .results import Record

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from gmn_encoder.files import StrPath, read_json, write_json
-from llana_gmn.caption import caption_nerfs
+from llana_gmn.checkpoints.loading import load_model
 from llana_gmn.data.sources import LanguageData
-from llana_gmn.loading import load_model
+from llana_gmn.inference.caption import caption_nerfs
 from llana_gmn.training.recipe import TrainingRecipe
 from llana_gmn.training.trainer import RECIPE_NAME
 

@@ -13,7 +13,7 @@ from gmn_encoder.embeddings.cache import EmbeddingCache
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.progress import Progress, no_progress
-from llana_gmn.caption import caption_nerfs
+from llana_gmn.inference.caption import caption_nerfs
 
 from ..tables import Table
 

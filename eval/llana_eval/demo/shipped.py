@@ -16,7 +16,7 @@ from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.progress import Progress, no_progress
-from llana_gmn.defaults import DefaultObject, default_objects
+from llana_gmn.default.objects import DefaultObject, default_objects
 
 from ..captioning.answers import answers_html
 from ..captioning.benchmark import answer, load_benchmark, result_records
@@ -39,7 +39,7 @@ def run_demo(model: Any, processor: Any, nerfs: Path, out: StrPath, *, progress:
 
     Args:
         model, processor: a model and its processor, from `load_model`.
-        nerfs: directory with ``objects.json`` and the families' NeRFs, see `llana_gmn.defaults`.
+        nerfs: directory with ``objects.json`` and the families' NeRFs, see `llana_gmn.default.objects`.
         out: directory to write to.
         progress: receives what is being done, and how much of it.
 

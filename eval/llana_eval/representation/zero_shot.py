@@ -18,10 +18,10 @@ from torch import Tensor
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.progress import Progress, no_progress
-from llana_gmn.caption import DEFAULT_QUESTION
-from llana_gmn.chat_template import conversation_messages
-from llana_gmn.modeling import LlanaGmnForConditionalGeneration
-from llana_gmn.processing import LlanaGmnProcessor
+from llana_gmn.inference.caption import DEFAULT_QUESTION
+from llana_gmn.model.modeling import LlanaGmnForConditionalGeneration
+from llana_gmn.model.processing import LlanaGmnProcessor
+from llana_gmn.prompts.chat_template import conversation_messages
 
 from ..classes import class_name, label_order, labels_of
 from .classification_benchmark import ClassificationRun

@@ -2,8 +2,9 @@
 
 import pytest
 
+from gmn_encoder.fitting.posed_images import PosedImages
 from gmn_encoder.fitting.presets import FitSettings
-from gmn_encoder.fitting.sources import PosedImages, from_mesh
+from gmn_encoder.fitting.sources import from_mesh
 from gmn_encoder.objects import ViewSettings, generate
 
 TINY = FitSettings(

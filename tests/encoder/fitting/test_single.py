@@ -14,7 +14,7 @@ from gmn_encoder.fitting import presets, quality, single
 from gmn_encoder.fitting.single import fit_architecture, fit_object
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import sphere
-from llana_gmn.defaults import default_nerfs_path
+from llana_gmn.default.objects import default_nerfs_path
 
 CUBE = """ply
 format ascii 1.0

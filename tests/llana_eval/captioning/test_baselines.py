@@ -21,7 +21,7 @@ from llana_eval.captioning.baselines import load_vlm
 from llana_eval.captioning.benchmark import answer, load_benchmark
 from llana_eval.captioning.tasks import load_task
 from llana_gmn.commands import main
-from llana_gmn.defaults import default_model_path
+from llana_gmn.default.objects import default_model_path
 from tests.llana_eval.conftest import saying_model
 
 OBJECTS = 3
@@ -38,7 +38,7 @@ def llava(tmp_path_factory):
     from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+    from llana_gmn.assembly.tiny import tiny_text_config, tiny_tokenizer
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("llava")
@@ -181,7 +181,7 @@ def test_turns_follow_the_answers_before(data, llava):
 def test_what_is_no_vision_language_model_is_refused_in_a_sentence(data, llava, tmp_path, capsys):
     from transformers import AutoModelForCausalLM
 
-    from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+    from llana_gmn.assembly.tiny import tiny_text_config, tiny_tokenizer
 
     text = tmp_path / "text"
     tiny_tokenizer().save_pretrained(text)

@@ -17,9 +17,9 @@ from llana_eval.captioning.benchmark import answer, load_benchmark, result_recor
 from llana_eval.captioning.nerf_sources import nerf_sources
 from llana_eval.captioning.tasks import load_task
 from llana_gmn import ChatSession
-from llana_gmn.chat_template import SYSTEM_PROMPT
+from llana_gmn.assembly.tiny import tiny_model
 from llana_gmn.commands import main
-from llana_gmn.tiny import tiny_model
+from llana_gmn.prompts.chat_template import SYSTEM_PROMPT
 
 OBJECTS = 4
 METRICS = ["--metrics", "bleu-1,rouge-l,sbert_similarity"]
@@ -99,7 +99,9 @@ def test_evaluate_continues(data, minilm, tmp_path, capsys, monkeypatch):
     ]
     assert main([*arguments(data, minilm, tmp_path), "--seed", "1"]) == 1
     assert "was begun with seed 0, now 1" in capsys.readouterr().err
-    monkeypatch.setattr("llana_gmn.loading.load_model", lambda *a, **k: pytest.fail("nothing is left to ask"))
+    monkeypatch.setattr(
+        "llana_gmn.checkpoints.loading.load_model", lambda *a, **k: pytest.fail("nothing is left to ask")
+    )
     assert main(arguments(data, minilm, tmp_path)) == 0
 
 
@@ -254,7 +256,7 @@ def test_what_is_missing_is_named_and_the_rest_is_done(data, minilm, tmp_path, c
 
 
 def test_scoring_trouble_shows_before_any_answer(data, minilm, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("llana_gmn.loading.load_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("llana_gmn.checkpoints.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     command = arguments(data, str(tmp_path / "none"), tmp_path)
     assert main(command) == 1
     assert "no such directory; expected one with a model for S-BERT" in capsys.readouterr().err

@@ -273,7 +273,7 @@ def test_a_local_model_judges(results, tmp_path, capsys):
 def test_a_local_model_that_makes_no_sense(results, tmp_path, capsys):
     from transformers import AutoModelForCausalLM
 
-    from llana_gmn.tiny import tiny_text_config, tiny_tokenizer
+    from llana_gmn.assembly.tiny import tiny_text_config, tiny_tokenizer
 
     model = tmp_path / "random"
     tiny_tokenizer().save_pretrained(model)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from llana_gmn.llama_tokenizer import AWKWARD
-from llana_gmn.tiny import tiny_corpus, tiny_text_config, tiny_tokenizer
+from llana_gmn.assembly.tiny import tiny_corpus, tiny_text_config, tiny_tokenizer
+from llana_gmn.prompts.llama_tokenizer import AWKWARD
 
 TOKENS = ["<point_patch>", "<point_start>", "<point_end>"]
 PUBLISHED = {

@@ -13,12 +13,12 @@ from gmn_encoder.encoders.gmn.config import GmnConfig
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
 from gmn_encoder.files import atomic_directory
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from llana_gmn.checkpoints import ShardWriter, read_weights, weight_files
+from llana_gmn.assembly.tiny import tiny_model
+from llana_gmn.checkpoints.files import ShardWriter, read_weights, weight_files
+from llana_gmn.checkpoints.merge import merge
 from llana_gmn.commands import main
 from llana_gmn.conversion.convert import convert
 from llana_gmn.conversion.llana import config_from_llana, name_from_llana
-from llana_gmn.merge import merge
-from llana_gmn.tiny import tiny_model
 from tests.llana_gmn.conversion.llana import PUBLISHED, Llana, projector
 
 

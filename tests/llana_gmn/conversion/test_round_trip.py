@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from llana_gmn.checkpoints import read_weights
+from llana_gmn.assembly.tiny import tiny_corpus
+from llana_gmn.checkpoints.files import read_weights
 from llana_gmn.conversion import round_trip
 from llana_gmn.conversion.convert import convert
 from llana_gmn.conversion.published import PublishedConfig, PublishedLlana
-from llana_gmn.tiny import tiny_corpus
 
 
 @pytest.fixture

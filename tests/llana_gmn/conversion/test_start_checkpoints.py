@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
-from llana_gmn.assembly import assemble
+from llana_gmn.assembly.assemble import assemble
 from llana_gmn.commands import main
 from llana_gmn.conversion.convert import convert
 from tests.llana_gmn.conversion.llana import PUBLISHED, TOKENS, Llana, write_slow_files

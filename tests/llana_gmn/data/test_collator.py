@@ -3,7 +3,7 @@ import torch
 
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.dataset import IGNORED
-from llana_gmn.nerf_inputs import EMBEDDING
+from llana_gmn.model.nerf_inputs import EMBEDDING
 
 
 def sample(length, supervised=1, nerfs=()):

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from transformers import LlamaTokenizer
 
 from gmn_encoder.embeddings.records import EmbeddingSet
-from llana_gmn.chat_template import SYSTEM_PROMPT
+from llana_gmn.assembly.tiny import tiny_tokenizer
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.conversations import read_conversations
 from llana_gmn.data.dataset import IGNORED, ConversationDataset, Dialogue, encode_dialogues
-from llana_gmn.nerf_inputs import EMBEDDING, NOTHING
-from llana_gmn.processing import LlanaGmnProcessor
-from llana_gmn.tiny import tiny_tokenizer
+from llana_gmn.model.nerf_inputs import EMBEDDING, NOTHING
+from llana_gmn.model.processing import LlanaGmnProcessor
+from llana_gmn.prompts.chat_template import SYSTEM_PROMPT
 
 
 @pytest.fixture(scope="module")

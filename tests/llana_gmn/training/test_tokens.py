@@ -15,10 +15,10 @@ from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.nerfs.files import load_nerf, save_nerf
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import LlanaGmnForConditionalGeneration
+from llana_gmn.assembly.tiny import tiny_model
+from llana_gmn.checkpoints.loading import load_model
 from llana_gmn.data.collator import ConversationCollator
 from llana_gmn.data.conversations import conversation_file, read_conversations
-from llana_gmn.loading import load_model
-from llana_gmn.tiny import tiny_model
 from llana_gmn.training.recipe import NewModel
 from llana_gmn.training.trainer import TrainingRun
 from tests.encoder.encoders.moments import MomentsConfig, MomentsEncoder

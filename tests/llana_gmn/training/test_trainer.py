@@ -9,9 +9,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from llana_gmn import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
+from llana_gmn.checkpoints.loading import load_model
+from llana_gmn.checkpoints.merge import merge
 from llana_gmn.data.collator import ConversationCollator
-from llana_gmn.loading import load_model
-from llana_gmn.merge import merge
 from llana_gmn.training.trainer import TrainingRun, finished, last_checkpoint
 
 

@@ -23,9 +23,9 @@ from gmn_encoder import GmnConfig
 from gmn_encoder.nerfs.families import MlpArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import LlanaGmnConfig, LlanaGmnForConditionalGeneration, LlanaGmnModel, LlanaGmnProcessor
-from llana_gmn.nerf_inputs import NERF_INPUTS, pack_nerfs
-from llana_gmn.processing import add_nerf_tokens
-from llana_gmn.tiny import tiny_tokenizer
+from llana_gmn.assembly.tiny import tiny_tokenizer
+from llana_gmn.model.nerf_inputs import NERF_INPUTS, pack_nerfs
+from llana_gmn.model.processing import add_nerf_tokens
 
 from .library_tests import load
 from .reasons import SKIPPED

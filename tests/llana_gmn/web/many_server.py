@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 
-from llana_gmn.loading import load_model
+from llana_gmn.checkpoints.loading import load_model
 from llana_gmn.web.access import AccessOptions
 from llana_gmn.web.options import ServiceOptions
 from llana_gmn.web.server import running

@@ -1,0 +1,1 @@
+"""Answers about NeRFs: captions of many, a chat about a few, the records that they are kept in."""
