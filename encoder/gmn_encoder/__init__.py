@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .nerfs.families import HashArchitecture, MlpArchitecture, TriplaneArchitecture
     from .nerfs.files import find_nerfs, load_nerf, save_nerf
     from .nerfs.record import Nerf, NerfBatch
+    from .pose.estimate import PoseAnswer, PoseEstimate, estimate_pose, estimate_poses
+    from .pose.fields import TurnedField
     from .training.representation.siglip import SiglipLoss, siglip_loss
 
 _MODULES = {
@@ -43,6 +45,11 @@ _MODULES = {
     "parameter_graph": "encoders.gmn.graph",
     "Nerf": "nerfs.record",
     "NerfBatch": "nerfs.record",
+    "PoseAnswer": "pose.estimate",
+    "PoseEstimate": "pose.estimate",
+    "TurnedField": "pose.fields",
+    "estimate_pose": "pose.estimate",
+    "estimate_poses": "pose.estimate",
     "find_nerfs": "nerfs.files",
     "load_nerf": "nerfs.files",
     "save_nerf": "nerfs.files",
@@ -64,9 +71,14 @@ __all__ = [
     "NerfEncoder",
     "Nf2vecConfig",
     "Nf2vecEncoder",
+    "PoseAnswer",
+    "PoseEstimate",
     "SiglipLoss",
     "TriplaneArchitecture",
+    "TurnedField",
     "build_parameter_graph",
+    "estimate_pose",
+    "estimate_poses",
     "find_nerfs",
     "load_encoder",
     "load_nerf",
