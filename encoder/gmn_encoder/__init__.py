@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .encoders.gmn.graph import build_parameter_graph, parameter_graph
     from .encoders.nf2vec.config import Nf2vecConfig
     from .encoders.nf2vec.encoder import Nf2vecEncoder
+    from .encoders.sane.config import SaneConfig
+    from .encoders.sane.encoder import SaneEncoder
     from .nerfs.architectures import PAPER_ARCHITECTURES, NerfArchitecture, parse_architecture
     from .nerfs.families import HashArchitecture, MlpArchitecture, TriplaneArchitecture
     from .nerfs.files import find_nerfs, load_nerf, save_nerf
@@ -41,6 +43,8 @@ _MODULES = {
     "GmnEncoder": "encoders.gmn.encoder",
     "Nf2vecConfig": "encoders.nf2vec.config",
     "Nf2vecEncoder": "encoders.nf2vec.encoder",
+    "SaneConfig": "encoders.sane.config",
+    "SaneEncoder": "encoders.sane.encoder",
     "build_parameter_graph": "encoders.gmn.graph",
     "parameter_graph": "encoders.gmn.graph",
     "Nerf": "nerfs.record",
@@ -73,6 +77,8 @@ __all__ = [
     "Nf2vecEncoder",
     "PoseAnswer",
     "PoseEstimate",
+    "SaneConfig",
+    "SaneEncoder",
     "SiglipLoss",
     "TriplaneArchitecture",
     "TurnedField",

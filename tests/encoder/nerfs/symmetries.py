@@ -6,7 +6,15 @@ from __future__ import annotations
 import torch
 
 from gmn_encoder import HashArchitecture, MlpArchitecture, Nerf, TriplaneArchitecture
-from gmn_encoder.nerfs.network import BIAS_KEY, MLP_KEY
+from gmn_encoder.nerfs.symmetries import (
+    features_mapped,
+    network_layers,
+    permuted,
+    rescaled,
+    table_groups,
+    with_factors,
+    with_layers,
+)
 
 ARCHITECTURES = [
     MlpArchitecture(hidden_dim=16, frequencies=3, hidden_layers=3),
@@ -19,40 +27,23 @@ ARCHITECTURES = [
 ]
 
 
-def rescaled(nerf, generator):
-    """Incoming rows of ReLU neurons times positive numbers, outgoing columns divided by them."""
-    if nerf.architecture.activation != "relu":
-        return None
-    return _with_neurons(nerf, generator, lambda size: torch.exp(2 * torch.rand(size, generator=generator) - 1))
-
-
 def negated(nerf, generator):
     """Rows and columns of sine neurons negated."""
     if nerf.architecture.activation != "sine":
         return None
-    return _with_neurons(nerf, generator, lambda size: 1 - 2.0 * torch.randint(2, (size,), generator=generator))
+    return with_factors(nerf, lambda size: 1 - 2.0 * torch.randint(2, (size,), generator=generator))
 
 
 def turned(nerf, generator):
     """Biases of sine neurons moved by multiples of pi, columns negated where it is an odd one."""
     if nerf.architecture.activation != "sine" or not nerf.architecture.bias:
         return None
-    matrices, biases = _layers(nerf)
+    matrices, biases = network_layers(nerf)
     for number in range(len(matrices) - 1):
         turns = torch.randint(-2, 3, biases[number].shape, generator=generator).to(biases[number])
         biases[number] += turns * torch.pi
         matrices[number + 1] *= 1 - 2 * (turns % 2)
-    return _joined(nerf, matrices, biases)
-
-
-def permuted(nerf, generator):
-    """Hidden neurons in another order."""
-    matrices, biases = _layers(nerf)
-    for number in range(len(matrices) - 1):
-        order = torch.randperm(len(matrices[number]), generator=generator)
-        matrices[number], matrices[number + 1] = matrices[number][order], matrices[number + 1][:, order]
-        biases[number] = None if biases[number] is None else biases[number][order]
-    return _joined(nerf, matrices, biases)
+    return with_layers(nerf, matrices, biases)
 
 
 def padding_moved(nerf, generator):
@@ -60,38 +51,21 @@ def padding_moved(nerf, generator):
     used = nerf.architecture.encoding_dim
     if nerf.architecture.input_dim - used < (1 if nerf.architecture.bias else 2):
         return None
-    matrices, biases = _layers(nerf)
+    matrices, biases = network_layers(nerf)
     change = torch.randn(matrices[0][:, used:].shape, generator=generator).to(matrices[0])
     if biases[0] is None:
         change -= change.mean(dim=1, keepdim=True)
     else:
         biases[0] -= change.sum(dim=1)
     matrices[0][:, used:] += change
-    return _joined(nerf, matrices, biases)
+    return with_layers(nerf, matrices, biases)
 
 
 def unused_changed(nerf, generator):
     """Output rows that are neither colour nor density."""
-    matrices, biases = _layers(nerf)
+    matrices, biases = network_layers(nerf)
     matrices[-1][4:] += torch.randn(matrices[-1][4:].shape, generator=generator)
-    return _joined(nerf, matrices, biases)
-
-
-def features_mapped(nerf, generator, spread=1.0):
-    """An invertible map of the features of each level, or of all planes together."""
-    matrices, biases = _layers(nerf)
-    tables = {}
-    for key, rows, columns in _tables(nerf):
-        size = columns.stop - columns.start
-        one, other = (torch.linalg.qr(torch.randn(size, size, generator=generator))[0] for _ in range(2))
-        map = (one * torch.exp(spread * (2 * torch.rand(size, generator=generator) - 1))) @ other
-        map = map.to(matrices[0])
-        table = tables.setdefault(key, nerf.tensors[key].reshape(-1, size).clone())
-        table[rows] = table[rows] @ map
-        matrices[0][:, columns] = matrices[0][:, columns] @ torch.linalg.inv(map).T
-    if not tables:
-        return None
-    return _joined(nerf, matrices, biases, {key: t.view_as(nerf.tensors[key]) for key, t in tables.items()})
+    return with_layers(nerf, matrices, biases)
 
 
 def features_shifted(nerf, generator):
@@ -99,9 +73,9 @@ def features_shifted(nerf, generator):
     architecture = nerf.architecture
     if not architecture.bias and architecture.encoding_dim == architecture.input_dim:
         return None
-    matrices, biases = _layers(nerf)
+    matrices, biases = network_layers(nerf)
     tables = {}
-    for key, rows, columns in _tables(nerf):
+    for key, rows, columns in table_groups(nerf):
         shift = torch.randn(columns.stop - columns.start, generator=generator).to(matrices[0])
         table = tables.setdefault(key, nerf.tensors[key].reshape(-1, len(shift)).clone())
         table[rows] += shift
@@ -109,7 +83,7 @@ def features_shifted(nerf, generator):
         (matrices[0][:, architecture.encoding_dim] if biases[0] is None else biases[0]).sub_(constant)
     if not tables:
         return None
-    return _joined(nerf, matrices, biases, {key: t.view_as(nerf.tensors[key]) for key, t in tables.items()})
+    return with_layers(nerf, matrices, biases, {key: t.view_as(nerf.tensors[key]) for key, t in tables.items()})
 
 
 def planes_shared(nerf, generator):
@@ -138,41 +112,6 @@ SYMMETRIES = {
         planes_shared,
     )
 }
-
-
-def _layers(nerf):
-    matrices, biases = nerf.architecture.layers(nerf.tensors)
-    return [m.clone() for m in matrices], [b if b is None else b.clone() for b in biases]
-
-
-def _joined(nerf, matrices, biases, tensors=None):
-    parts = {**nerf.tensors, **(tensors or {}), MLP_KEY: torch.cat([m.flatten() for m in matrices])}
-    if nerf.architecture.bias:
-        parts[BIAS_KEY] = torch.cat(biases)
-    return Nerf(nerf.architecture, parts)
-
-
-def _with_neurons(nerf, generator, factors):
-    matrices, biases = _layers(nerf)
-    for number in range(len(matrices) - 1):
-        factor = factors(len(matrices[number])).to(matrices[0])
-        matrices[number] *= factor[:, None]
-        matrices[number + 1] /= factor
-        biases[number] = None if biases[number] is None else biases[number] * factor
-    return _joined(nerf, matrices, biases)
-
-
-def _tables(nerf):
-    """Key, rows of the table of entries and columns of the first matrix of each group of features with a map of its own."""
-    architecture = nerf.architecture
-    if isinstance(architecture, TriplaneArchitecture):
-        waves = 6 * architecture.frequencies
-        yield "triplane", slice(None), slice(waves, waves + architecture.channels)
-    if isinstance(architecture, HashArchitecture):
-        start, width = 0, architecture.features_per_entry
-        for level, entries in enumerate(architecture.level_entries):
-            yield "encoding.params", slice(start, start + entries), slice(level * width, (level + 1) * width)
-            start += entries
 
 
 CASES = [
