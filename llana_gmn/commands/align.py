@@ -22,7 +22,8 @@ class AlignCommand(Command):
             "--out", required=True, metavar="DIR", help=f"directory of the new NeRF, {POSE_NAME} and {PICTURE_NAME}"
         )
         parser.add_argument(
-            "--quality", help="preset of the fit: nano, quick, standard, paper (default: nano for nano NeRFs, else quick)"
+            "--quality",
+            help="preset of the fit: nano, quick, standard, paper (default: nano for nano NeRFs, else quick)",
         )
 
     def run(self, arguments: argparse.Namespace) -> int:

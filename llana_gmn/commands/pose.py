@@ -33,10 +33,17 @@ class PoseCommand(Command):
 
 def add_pose_arguments(parser: argparse.ArgumentParser) -> None:
     """``A B``, ``--similarity`` and where to work, of commands that compare two NeRFs' poses."""
-    parser.add_argument("a", metavar="A", help="the NeRF that is turned: a file, a directory, or another program's field")
+    parser.add_argument(
+        "a", metavar="A", help="the NeRF that is turned: a file, a directory, or another program's field"
+    )
     parser.add_argument("b", metavar="B", help="the NeRF that it is turned to")
     parser.add_argument(
         "--similarity", action="store_true", help="look for a scale and a shift too, as between fields captured apart"
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="ENC",
+        help="a trained SANE encoder, whose rotation head gives one more guess to begin with",
     )
     parser.add_argument("--device", help="where to query them, such as cpu or cuda (default: cuda where there is one)")
     add_cache_arguments(parser)
@@ -44,11 +51,20 @@ def add_pose_arguments(parser: argparse.ArgumentParser) -> None:
 
 def find_pose(arguments: argparse.Namespace) -> tuple[Nerf, Nerf, PoseEstimate]:
     """A, B and the pose between them, as `add_pose_arguments` say. Raises `ValueError` or `OSError`."""
-    from gmn_encoder import estimate_pose, load_nerf
+    from gmn_encoder import SaneEncoder, estimate_pose, load_encoder, load_nerf
 
     device = device_named(arguments.device)
     a, b = (load_nerf(path).to(device) for path in open_foreign([arguments.a, arguments.b], arguments))
-    return a, b, estimate_pose(a, b, similarity=arguments.similarity, device=device)
+    guesses = None
+    if arguments.encoder:
+        encoder = load_encoder(arguments.encoder).to(device)
+        if not isinstance(encoder, SaneEncoder):
+            kind = encoder.config.model_type
+            raise ValueError(
+                f"--encoder {arguments.encoder}: is a {kind!r}, which tells no rotation; expected a 'sane' encoder"
+            )
+        guesses = encoder.relative_rotations([a], [b])
+    return a, b, estimate_pose(a, b, similarity=arguments.similarity, guesses=guesses, device=device)
 
 
 def format_pose(found: PoseEstimate) -> str:

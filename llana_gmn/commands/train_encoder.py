@@ -30,9 +30,7 @@ class TrainEncoderCommand(Command):
             help="<family>/<class>/<id>/, train.txt and val.txt, as fit writes it",
         )
         parser.add_argument("--out", required=True, metavar="DIR", help="best/, last/ and metrics.jsonl go here")
-        parser.add_argument(
-            "--encoder", choices=("gmn", "sane"), default="gmn", help="kind of encoder (default: gmn)"
-        )
+        parser.add_argument("--encoder", choices=("gmn", "sane"), default="gmn", help="kind of encoder (default: gmn)")
         parser.add_argument(
             "--loss", choices=("r", "c", "rc"), help="of a gmn: rendering, contrastive or both (default: the recipe's)"
         )
@@ -91,7 +89,9 @@ def _chosen(arguments: argparse.Namespace) -> tuple[RunRecipe, Any]:
         from gmn_encoder.training.sane.task import sane_training
 
         if arguments.loss:
-            raise ValueError("--loss chooses a gmn's losses; a sane encoder has all four, weighed by settings such as rotation_weight")
+            raise ValueError(
+                "--loss chooses a gmn's losses; a sane encoder has all four, weighed by settings such as rotation_weight"
+            )
         return load_sane_recipe(arguments.config, arguments.settings), sane_training
     from gmn_encoder.training.representation.recipe import load_recipe
     from gmn_encoder.training.representation.task import encoder_training

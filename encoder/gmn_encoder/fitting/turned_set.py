@@ -1,4 +1,4 @@
-"""A data set's objects turned and fitted anew, which poses are measured on: the same meshes, other rotations, other first weights.
+"""A data set's objects turned and fitted anew, for measuring poses: the same meshes, other rotations and first weights.
 
     <out>/<family>/<class_id>/<nerf_id>/    as `fit` leaves them
     <out>/turns.json                        class_id/nerf_id -> quaternion (w, x, y, z) of the object's turn
@@ -63,9 +63,7 @@ def fit_turned(
     Raises:
         FileNotFoundError, ValueError: objects that are missing, or whose mesh is.
     """
-    turns = {
-        "/".join(each): random_rotations(1, generator_for(seed, "turn", *each))[0].tolist() for each in objects
-    }
+    turns = {"/".join(each): random_rotations(1, generator_for(seed, "turn", *each))[0].tolist() for each in objects}
     write_json(turns, Path(out, TURNS_NAME))
     records = {family: read_json(Path(data, family, *objects[0], FIT_NAME)) for family in families}
     settings = {

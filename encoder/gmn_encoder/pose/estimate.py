@@ -176,7 +176,10 @@ def _estimate(
     motions, mismatch = distinct(on_grid, problem.mismatch(on_grid), _APART, settings.kept)
     best, lowered = refine(problem, motions[: settings.exact], settings.exact_steps)
     motions, mismatch = distinct(
-        Motions.cat([best, motions[settings.exact :]]), torch.cat([lowered, mismatch[settings.exact :]]), _APART, settings.kept
+        Motions.cat([best, motions[settings.exact :]]),
+        torch.cat([lowered, mismatch[settings.exact :]]),
+        _APART,
+        settings.kept,
     )
     answers = [_answer(motions, mismatch, place) for place in range(len(motions))]
     limit = _limit(answers[0].mismatch)

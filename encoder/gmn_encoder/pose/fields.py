@@ -111,8 +111,8 @@ class BakedField:
 class BlurredField:
     """A baked field and its derivatives, blurred; zero outside the box.
 
-    How dense a fit makes its surfaces depends on the family and on how long it was trained. So that this does not count, values are
-    divided by a mean of the opacity that weights opaque places, whatever the size of the object.
+    How dense a fit makes its surfaces depends on the family and on how long it was trained. So that this does not count, values
+    are divided by a mean of the opacity that weights opaque places, whatever the size of the object.
 
     Args:
         volume: ``(G, G, G, 4)``.

@@ -119,7 +119,7 @@ def test_fields_without_content_have_no_pose(crooked, density, said):
 def test_a_nerf_without_content_is_named():
     empty = Nerf.random("MLP-nano")
     empty = Nerf(empty.architecture, {key: 0 * value for key, value in empty.tensors.items()})
-    with pytest.raises(ValueError, match="MLP.*NeRF: its field is empty throughout"):
+    with pytest.raises(ValueError, match=r"MLP.*NeRF: its field is empty throughout"):
         estimate_pose(empty, empty)
 
 

@@ -79,8 +79,8 @@ class SaneConfig(SavedConfig):
             raise ValueError(f"SaneConfig.token_dim is {self.token_dim}; expected a multiple of window = {self.window}")
         if self.width % self.heads or self.latent_dim % 2:
             raise ValueError(
-                f"SaneConfig has width {self.width}, {self.heads} heads and latent_dim {self.latent_dim}; expected a width that the "
-                "heads share evenly, and an even latent_dim"
+                f"SaneConfig has width {self.width}, {self.heads} heads and latent_dim {self.latent_dim}; expected a width "
+                "that the heads share evenly, and an even latent_dim"
             )
         if self.tokens == "rows" and (self.features or self.rotation_head == "moments"):
             raise ValueError(

@@ -1,9 +1,9 @@
 """The SANE encoder: token sequences of NeRFs to latents, back to tokens, to an embedding, and to the rotation between two NeRFs.
 
-Sources: Schürholt et al., "Towards Scalable and Versatile Weight Space Learning" (ICML 2024), taken to hash NeRFs with [POS] tokens
-that carry the pose. The position of a point token is a linear map of its place, and tables of its number and layer; that of network
-and pose tokens is a table of their number, and of the matrix. All points are the same for all NeRFs: a position says nothing of
-which NeRF it is.
+Sources: Schürholt et al., "Towards Scalable and Versatile Weight Space Learning" (ICML 2024), taken to hash NeRFs with
+[POS] tokens that carry the pose. The position of a point token is a linear map of its place and a table of its number; that of
+network and pose tokens is a table of their number, and of the matrix. All points are the same for all NeRFs: a position says
+nothing of which NeRF it is.
 
 Shapes: B NeRFs, C tokens, P of them of the pose, D latent.
 """
@@ -59,7 +59,7 @@ class PositionCode(nn.Module):
             nn.init.normal_(table.weight, std=0.02)  # type: ignore[arg-type]
 
     def forward(self, tokens: Tokens) -> Tensor:
-        code = self.place(tokens.places.to(self.place.weight.dtype))
+        code = self.place(tokens.places.to(self.place.weight.dtype)).to(self.layer.weight.dtype)
         for kind, table in enumerate(self.number):
             chosen = (tokens.kinds == kind).nonzero()[:, 0]
             found = table(tokens.numbers[chosen])
@@ -129,16 +129,16 @@ class SaneEncoder(EncoderModule):
         for kind, layer in enumerate(self.into):
             chosen = (tokens.kinds == kind).nonzero()[:, 0]
             values = tokens.values[:, chosen].to(self.dtype)
-            hidden = hidden.index_add(1, chosen, layer(values))
-        return View(tokens, self.latent(self.encoder(hidden)))
+            hidden = hidden.index_add(1, chosen, layer(values).to(hidden.dtype))
+        return View(tokens, self.latent(self.encoder(hidden)).to(self.dtype))
 
     def reconstruct(self, view: View) -> Tensor:
         """Tokens' values ``(B, C, W)`` from latents; zeros for those of the pose."""
         hidden = self.decoder(self.unfold(view.latents) + self.position(view.tokens))
-        values = hidden.new_zeros(*view.tokens.values.shape)
+        values = torch.zeros_like(view.tokens.values)
         for kind, layer in enumerate(self.out):
             chosen = (view.tokens.kinds == kind).nonzero()[:, 0]
-            values = values.index_add(1, chosen, layer(hidden[:, chosen]))
+            values = values.index_add(1, chosen, layer(hidden[:, chosen]).to(values.dtype))
         return values
 
     def embed_view(self, view: View) -> Tensor:
@@ -171,7 +171,9 @@ class SaneEncoder(EncoderModule):
         """The head's quaternions ``(B, 4)`` that turn each a into its b: guesses for `estimate_pose`."""
         if len(a) != len(b):
             raise ValueError(f"{len(a)} NeRFs and {len(b)} others; expected as many, a pair each")
-        poses = [[self.pose_of(self._see(NerfBatch.stack([each.to(self.device)]), None)) for each in side] for side in (a, b)]
+        poses = [
+            [self.pose_of(self._see(NerfBatch.stack([each.to(self.device)]), None)) for each in side] for side in (a, b)
+        ]
         return self.rotation(*(torch.cat(side) for side in poses))
 
     def check_nerf(self, nerf: Nerf) -> None:
@@ -192,6 +194,12 @@ class SaneEncoder(EncoderModule):
 
 def _transformer(config: SaneConfig) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
-        config.width, config.heads, config.feed_forward, config.dropout, activation="gelu", batch_first=True, norm_first=True
+        config.width,
+        config.heads,
+        config.feed_forward,
+        config.dropout,
+        activation="gelu",
+        batch_first=True,
+        norm_first=True,
     )
     return nn.TransformerEncoder(layer, config.layers, norm=nn.LayerNorm(config.width), enable_nested_tensor=False)

@@ -54,9 +54,9 @@ class AttentionRotation(nn.Module):
 class MomentsRotation(nn.Module):
     """Vectors that turn with the object, and the rotation between those of two views.
 
-    A vector is a sum of the points' places, each weighed by what is shown there and its distance from the origin alone: turned, the
-    object has turned vectors, whatever the weights. What is learnt is what to weigh. The rotation that turns one view's vectors
-    best into the other's is the largest eigenvector of a 4 x 4 matrix (Davenport; Horn, 1987).
+    A vector is a sum of the points' places, each weighed by what is shown there and its distance from the origin alone: turned,
+    the object has turned vectors, whatever the weights. What is learnt is what to weigh. The rotation that turns one view's
+    vectors best into the other's is the largest eigenvector of a 4 x 4 matrix (Davenport; Horn, 1987).
     """
 
     def __init__(self, config: SaneConfig) -> None:

@@ -24,12 +24,18 @@ def lattice_points(count: int, kind: Lattice) -> Tensor:
     "cube": evenly in the box, a scrambled Sobol sequence; turned, some leave it. "shells": on four spheres about the origin, more
     on the larger ones; turned, they stay in the box.
     """
-    if kind == "cube":
-        with torch.device("cpu"):
-            unit = torch.quasirandom.SobolEngine(3, scramble=True, seed=0).draw(count)
-        return (unit * 2 - 1) * BOX_MAX * _INSIDE
+    with torch.device("cpu"):  # encoders are built on other devices, the one without memory among them
+        points = _cube(count) if kind == "cube" else _shells(count)
+    return points.to(torch.get_default_device())
+
+
+def _cube(count: int) -> Tensor:
+    unit = torch.quasirandom.SobolEngine(3, scramble=True, seed=0).draw(count)
+    return (unit * 2 - 1) * BOX_MAX * _INSIDE
+
+
+def _shells(count: int) -> Tensor:
     shares = torch.tensor(_RADII).square()
     ends = (shares.cumsum(dim=0) / shares.sum() * count).round().long().tolist()
     counts = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    shells = [spread_directions(n) * radius for n, radius in zip(counts, _RADII, strict=True) if n]
-    return torch.cat(shells)
+    return torch.cat([spread_directions(n) * radius for n, radius in zip(counts, _RADII, strict=True) if n])

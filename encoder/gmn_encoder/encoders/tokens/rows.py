@@ -1,8 +1,8 @@
 """Tokens of raw weights: the rows that a point reads, and the rows of the network's matrices.
 
 Source: SANE over hash NeRFs. A point's token holds the rows at all corners around it: (corner, level, feature) of a hash grid,
-(corner of a plane, channel) of planes, 8 x 16 x 2 = 256 values of the usual grids. A network's token holds the incoming weights of
-`window` consecutive neurons, each padded with zeros to W / `window` values; a bias stands behind them as one more column. Each
+(corner of a plane, channel) of planes, 8 x 16 x 2 = 256 values of the usual grids. A network's token holds the incoming weights
+of `window` consecutive neurons, each padded with zeros to W / `window` values; a bias stands behind them as one more column. Each
 level, the planes, and each matrix are standardised by their own mean and deviation in the file, which `Tokens` keeps.
 
 Rows of separately trained tables cannot be compared across files: any invertible map of a level's features is undone by the
@@ -30,9 +30,7 @@ from ...nerfs.record import NerfBatch
 from .sequence import NETWORK, POINT, Part, Tokens, joined
 
 
-def row_tokens(
-    nerfs: NerfBatch, points: Tensor, *, width: int, window: int, asked: Tensor | None = None
-) -> Tokens:
+def row_tokens(nerfs: NerfBatch, points: Tensor, *, width: int, window: int, asked: Tensor | None = None) -> Tokens:
     """Raw tokens of NeRFs of one architecture.
 
     Args:

@@ -84,8 +84,8 @@ def joined(parts: list[Part], width: int, *, means: Tensor, deviations: Tensor) 
     for part in parts:
         if part.values.shape[-1] > width:
             raise ValueError(
-                f"a {KINDS[part.kind]} token has {part.values.shape[-1]} values, the encoder's have {width}: fewer levels, features "
-                "or channels, or an encoder of a larger token_dim"
+                f"a {KINDS[part.kind]} token has {part.values.shape[-1]} values, the encoder's have {width}: fewer levels, "
+                "features or channels, or an encoder of a larger token_dim"
             )
     values = torch.cat([F.pad(part.values, (0, width - part.values.shape[-1])) for part in parts], dim=1)
     mask = torch.cat([F.pad(part.mask, (0, width - part.mask.shape[-1])) for part in parts])

@@ -211,9 +211,7 @@ def corner_rows(architecture: HashArchitecture, u: Tensor) -> tuple[Tensor, Tens
         rows int64 and weights, each ``(..., levels, 8)``; the corners of a cell with the x coordinate running fastest.
     """
     rows, weights, start = [], [], 0
-    levels = zip(
-        architecture.level_scales, architecture.level_resolutions, architecture.level_entries, strict=True
-    )
+    levels = zip(architecture.level_scales, architecture.level_resolutions, architecture.level_entries, strict=True)
     for scale, resolution, entries in levels:
         index, weight = _level_corners(u, scale, resolution, entries)
         rows.append(index + start)

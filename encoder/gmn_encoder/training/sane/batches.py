@@ -64,9 +64,7 @@ class SaneBatches:
         generator = generator_for(self.recipe.seed, "views", epoch, step, self.process)
         families = torch.randint(len(self.recipe.families), (2, len(objects)), generator=generator).tolist()
         turns = random_rotations(2 * len(objects), generator).split(len(objects))
-        sides = [
-            self._side(objects, chosen, turn, generator) for chosen, turn in zip(families, turns, strict=True)
-        ]
+        sides = [self._side(objects, chosen, turn, generator) for chosen, turn in zip(families, turns, strict=True)]
         rotation = relative_rotation(sides[0].turns, sides[1].turns)
         if self.recipe.label_noise:  # beside the true rotation, never in its place
             angles = math.radians(self.recipe.label_noise) * torch.randn(len(objects), 3, generator=generator)

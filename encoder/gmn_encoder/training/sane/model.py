@@ -87,12 +87,12 @@ class SaneModel(nn.Module):
         zero = batch.rotation.new_zeros(())
         reconstruction = contrastive = rotation = zero
         if recipe.reconstruction_weight:
-            found = [
-                masked_squares(encoder.reconstruct(view), view.tokens.values, view.tokens.mask) for view in views
-            ]
+            found = [masked_squares(encoder.reconstruct(view), view.tokens.values, view.tokens.mask) for view in views]
             reconstruction = torch.stack([each for each, _ in found]).sum() / sum(count for _, count in found)
         if recipe.contrastive_weight:
-            pooled = [self.embeddings(side, part) for side, part in zip(sides, (batch.first, batch.second), strict=True)]
+            pooled = [
+                self.embeddings(side, part) for side, part in zip(sides, (batch.first, batch.second), strict=True)
+            ]
             contrastive = nt_xent(*(encoder.project(each) for each in pooled), recipe.temperature)
         if recipe.rotation_weight:
             rotation = rotation_loss(self.rotations(sides, batch), batch.rotation)

@@ -19,7 +19,18 @@ Selection = Literal["rotation", "recall", "reconstruction"]
 RECIPES = Path(__file__).parent / "recipes"
 
 _ENCODER = (
-    *("tokens", "features", "points", "lattice", "token_dim", "window", "network_tokens", "pose_tokens", "width", "heads"),
+    *(
+        "tokens",
+        "features",
+        "points",
+        "lattice",
+        "token_dim",
+        "window",
+        "network_tokens",
+        "pose_tokens",
+        "width",
+        "heads",
+    ),
     *("layers", "feed_forward", "dropout", "latent_dim", "projection", "rotation_head", "moments"),
 )
 

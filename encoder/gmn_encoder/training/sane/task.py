@@ -70,7 +70,9 @@ class SaneTask:
             return None
         encoder = SaneEncoder.from_pretrained(self._init)
         if encoder.config != self.recipe.encoder_config:
-            raise ValueError(f"{self._init}: its encoder has other sizes than the recipe's; use the recipe it was made with")
+            raise ValueError(
+                f"{self._init}: its encoder has other sizes than the recipe's; use the recipe it was made with"
+            )
         self.model.encoder.load_state_dict(encoder.state_dict())
         return f"starting from the encoder of {self._init}"
 

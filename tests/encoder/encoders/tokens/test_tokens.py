@@ -52,7 +52,9 @@ def test_a_dense_level_is_not_hashed():
     """4 vertices an axis, all dense: x runs fastest, then y, then z."""
     architecture = HashArchitecture(levels=1, log2_table_size=10, base_resolution=4, max_resolution=4)
     rows, weights = corner_rows(architecture, torch.tensor([[0.5 / 3, 1.5 / 3, 0.5 / 3]]))
-    assert rows[0, 0].tolist() == [1 + 2 * 4 + 16 + dx + 4 * dy + 16 * dz for dz in (0, 1) for dy in (0, 1) for dx in (0, 1)]
+    assert rows[0, 0].tolist() == [
+        1 + 2 * 4 + 16 + dx + 4 * dy + 16 * dz for dz in (0, 1) for dy in (0, 1) for dx in (0, 1)
+    ]
     assert weights[0, 0, 0] == pytest.approx(1, abs=1e-5)
 
 
@@ -112,12 +114,14 @@ def test_what_is_padding_is_masked():
     assert sizes == [4 * per_neuron[layer] for layer in (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2)] + [0] * 3
     assert float(tokens.values[:, ~tokens.mask].abs().max()) == 0
     layer = tokens.values[0, :4][tokens.mask[:4]]
-    assert float(layer.mean()) == pytest.approx(0, abs=1e-5) and float(layer.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert float(layer.mean()) == pytest.approx(0, abs=1e-5) and float(layer.std(correction=0)) == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("nerf", NERFS, ids=lambda n: n.family)
 def test_a_turned_lattice_is_a_turned_field(nerf):
-    """The token at p of a NeRF turned by R holds what the NeRF shows at R^T p; on a lattice of four-fold symmetry, another one."""
+    """The token at p of a NeRF turned by R holds what the NeRF shows at R^T p; on a lattice of four-fold symmetry, another."""
     batch = NerfBatch.stack([nerf])
     points = lattice_points(40, "shells")
     quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -153,8 +157,14 @@ def test_shells_stay_inside_and_lattices_are_the_same_on_every_call():
 def test_what_does_not_fit_is_refused_in_a_sentence():
     points = lattice_points(4, "cube")
     wide = NerfBatch.stack([Nerf.random(MlpArchitecture(hidden_dim=16, frequencies=12))])
-    with pytest.raises(ValueError, match="matrix 0 of the network reads 80 values.*room for 64"):
+    with pytest.raises(ValueError, match=r"matrix 0 of the network reads 80 values.*room for 64"):
         row_tokens(wide, points, width=256, window=4)
-    many = NerfBatch.stack([Nerf.random(HashArchitecture(hidden_dim=16, levels=16, log2_table_size=5, base_resolution=2, max_resolution=9))])
+    many = NerfBatch.stack(
+        [
+            Nerf.random(
+                HashArchitecture(hidden_dim=16, levels=16, log2_table_size=5, base_resolution=2, max_resolution=9)
+            )
+        ]
+    )
     with pytest.raises(ValueError, match="a point token has 256 values, the encoder's have 128"):
         row_tokens(many, points, width=128, window=2)
