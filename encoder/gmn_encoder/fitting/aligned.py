@@ -1,8 +1,8 @@
 """A NeRF turned into another one's frame: fitted anew to views of it, taken by cameras that were turned the other way.
 
 Weights cannot be turned: rows of a hash table and cells of a plane belong to places, and the axes of frequency features to the
-box. What a camera sees of a turned object, it sees of the object itself from where the turn would have brought it from. So the views
-are exact, and a new NeRF of the same architecture is fitted to them.
+box. What a camera sees of a turned object, it sees of the object itself from where the turn would have brought it from. So the
+views are exact, and a new NeRF of the same architecture is fitted to them.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python scripts/pose_claims.py --data DATA --work WORK [--encoders values,rows --runs RUNS] [--real REAL --meshes MESHES]
 
 Of each object one NeRF is the data set's, the other shows the same mesh turned at random, in the same family or another, from
-other first weights (`fitting.turned_set`). Errors are geodesic angles. Symmetric objects count modulo their symmetry, which is what the
-search finds between the object's hash NeRF and itself; an object without any such answer is called asymmetric.
+other first weights (`fitting.turned_set`). Errors are geodesic angles. Symmetric objects count modulo their symmetry, which
+is what the search finds between the object's hash NeRF and itself; an object without any such answer is called asymmetric.
 
 Every pair is a line of ``WORK/pairs.jsonl``, and is not measured again.
 """

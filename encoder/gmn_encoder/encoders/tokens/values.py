@@ -2,8 +2,9 @@
 
 A point's token holds colour times opacity and opacity there, over a mean of the file's opacity (how dense a fit makes its
 surfaces depends on family and training), and, where asked for, the interpolated features of each level or of the planes,
-standardised. What a NeRF turned by R shows at p, it shows itself at R^T p: so one file gives any number of exact views, with no NeRF trained anew.
-The features can be read there as well, but they depend on the gauge of the file: without them the tokens are free of it.
+standardised. What a NeRF turned by R shows at p, it shows itself at R^T p: so one file gives any number of exact views,
+with no NeRF trained anew. The features can be read there as well, but they depend on the gauge of the file: without them the
+tokens are free of it.
 
 Shapes: B NeRFs, K points.
 """

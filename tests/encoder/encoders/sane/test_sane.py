@@ -85,7 +85,8 @@ def test_vectors_turn_with_the_object_whatever_the_weights():
     block = encoder.points[::4]
     quarter = matrix_of(turn[0])
     encoder.points = torch.cat([block @ torch.matrix_power(quarter, n).T for n in range(4)])
-    batch = NerfBatch.stack([Nerf.random(HashArchitecture(hidden_dim=16), seed=3)])
+    nerf = Nerf.random(HashArchitecture(hidden_dim=16), seed=3)
+    batch = NerfBatch(nerf.architecture, {key: 8 * tensor[None] for key, tensor in nerf.tensors.items()})
     views = [encoder(encoder.tokenise(batch, turns)) for turns in (None, turn)]
     found = encoder.rotation(*(encoder.pose_of(view) for view in views))
     assert float(torch.rad2deg(geodesic_angle(found, turn))) < 1
