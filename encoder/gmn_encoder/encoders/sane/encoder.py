@@ -56,7 +56,7 @@ class PositionCode(nn.Module):
         self.number = nn.ModuleList(nn.Embedding(counts[kind], config.width) for kind in range(len(KINDS)))
         self.layer = nn.Embedding(_MAX_MATRICES, config.width)
         for table in (*self.number, self.layer):
-            nn.init.normal_(table.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, tokens: Tokens) -> Tensor:
         code = self.place(tokens.places.to(self.place.weight.dtype)).to(self.layer.weight.dtype)

@@ -91,7 +91,10 @@ def joined(parts: list[Part], width: int, *, means: Tensor, deviations: Tensor) 
     mask = torch.cat([F.pad(part.mask, (0, width - part.mask.shape[-1])) for part in parts])
     device = values.device
     counts: dict[int, int] = {}
-    kinds, numbers, layers, places = [], [], [], []
+    kinds: list[int] = []
+    numbers: list[int] = []
+    layers: list[int] = []
+    places: list[Tensor] = []
     for part in parts:
         count, first = part.values.shape[1], counts.get(part.kind, 0)
         counts[part.kind] = first + count
@@ -99,5 +102,10 @@ def joined(parts: list[Part], width: int, *, means: Tensor, deviations: Tensor) 
         numbers += range(first, first + count)
         layers += [part.layer] * count
         places.append(values.new_zeros(count, 3) if part.places is None else part.places.to(values))
-    index = [torch.tensor(each, dtype=torch.int64, device=device) for each in (kinds, numbers, layers)]
-    return Tokens(values * mask, mask, *index, torch.cat(places), means, deviations)
+
+    def index(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+    return Tokens(
+        values * mask, mask, index(kinds), index(numbers), index(layers), torch.cat(places), means, deviations
+    )

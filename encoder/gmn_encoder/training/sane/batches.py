@@ -69,7 +69,7 @@ class SaneBatches:
         if self.recipe.label_noise:  # beside the true rotation, never in its place
             angles = math.radians(self.recipe.label_noise) * torch.randn(len(objects), 3, generator=generator)
             rotation = multiply(quaternion_of_vector(angles), rotation)
-        return SaneBatch(*sides, rotation).to(self.device)
+        return SaneBatch(sides[0], sides[1], rotation).to(self.device)
 
     def fixed(self, objects: Sequence[ObjectId], *, apart: int = 1) -> Iterator[SaneBatch]:
         """The batches of a validation: the first view from each family in turn, the second from the one `apart` places on."""
@@ -83,7 +83,7 @@ class SaneBatches:
                 self._side(chunk, chosen, turn, None)
                 for chosen, turn in zip((families, [(f + apart) % count for f in families]), turns, strict=True)
             ]
-            yield SaneBatch(*sides, relative_rotation(*turns)).to(self.device)
+            yield SaneBatch(sides[0], sides[1], relative_rotation(*turns)).to(self.device)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[SaneBatch]:
         """The batches of an epoch from step `first` on, made ahead by the recipe's workers."""

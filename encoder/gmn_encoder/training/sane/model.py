@@ -93,7 +93,7 @@ class SaneModel(nn.Module):
             pooled = [
                 self.embeddings(side, part) for side, part in zip(sides, (batch.first, batch.second), strict=True)
             ]
-            contrastive = nt_xent(*(encoder.project(each) for each in pooled), recipe.temperature)
+            contrastive = nt_xent(encoder.project(pooled[0]), encoder.project(pooled[1]), recipe.temperature)
         if recipe.rotation_weight:
             rotation = rotation_loss(self.rotations(sides, batch), batch.rotation)
         latent = torch.cat([view.latents.square().flatten() for view in views]).mean()

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ...encoders.tokens.sequence import KINDS, POSE
-from ...nerfs.probing import FieldError
 from ...pose.rotations import geodesic_angle
 from ...progress import Progress, no_progress
 from ..representation.validation import recall_at_1
@@ -65,22 +64,20 @@ def validate(model: SaneModel, batches: SaneBatches, *, progress: Progress = no_
         ``reconstruction``, their mean.
 
     Raises:
-        ValueError: a field that is not finite.
+        FieldError: a field that is not finite.
     """
     objects = batches.data.object_ids[: batches.recipe.validation_objects or None]
     errors, firsts, seconds, projected = [], [], [], []
     shares = ShareOfVariance()
     done = 0
     for batch in batches.fixed(objects):
-        try:
-            sides = [model.see(batch.first), model.see(batch.second)]
-        except FieldError as error:
-            raise ValueError(str(error)) from error
+        sides = [model.see(batch.first), model.see(batch.second)]
         errors.append(torch.rad2deg(geodesic_angle(model.rotations(sides, batch), batch.rotation)))
         pooled = [model.embeddings(side, part) for side, part in zip(sides, (batch.first, batch.second), strict=True)]
         firsts.append(pooled[0])
         seconds.append(pooled[1])
-        projected.append(nt_xent(*(model.encoder.project(each) for each in pooled), model.recipe.temperature))
+        one, other = (model.encoder.project(each) for each in pooled)
+        projected.append(nt_xent(one, other, model.recipe.temperature))
         for view in (view for side in sides for view in side):
             values = model.encoder.reconstruct(view)
             for kind in range(POSE):
