@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from .encoders.gmn.graph import build_parameter_graph, parameter_graph
     from .encoders.nf2vec.config import Nf2vecConfig
     from .encoders.nf2vec.encoder import Nf2vecEncoder
+    from .encoders.sane.config import SaneConfig
+    from .encoders.sane.encoder import SaneEncoder
     from .nerfs.architectures import PAPER_ARCHITECTURES, NerfArchitecture, parse_architecture
     from .nerfs.families import HashArchitecture, MlpArchitecture, TriplaneArchitecture
     from .nerfs.files import find_nerfs, load_nerf, save_nerf
     from .nerfs.record import Nerf, NerfBatch
+    from .pose.estimate import PoseAnswer, PoseEstimate, estimate_pose, estimate_poses
+    from .pose.fields import TurnedField
     from .training.representation.siglip import SiglipLoss, siglip_loss
 
 _MODULES = {
@@ -39,10 +43,17 @@ _MODULES = {
     "GmnEncoder": "encoders.gmn.encoder",
     "Nf2vecConfig": "encoders.nf2vec.config",
     "Nf2vecEncoder": "encoders.nf2vec.encoder",
+    "SaneConfig": "encoders.sane.config",
+    "SaneEncoder": "encoders.sane.encoder",
     "build_parameter_graph": "encoders.gmn.graph",
     "parameter_graph": "encoders.gmn.graph",
     "Nerf": "nerfs.record",
     "NerfBatch": "nerfs.record",
+    "PoseAnswer": "pose.estimate",
+    "PoseEstimate": "pose.estimate",
+    "TurnedField": "pose.fields",
+    "estimate_pose": "pose.estimate",
+    "estimate_poses": "pose.estimate",
     "find_nerfs": "nerfs.files",
     "load_nerf": "nerfs.files",
     "save_nerf": "nerfs.files",
@@ -64,9 +75,16 @@ __all__ = [
     "NerfEncoder",
     "Nf2vecConfig",
     "Nf2vecEncoder",
+    "PoseAnswer",
+    "PoseEstimate",
+    "SaneConfig",
+    "SaneEncoder",
     "SiglipLoss",
     "TriplaneArchitecture",
+    "TurnedField",
     "build_parameter_graph",
+    "estimate_pose",
+    "estimate_poses",
     "find_nerfs",
     "load_encoder",
     "load_nerf",

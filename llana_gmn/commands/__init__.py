@@ -15,6 +15,7 @@ from .base import Command, InputErrors
 COMMANDS: tuple[str, ...] = (
     *("inspect", "fit", "render", "embed", "train-encoder"),
     *("retrieve", "classify", "plot"),
+    *("pose", "align"),
     *("train", "chat", "caption", "evaluate", "score"),
     *("convert", "merge", "serve", "demo"),
 )

@@ -129,13 +129,21 @@ def open_nerfs(paths: Iterable[str], arguments: argparse.Namespace, errors: Inpu
     cache, opened = fit_cache(arguments), []
     for given in paths:
         try:
-            for path in _members(given):
-                with stage_progress(one_line=True) as progress:
-                    cache.progress = progress
-                    opened.append(OpenedNerf(path, str(cache.opened(path))))
+            opened += [OpenedNerf(path, _opened(cache, path)) for path in _members(given)]
         except (ValueError, OSError, ImportError) as error:
             errors.add(error)
     return opened
+
+
+def open_nerf(path: str, arguments: argparse.Namespace) -> OpenedNerf:
+    """`open_nerfs` of one, which must be there. Raises `ValueError`, `OSError` or `ImportError`."""
+    return OpenedNerf(path, _opened(fit_cache(arguments), path))
+
+
+def _opened(cache: FitCache, path: str) -> str:
+    with stage_progress(one_line=True) as progress:
+        cache.progress = progress
+        return str(cache.opened(path))
 
 
 def _members(given: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``llana-gmn train-encoder``: the GMN encoder, with a decoder and a contrastive loss."""
+"""``llana-gmn train-encoder``: an encoder; the GMN with a decoder and a contrastive loss, or SANE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import Command, process_state, stage_progress
 
 if TYPE_CHECKING:
     from gmn_encoder.training.loop import TrainingResult
-    from gmn_encoder.training.representation.recipe import Recipe
+    from gmn_encoder.training.recipe import RunRecipe
 
 
 class TrainEncoderCommand(Command):
@@ -30,13 +30,15 @@ class TrainEncoderCommand(Command):
             help="<family>/<class>/<id>/, train.txt and val.txt, as fit writes it",
         )
         parser.add_argument("--out", required=True, metavar="DIR", help="best/, last/ and metrics.jsonl go here")
+        parser.add_argument("--encoder", choices=("gmn", "sane"), default="gmn", help="kind of encoder (default: gmn)")
         parser.add_argument(
-            "--loss", choices=("r", "c", "rc"), help="rendering, contrastive or both (default: the recipe's)"
+            "--loss", choices=("r", "c", "rc"), help="of a gmn: rendering, contrastive or both (default: the recipe's)"
         )
         parser.add_argument(
             "--config",
             metavar="RECIPE",
-            help="YAML file, or one of paper, gpu10, nano, probes, probes_graph, decoder (default: paper)",
+            help="YAML file, or one of paper, gpu10, nano, probes, probes_graph, decoder (default: paper), of a sane encoder "
+            "sane-paper or sane-small (default: sane-paper)",
         )
         parser.add_argument(
             "settings", nargs="*", metavar="KEY=VALUE", help="settings of the recipe, such as epochs=20"
@@ -57,11 +59,8 @@ class TrainEncoderCommand(Command):
     def run(self, arguments: argparse.Namespace) -> int:
         from gmn_encoder.locks import LOCK_NAME, output_lock
         from gmn_encoder.training.loop import Reports
-        from gmn_encoder.training.representation.recipe import load_recipe
-        from gmn_encoder.training.representation.task import encoder_training
 
-        changes = [*arguments.settings, *([f"loss={arguments.loss}"] if arguments.loss else [])]
-        recipe = load_recipe(arguments.config, changes)
+        recipe, encoder_training = _chosen(arguments)
         accelerator = _accelerator(arguments, recipe)
         main = accelerator.is_main_process
         lock = output_lock(arguments.out, file=Path(arguments.out, LOCK_NAME), hold=main)
@@ -83,7 +82,25 @@ class TrainEncoderCommand(Command):
         return 0
 
 
-def _accelerator(arguments: argparse.Namespace, recipe: Recipe) -> Any:
+def _chosen(arguments: argparse.Namespace) -> tuple[RunRecipe, Any]:
+    """The recipe, and the function that makes its run."""
+    if arguments.encoder == "sane":
+        from gmn_encoder.training.sane.recipe import load_sane_recipe
+        from gmn_encoder.training.sane.task import sane_training
+
+        if arguments.loss:
+            raise ValueError(
+                "--loss chooses a gmn's losses; a sane encoder has all four, weighed by settings such as rotation_weight"
+            )
+        return load_sane_recipe(arguments.config, arguments.settings), sane_training
+    from gmn_encoder.training.representation.recipe import load_recipe
+    from gmn_encoder.training.representation.task import encoder_training
+
+    changes = [*arguments.settings, *([f"loss={arguments.loss}"] if arguments.loss else [])]
+    return load_recipe(arguments.config, changes), encoder_training
+
+
+def _accelerator(arguments: argparse.Namespace, recipe: RunRecipe) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 

@@ -90,6 +90,7 @@ class NerfEncoder(Protocol):
 _KINDS: dict[str, str | type] = {
     _GMN: "gmn_encoder.encoders.gmn.encoder:GmnEncoder",
     "nf2vec": "gmn_encoder.encoders.nf2vec.encoder:Nf2vecEncoder",
+    "sane": "gmn_encoder.encoders.sane.encoder:SaneEncoder",
 }
 """``model_type`` -> class, or where to import it from."""
 

@@ -59,6 +59,8 @@ def encoder_card(config: EncoderConfig, name: str, *, parameters: int, tags: Ite
         tags=["nerf", "weight-space", kind, *tags],
     )
     probes, graph = values.get("probes", 0), values.get("graph", True)
+    if values.get("tokens") == "values":  # of a SANE encoder
+        probes, graph = values["points"], values["features"]
     senses = (_WITH_PROBES if graph else _PROBES_ALONE).format(probes=probes) if probes else _WEIGHTS_ONLY
     sizes = table([("weights", f"{parameters:,}"), *values.items()], ("size", "value"))
     return header + _CARD.format(name=name, kind=kind, senses=senses, size=config.embedding_dim, sizes=sizes)

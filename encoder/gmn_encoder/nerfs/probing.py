@@ -66,6 +66,11 @@ def visible_field(nerfs: NerfBatch, points: Tensor) -> Tensor:
     finite = (rgb.isfinite().all(dim=-1) & density[..., 0].isfinite()).all(dim=-1)
     if not bool(finite.all()):
         raise FieldError(int((~finite).nonzero()[0]), "its field is NaN or infinite somewhere; expected finite values")
+    return shown(rgb, density)
+
+
+def shown(rgb: Tensor, density: Tensor) -> Tensor:
+    """``(..., 4)`` in float32: colours ``(..., 3)`` times opacity, and opacity ``1 - exp(-density * OPACITY_LENGTH)``."""
     alpha = -torch.expm1(-density.float() * OPACITY_LENGTH)
     return torch.cat([rgb.float() * alpha, alpha], dim=-1)
 

@@ -44,7 +44,7 @@ def turned(nerf: Nerf, generator: torch.Generator) -> Nerf | None:
     return _joined(nerf, matrices, biases)
 
 
-def permuted(nerf: Nerf, generator: torch.Generator) -> Nerf | None:
+def permuted(nerf: Nerf, generator: torch.Generator) -> Nerf:
     """Hidden neurons in another order."""
     matrices, biases = _layers(nerf)
     for number in range(len(matrices) - 1):

@@ -192,18 +192,43 @@ def hash_features(architecture: HashArchitecture, table: Tensor, u: Tensor) -> T
     features = architecture.features_per_entry
     sizes = architecture.level_entries
     tables = table.unflatten(-1, (-1, features)).split(sizes, dim=1)
-    corners = torch.tensor([[c >> d & 1 for d in range(3)] for c in range(8)], device=u.device)
     outputs = []
     for level, scale, resolution in zip(tables, architecture.level_scales, architecture.level_resolutions, strict=True):
-        position = u * scale + 0.5
-        floor = position.detach().floor()
-        fraction = (position - floor)[..., None, :]
-        cells = floor.to(torch.int64)[..., None, :] + corners
-        weights = torch.where(corners.bool(), fraction, 1 - fraction).prod(dim=-1)
-        index = hash_corner_indices(cells, resolution, level.shape[1])
+        index, weights = _level_corners(u, scale, resolution, level.shape[1])
         values = level.gather(1, index.flatten(1)[..., None].expand(-1, -1, features)).unflatten(1, index.shape[1:])
         outputs.append((weights[..., None] * values).sum(dim=2))
     return torch.cat(outputs, dim=-1)
+
+
+def corner_rows(architecture: HashArchitecture, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Where `hash_features` reads: the rows of the whole table, all levels one after the other, and their weights.
+
+    Args:
+        architecture: sizes of the grid.
+        u: ``(..., 3)`` in the unit cube.
+
+    Returns:
+        rows int64 and weights, each ``(..., levels, 8)``; the corners of a cell with the x coordinate running fastest.
+    """
+    rows, weights, start = [], [], 0
+    levels = zip(architecture.level_scales, architecture.level_resolutions, architecture.level_entries, strict=True)
+    for scale, resolution, entries in levels:
+        index, weight = _level_corners(u, scale, resolution, entries)
+        rows.append(index + start)
+        weights.append(weight)
+        start += entries
+    return torch.stack(rows, dim=-2), torch.stack(weights, dim=-2)
+
+
+def _level_corners(u: Tensor, scale: float, resolution: int, entries: int) -> tuple[Tensor, Tensor]:
+    """Rows of a level's own table, and weights, ``(..., 8)`` of the corners around points ``(..., 3)`` of the unit cube."""
+    corners = torch.tensor([[c >> d & 1 for d in range(3)] for c in range(8)], device=u.device)
+    position = u * scale + 0.5
+    floor = position.detach().floor()
+    fraction = (position - floor)[..., None, :]
+    cells = floor.to(torch.int64)[..., None, :] + corners
+    weights = torch.where(corners.bool(), fraction, 1 - fraction).prod(dim=-1)
+    return hash_corner_indices(cells, resolution, entries), weights
 
 
 def _training_features(architecture: HashArchitecture, table: Tensor, u: Tensor) -> Tensor:

@@ -128,21 +128,36 @@ def triplane_features(planes: Tensor, u: Tensor) -> Tensor:
 def _training_features(planes: Tensor, u: Tensor) -> Tensor:
     """`triplane_features` for points in the closed unit cube."""
     nerfs, _, resolution, _, channels = planes.shape
+    index, weight = corner_cells(u, resolution)
+    offset = torch.arange(nerfs, device=u.device, dtype=torch.int32)[:, None] * (3 * resolution**2)
+    return interpolate(planes.reshape(-1, channels), (index + offset).flatten(1), weight.flatten(1)).view(
+        *u.shape[:2], channels
+    )
+
+
+def corner_cells(u: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """Where `triplane_features` reads.
+
+    Args:
+        u: ``(..., 3)`` in the closed unit cube.
+        resolution: R.
+
+    Returns:
+        cells int32, numbered plane by plane and row by row in 0..3 R^2 - 1, and weights, each ``(12, ...)``: the four corners of
+        the first plane, of the second, of the third.
+    """
     position = u * (resolution - 1)
     low = position.floor().clamp_(max=resolution - 2)
     fraction = position - low
     cell = low.to(torch.int32)
-    plane = torch.arange(nerfs, device=u.device, dtype=torch.int32)[:, None] * 3
     indices, weights = [], []
-    for number, (column, row) in enumerate(((0, 1), (0, 2), (1, 2))):
+    for plane, (column, row) in enumerate(((0, 1), (0, 2), (1, 2))):
         for down in (0, 1):
             for right in (0, 1):
-                place = ((plane + number) * resolution + cell[..., row] + down) * resolution + cell[..., column] + right
-                indices.append(place)
+                indices.append((plane * resolution + cell[..., row] + down) * resolution + cell[..., column] + right)
                 share = fraction[..., row] if down else 1 - fraction[..., row]
                 weights.append(share * (fraction[..., column] if right else 1 - fraction[..., column]))
-    index, weight = torch.stack(indices).flatten(1), torch.stack(weights).flatten(1)
-    return interpolate(planes.reshape(-1, channels), index, weight).view(*u.shape[:2], channels)
+    return torch.stack(indices), torch.stack(weights)
 
 
 def _shared_between_planes(planes: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...encoders.decoder import NerfDecoder
 from ...encoders.gmn.encoder import GmnEncoder, Reading
-from ...nerfs.probing import OPACITY_LENGTH, read_grid, visible_field
+from ...nerfs.probing import read_grid, shown, visible_field
 from ...rendering.compositing import composite
 from .batches import PointBatch, RenderingBatch, TrainingBatch
 from .recipe import Recipe
@@ -139,8 +139,7 @@ class TrainedModel(nn.Module):
         target = self.ask(batch, points)
         with self._autocast(points.device.type):
             rgb, density = self.decoder(embeddings, points)
-        alpha = -torch.expm1(-density * OPACITY_LENGTH)
-        loss = F.mse_loss(torch.cat([rgb * alpha, alpha], dim=-1), target)
+        loss = F.mse_loss(shown(rgb, density), target)
         probes = self.encoder.probes
         if self.cell_decoder is None or probes is None or reading is None or reading.fields is None:
             return loss

@@ -57,7 +57,7 @@ class EncoderTask:
         digests: Digests | None = None,
     ) -> None:
         self.recipe, self._init = recipe, init
-        train, held_out = _members(data, recipe, "train"), _members(data, recipe, "val")
+        train, held_out = (members_of(data, recipe.families, split) for split in ("train", "val"))
         self.maker = BatchMaker(train, recipe, device=device, process=process, processes=processes)
         self.validation = Validation(
             held_out,
@@ -72,7 +72,7 @@ class EncoderTask:
         self.steps_per_epoch = self.maker.steps_per_epoch
         self.data_digest = hashlib.sha256("\n".join("/".join(each) for each in train.object_ids).encode()).hexdigest()
         if digests is not None:
-            self.data_digest += f":{_content([train, held_out], recipe, digests)}"
+            self.data_digest += f":{content_of([train, held_out], digests, rendered=recipe.renders)}"
         self.best_metric = _METRICS[recipe.selection]
         self.lower_is_better = recipe.selection == "siglip"
 
@@ -130,13 +130,13 @@ def encoder_training(
     return TrainingLoop(task, recipe, out=out, accelerator=accelerator, resume=resume, reports=reports)
 
 
-def _content(sets: Sequence[PairedDataset], recipe: Recipe, digests: Digests) -> str:
+def content_of(sets: Sequence[PairedDataset], digests: Digests, *, rendered: bool) -> str:
     """Digest of the weights of all NeRFs and, where they are rendered, of their grids and cameras."""
     files: dict[str, Path] = {}
     for family, entry in ((family, entry) for each in sets for item in each for family, entry in item.items()):
         name = f"{family}/{entry.class_id}/{entry.nerf_id}"
         files[name] = weights_file(entry.path)
-        if recipe.renders:
+        if rendered:
             files[f"{name} grid"], files[f"{name} cameras"] = entry.path / GRID_NAME, camera_file(entry.path)
     found = digest_of(dict(zip(files, digests.digests(list(files.values())), strict=True)))
     digests.save()
@@ -165,8 +165,9 @@ def _holds(directory: Path, objects: Sequence[ObjectId]) -> bool:
     return all(directory.joinpath(*each).is_dir() for each in objects)
 
 
-def _members(data: StrPath, recipe: Recipe, split: str) -> PairedDataset:
-    members = PairedDataset(data, recipe.families, split=split)
+def members_of(data: StrPath, families: Sequence[str], split: str) -> PairedDataset:
+    """The objects of a split in some families. Raises `ValueError` where there are none."""
+    members = PairedDataset(data, families, split=split)
     if not len(members):
         raise ValueError(f"{Path(data) / (split + '.txt')}: names no objects; expected lines class_id/nerf_id")
     return members

@@ -1,0 +1,1 @@
+"""Training of SANE encoders: two turned views of each object, four losses."""
