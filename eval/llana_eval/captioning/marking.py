@@ -22,7 +22,7 @@ from gmn_encoder.objects.names import name_rules
 from gmn_encoder.objects.procedural.catalogue import CLASS_NAMES, class_nouns
 from gmn_encoder.objects.procedural.materials import COLOURS
 
-from ..tables import Column, Table
+from ..tables import Cell, Column, Table
 
 KINDS = ("name", "main colour", "yes or no", "count", "part colour")
 _OTHER_COLOURS = {
@@ -148,7 +148,7 @@ def confusion_table(title: str, named: Iterable[tuple[str, str | None]], *, most
     counts: dict[str, Counter[str]] = {}
     for category, said in named:
         counts.setdefault(category, Counter())[said or "nothing"] += 1
-    rows = []
+    rows: list[Sequence[Cell]] = []
     for category, found in sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:most]:
         total = sum(found.values())
         wrong = ", ".join(f"{name} {count}" for name, count in found.most_common() if name != category)
