@@ -151,8 +151,8 @@ def measure_language(options: LanguageClaims) -> list[Table]:
         del model, processor, say
     tables = language_tables(marked, seconds=time.perf_counter() - started, seed=options.seed)
     if retrieval:
-        columns: list[str | Column] = ["queries/gallery", "objects", Column("recall@1 (%)", digits=1)]
-        tables.append(Table("Retrieval across families, test objects", columns, retrieval))
+        recall: list[str | Column] = ["queries/gallery", "objects", Column("recall@1 (%)", digits=1)]
+        tables.append(Table("Retrieval across families, test objects", recall, retrieval))
     if options.out is not None:
         write_tables(tables, options.out)
         settings = {key: str(value) for key, value in asdict(options).items()}
