@@ -20,7 +20,7 @@ from torch import Tensor
 from ..digests import plain
 from ..files import StrPath
 from ..nerfs.files import is_nerf_directory
-from ..nerfs.importers import foreign_suffixes, is_foreign
+from ..nerfs.importers import find_importer, foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_changes import MeshChange, copy_id, upright
 from ..objects.mesh_files import EXTENSIONS
@@ -230,11 +230,12 @@ def path_source(
 def is_source(path: StrPath) -> bool:
     """Whether there is something to fit to at a path: a foreign field, a mesh file or an image folder.
 
-    False for a NeRF of ours, although the views that it was fitted to may stand beside it, and for a directory of sources.
+    False for a NeRF of ours, although the views that it was fitted to may stand beside it, and for a directory of sources. Raises
+    `ValueError` for a file that is broken, which takes its time to find out and is not to be looked for again.
     """
     path = Path(path)
     if path.is_file():
-        return path.suffix.lower() in EXTENSIONS or is_foreign(path)
+        return path.suffix.lower() in EXTENSIONS or find_importer(path) is not None
     return path.is_dir() and not is_nerf_directory(path) and (is_foreign(path) or find_layout(path) is not None)
 
 

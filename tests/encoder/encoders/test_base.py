@@ -60,7 +60,7 @@ def test_the_gmn_is_one_kind_of_several(small_encoder, tmp_path):
     [
         (
             {"model_type": "llana_gmn"},
-            "model_type 'llana_gmn' is no kind of encoder; expected one of gmn_encoder, nf2vec: name an",
+            "model_type 'llana_gmn' is no kind of encoder; expected one of gmn_encoder, nf2vec, sane: name an",
         ),
         ({"model_type": ["gmn_encoder"]}, "is no kind of encoder"),
         ({"model_type": "gmn_encoder", "width": 3}, "has no field 'width'"),
