@@ -22,7 +22,7 @@ from gmn_encoder.nerfs.architectures import FAMILY_NAMES, NerfArchitecture
 from gmn_encoder.nerfs.finite import field_flag
 from gmn_encoder.nerfs.record import Nerf
 
-UNSURE = 0.5
+UNSURE = 0.75
 """Share of right answers under which an answer is called unsure."""
 
 

@@ -73,7 +73,7 @@ def test_calibration_never_falls_and_is_read_between_points(model):
     assert doubt(config, 0.0) is None
     config.confidence = [[0.2, 0.1], [0.6, 0.9]]
     assert [share_right(config, each) for each in (0.0, 0.4, 1.0)] == pytest.approx([0.1, 0.5, 0.9])
-    assert doubt(config, 0.4) is None
+    assert doubt(config, 0.6) is None
     assert doubt(config, 0.3) == "unsure: of answers given with so little confidence, 30 in 100 were right"
     with pytest.raises(ValueError, match="expected at least 5 of each"):
         calibration([0.1], [True], points=5)

@@ -12,7 +12,7 @@ from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn import ChatSession, LlanaGmnProcessor, caption_nerfs, default_model_path, load_model
 from llana_gmn.assembly.tiny import tiny_tokenizer
 from llana_gmn.model.processing import add_nerf_tokens
-from llana_gmn.prompts.chat_template import PLAIN_TEMPLATE, VICUNA_TEMPLATE
+from llana_gmn.prompts.chat_template import CHATML_TEMPLATE, PLAIN_TEMPLATE, VICUNA_TEMPLATE
 
 # docs/released_format.md#prompt, written out.
 SYSTEM = (
@@ -200,10 +200,31 @@ def test_the_tokenizer_writes_our_templates_as_the_processor_does(tiny, nerfs, t
     assert processor.apply_chat_template(parts, **asked) == ids["input_ids"].tolist()
     with pytest.raises(ValueError, match="hold 1 NeRF placeholders, but 0 NeRFs were passed"):
         model.generate(**ids)  # what tools that know no processor would ask in silence
-    if template == PLAIN_TEMPLATE:  # the model that ships has it
-        assert (default_model_path() / "chat_template.jinja").read_text() == template
     with pytest.raises(Exception, match="content of type image; expected text or nerf"):
         tokenizer.apply_chat_template([user({"type": "image"})])
+
+
+def test_chatml_with_nerfs(processor, nerfs):
+    said = [
+        user({"type": "nerf", "nerf": nerfs[0]}, text("What is it?")),
+        {"role": "assistant", "content": "A chair."},
+        {"role": "user", "content": "Why?"},
+    ]
+    system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    asked = "<|im_start|>user\n<nerf>\nWhat is it?<|im_end|>\n<|im_start|>assistant\nA chair.<|im_end|>\n"
+    again = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    options = {"add_generation_prompt": True, "chat_template": CHATML_TEMPLATE}
+    assert processor.apply_chat_template(said, **options) == system + asked + again
+    own = [{"role": "system", "content": "Be brief."}, *said]
+    assert processor.apply_chat_template(own, **options).startswith(
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user"
+    )
+    learned = processor.apply_chat_template(
+        said, chat_template=CHATML_TEMPLATE, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    words = [i for i, kept in zip(learned["input_ids"][0], learned["assistant_masks"][0], strict=True) if kept]
+    assert processor.tokenizer.decode(words).strip() == "A chair.<|im_end|>"
+    assert (default_model_path() / "chat_template.jinja").read_text() == CHATML_TEMPLATE  # the model that ships has it
 
 
 def test_assistant_masks_cover_answers_and_their_end(processor, nerfs):
