@@ -96,8 +96,9 @@ def complete_adapter(model: LlanaGmnForConditionalGeneration, directory: StrPath
         return
     if model.nerf_encoder is not None and not (directory / ENCODER_FOLDER / WEIGHTS_NAME).is_file():
         model.nerf_encoder.save_pretrained(directory / ENCODER_FOLDER)
-    model.config.save_pretrained(directory)
     named = NAMED_BACKBONES.get(model.config.backbone)
     base = model.config.backbone if named is None else named.hub
+    model.config.text_config._name_or_path = base  # not where this machine keeps it
+    model.config.save_pretrained(directory)
     write_json({**read_json(directory / ADAPTER_CONFIG), "base_model_name_or_path": base}, directory / ADAPTER_CONFIG)
     note_base(directory, backbone_place(model.config.backbone), name=model.config.backbone)

@@ -47,3 +47,14 @@ def test_a_copy_without_it_says_so(arguments, capsys, tmp_path, monkeypatch):
     assert main([each.replace("OUT", str(tmp_path / "out")) for each in arguments]) == 1
     assert "does not ship with this copy of the package; name one with --model" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_model_names_no_place_of_the_machine_that_made_it():
+    values = [*_values(json.loads((defaults.default_model_path() / "config.json").read_text()))]
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in values
+    assert not [value for value in values if isinstance(value, str) and value.startswith("/")]
+
+
+def _values(content):
+    for value in content.values():
+        yield from _values(value) if isinstance(value, dict) else [value]
