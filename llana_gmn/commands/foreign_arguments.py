@@ -129,9 +129,15 @@ def open_nerfs(paths: Iterable[str], arguments: argparse.Namespace, errors: Inpu
     cache, opened = fit_cache(arguments), []
     for given in paths:
         try:
-            opened += [OpenedNerf(path, _opened(cache, path)) for path in _members(given)]
-        except (ValueError, OSError, ImportError) as error:
+            members = _members(given)
+        except (ValueError, OSError) as error:
             errors.add(error)
+            continue
+        for path in members:
+            try:
+                opened.append(OpenedNerf(path, _opened(cache, path)))
+            except (ValueError, OSError, ImportError) as error:
+                errors.add(error)
     return opened
 
 

@@ -86,20 +86,20 @@ def test_paths_become_the_nerfs_that_are_fitted_to_them_once(objects, tmp_path, 
 
 
 def test_captions_and_embeddings_are_of_the_users_names(objects, tmp_path, tiny_folder, fits, capsys):
-    for name in ("loud.ply", "refused.ply"):
+    for name in ("loud.ply", "a_refused.ply"):  # the others, before and after, are captioned
         (objects / name).write_text(CUBE)
     cached = ["--cache", str(tmp_path / "cache")]
     out = tmp_path / "captions.jsonl"
     asked = ["caption", "--model", str(tiny_folder), str(objects), "--out", str(out), "--max-new-tokens", "2"]
     assert main([*asked, *cached]) == 1
     said = capsys.readouterr().err
-    assert f"{objects / 'loud.ply'}: its field has NaN" in said and f"{objects / 'refused.ply'}: shows no" in said
+    assert f"{objects / 'loud.ply'}: its field is NaN" in said and f"{objects / 'a_refused.ply'}: shows no" in said
     assert str(tmp_path / "cache") not in said
     written = [json.loads(line) for line in out.read_text().splitlines()]
     names = [str(objects / name) for name in ("blob.ckpt", "cube.ply", "cup")]
     assert [record["nerf"] for record in written] == names and all(record["sha256"] for record in written)
     before = len(fits)
-    for name in ("loud.ply", "refused.ply"):
+    for name in ("loud.ply", "a_refused.ply"):
         (objects / name).unlink()
     assert main([*asked, *cached]) == 0 and "3 captions, 0 new" in capsys.readouterr().err
     out = tmp_path / "embeddings.npz"
