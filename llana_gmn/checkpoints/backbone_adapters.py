@@ -98,7 +98,8 @@ def complete_adapter(model: LlanaGmnForConditionalGeneration, directory: StrPath
         model.nerf_encoder.save_pretrained(directory / ENCODER_FOLDER)
     named = NAMED_BACKBONES.get(model.config.backbone)
     base = model.config.backbone if named is None else named.hub
-    model.config.text_config._name_or_path = base  # not where this machine keeps it
+    language: Any = model.config.text_config
+    language._name_or_path = base  # not where this machine keeps it
     model.config.save_pretrained(directory)
     write_json({**read_json(directory / ADAPTER_CONFIG), "base_model_name_or_path": base}, directory / ADAPTER_CONFIG)
     note_base(directory, backbone_place(model.config.backbone), name=model.config.backbone)
