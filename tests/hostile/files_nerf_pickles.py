@@ -107,7 +107,7 @@ def many_lists(folder: Path) -> Path:
 
 @hostile("nerf", harmless=True)
 def deep_lists(folder: Path) -> Path:
-    return _beside(folder, (EMPTY_LIST + MARK) * 400_000 + b"e" * 400_000)
+    return _beside(folder, (EMPTY_LIST + MARK) * 250_000 + b"e" * 250_000)
 
 
 @hostile("nerf")
