@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+from ..files import StrPath
 from ..settings import Settings, require_integers, require_numbers, require_positive, require_shares
 
 
@@ -48,3 +51,18 @@ class RunRecipe(Settings):
         require_numbers(self, 0, "weight_decay", "clip_norm", "checkpoint_seconds", "max_seconds")
         require_positive(self, "learning_rate")
         require_shares(self, "warmup")
+
+
+def recipe_file(source: StrPath, folder: Path) -> Path:
+    """A YAML file, or by its name one of those in a folder. Raises `FileNotFoundError` for neither."""
+    path = Path(source) if Path(source).is_file() else folder / f"{source}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
+        raise FileNotFoundError(f"{source}: no such recipe file; expected a .yaml file or one of {names}")
+    return path
+
+
+def require_families(families: Sequence[str]) -> None:
+    """Raise `ValueError` for directories of a data set that are none, or named twice."""
+    if not families or len(set(families)) != len(families):
+        raise ValueError(f"families are {list(families)}; expected different directories, at least one")

@@ -130,7 +130,7 @@ def is_right(kind: str, expected: Sequence[str], answer: str, *, category: str =
         return next(iter(named_colours(answer)), None) in expected
     if kind == "yes or no":
         found = re.match(r"\W*(yes|no)\b", answer.lower())
-        return bool(found) and found is not None and found.group(1) in expected
+        return found is not None and found.group(1) in expected
     if kind == "count":
         found = re.search(rf"\b(\d+|{'|'.join(NUMBER_WORDS)})\b", answer.lower())
         return found is not None and found.group(1) in expected

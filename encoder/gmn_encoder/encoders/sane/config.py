@@ -14,7 +14,7 @@ RotationHead = Literal["attention", "moments"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaneConfig(SavedConfig):
+class SaneSizes:
     """Sizes of a `SaneEncoder`; the defaults are those of the report that took SANE to hash NeRFs.
 
     Attributes:
@@ -36,9 +36,6 @@ class SaneConfig(SavedConfig):
         moments: vectors of that head.
     """
 
-    model_type: ClassVar[str] = "sane"
-    whitened: ClassVar[bool] = False
-
     tokens: TokenKind = "rows"
     features: bool = False
     points: int = 380
@@ -56,6 +53,14 @@ class SaneConfig(SavedConfig):
     projection: tuple[int, int] = (128, 64)
     rotation_head: RotationHead = "attention"
     moments: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaneConfig(SaneSizes, SavedConfig):
+    """The configuration of a `SaneEncoder`, see `SaneSizes`."""
+
+    model_type: ClassVar[str] = "sane"
+    whitened: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         sizes = ("points", "token_dim", "window", "network_tokens", "pose_tokens", "width", "heads", "layers")

@@ -18,7 +18,7 @@ from ...nerfs.architectures import paper_families, parse_architecture
 from ...nerfs.blocks import GraphLayout
 from ...rendering.marching import step_length
 from ...settings import require_integers, require_numbers, require_one_of, require_positive, require_shares
-from ..recipe import RunRecipe
+from ..recipe import RunRecipe, recipe_file, require_families
 from .rendering_loss import LossMode, RenderingLossConfig
 
 Loss = Literal["r", "c", "rc"]
@@ -233,8 +233,7 @@ class Recipe(RunRecipe):
             raise ValueError(
                 f"readout_dim is {self.readout_dim}; expected 0 (no head) or at least embedding_dim = {self.embedding_dim}"
             )
-        if not self.families or len(set(self.families)) != len(self.families):
-            raise ValueError(f"families are {list(self.families)}; expected different directories, at least one")
+        require_families(self.families)
         for family, architecture in self.architectures.items():
             if family not in (known := (*self.families, *(self.watch or ()))):
                 raise ValueError(f"architectures name {family!r}; expected families, {', '.join(known)}")
@@ -274,10 +273,4 @@ def load_recipe(source: StrPath | None = None, overrides: Iterable[str] = ()) ->
         FileNotFoundError: no such file or name.
         ValueError: not YAML, or settings that are unknown or unfit; the message names the file.
     """
-    path = None
-    if source is not None:
-        path = Path(source) if Path(source).is_file() else RECIPES / f"{source}.yaml"
-        if not path.is_file():
-            names = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yaml")))
-            raise FileNotFoundError(f"{source}: no such recipe file; expected a .yaml file or one of {names}")
-    return Recipe.load(path, overrides)
+    return Recipe.load(None if source is None else recipe_file(source, RECIPES), overrides)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ...datasets import NerfDataset, ObjectId, PairedDataset
-from ...digests import DIGESTS_NAME, Digests, digest_of
+from ...digests import Digests
 from ...files import StrPath
-from ...nerfs.files import weights_file
 from ...progress import Progress
-from ...rendering.camera_files import camera_file
-from ...rendering.occupancy import GRID_NAME
-from ..loop import Reports, TrainingLoop, gather_rows
+from ..loop import TrainingLoop, gather_rows
+from ..nerf_runs import data_digest, members_of, nerf_training
 from .batches import BatchMaker, TrainingBatch
 from .model import TrainedModel
 from .recipe import Recipe
 from .start import start_from
 from .validation import Validation
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 _METRICS = {"psnr": "psnr", "recall": "recall@1", "siglip": "siglip"}
 
@@ -70,9 +64,7 @@ class EncoderTask:
         )
         self.model = TrainedModel(recipe)
         self.steps_per_epoch = self.maker.steps_per_epoch
-        self.data_digest = hashlib.sha256("\n".join("/".join(each) for each in train.object_ids).encode()).hexdigest()
-        if digests is not None:
-            self.data_digest += f":{content_of([train, held_out], digests, rendered=recipe.renders)}"
+        self.data_digest = data_digest(train, held_out, digests, rendered=recipe.renders)
         self.best_metric = _METRICS[recipe.selection]
         self.lower_is_better = recipe.selection == "siglip"
 
@@ -101,46 +93,9 @@ class EncoderTask:
         self.model.encoder.save_pretrained(directory)
 
 
-def encoder_training(
-    recipe: Recipe,
-    data: StrPath,
-    *,
-    out: StrPath,
-    accelerator: Accelerator | None = None,
-    resume: bool = True,
-    init: StrPath | None = None,
-    reports: Reports | None = None,
-) -> TrainingLoop:
-    """A run that trains an encoder, ready to `run`. Arguments and errors are those of `EncoderTask` and `TrainingLoop`."""
-    if accelerator is None:
-        from accelerate import Accelerator
-
-        accelerator = Accelerator()
-    # The main process looks at the data for all: it writes the checkpoints.
-    digests = Digests(Path(out, DIGESTS_NAME)) if accelerator.is_main_process else None
-    task = EncoderTask(
-        recipe,
-        data,
-        init=init,
-        device=accelerator.device,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-        digests=digests,
-    )
-    return TrainingLoop(task, recipe, out=out, accelerator=accelerator, resume=resume, reports=reports)
-
-
-def content_of(sets: Sequence[PairedDataset], digests: Digests, *, rendered: bool) -> str:
-    """Digest of the weights of all NeRFs and, where they are rendered, of their grids and cameras."""
-    files: dict[str, Path] = {}
-    for family, entry in ((family, entry) for each in sets for item in each for family, entry in item.items()):
-        name = f"{family}/{entry.class_id}/{entry.nerf_id}"
-        files[name] = weights_file(entry.path)
-        if rendered:
-            files[f"{name} grid"], files[f"{name} cameras"] = entry.path / GRID_NAME, camera_file(entry.path)
-    found = digest_of(dict(zip(files, digests.digests(list(files.values())), strict=True)))
-    digests.save()
-    return found
+def encoder_training(recipe: Recipe, data: StrPath, **options: Any) -> TrainingLoop:
+    """A run that trains an encoder, ready to `run`: options of `nerf_training`, errors its and those of `EncoderTask`."""
+    return nerf_training(EncoderTask, recipe, data, **options)
 
 
 def _watched(data: StrPath, recipe: Recipe, held_out: PairedDataset) -> dict[str, NerfDataset]:
@@ -163,11 +118,3 @@ def _watched(data: StrPath, recipe: Recipe, held_out: PairedDataset) -> dict[str
 
 def _holds(directory: Path, objects: Sequence[ObjectId]) -> bool:
     return all(directory.joinpath(*each).is_dir() for each in objects)
-
-
-def members_of(data: StrPath, families: Sequence[str], split: str) -> PairedDataset:
-    """The objects of a split in some families. Raises `ValueError` where there are none."""
-    members = PairedDataset(data, families, split=split)
-    if not len(members):
-        raise ValueError(f"{Path(data) / (split + '.txt')}: names no objects; expected lines class_id/nerf_id")
-    return members

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ...encoders.sane.config import RotationHead, SaneConfig, TokenKind
-from ...encoders.tokens.lattice import Lattice
+from ...encoders.sane.config import SaneConfig, SaneSizes
 from ...files import StrPath
 from ...nerfs.architectures import paper_families
 from ...settings import require_integers, require_numbers, require_one_of, require_positive
-from ..recipe import RunRecipe
+from ..recipe import RunRecipe, recipe_file, require_families
 
 Selection = Literal["rotation", "recall", "reconstruction"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
-_ENCODER = (
-    *(
-        "tokens",
-        "features",
-        "points",
-        "lattice",
-        "token_dim",
-        "window",
-        "network_tokens",
-        "pose_tokens",
-        "width",
-        "heads",
-    ),
-    *("layers", "feed_forward", "dropout", "latent_dim", "projection", "rotation_head", "moments"),
-)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SaneRecipe(RunRecipe):
-    """What `RunRecipe` has is said there; `batch_size` counts objects, each of which comes in two views.
+class SaneRecipe(SaneSizes, RunRecipe):
+    """What `SaneSizes` and `RunRecipe` have is said there; `batch_size` counts objects, each of which comes in two views.
 
     Attributes:
         families: directories of the data set; each view of an object comes from one of them at random.
         architectures: name or sizes of the architecture of each family's NeRFs, where the files leave it open.
-        tokens, features, points, lattice, token_dim, window, network_tokens, pose_tokens, width, heads, layers, feed_forward,
-            dropout, latent_dim, projection, rotation_head, moments: the encoder's, see `SaneConfig`.
         reconstruction_weight, contrastive_weight, rotation_weight, latent_weight: weights of the four losses.
         temperature: that of NT-Xent.
         noise: deviation of the factor that each token value is multiplied with.
@@ -57,24 +38,6 @@ class SaneRecipe(RunRecipe):
 
     families: tuple[str, ...] = paper_families()
     architectures: Mapping[str, Any] = field(default_factory=dict)
-
-    tokens: TokenKind = "rows"
-    features: bool = False
-    points: int = 380
-    lattice: Lattice = "cube"
-    token_dim: int = 256
-    window: int = 4
-    network_tokens: int = 128
-    pose_tokens: int = 10
-    width: int = 1024
-    heads: int = 4
-    layers: int = 4
-    feed_forward: int = 4096
-    dropout: float = 0.3
-    latent_dim: int = 128
-    projection: tuple[int, int] = (128, 64)
-    rotation_head: RotationHead = "attention"
-    moments: int = 32
 
     reconstruction_weight: float = 0.4
     contrastive_weight: float = 0.05
@@ -100,15 +63,14 @@ class SaneRecipe(RunRecipe):
         require_integers(self, 0, "validation_objects")
         require_integers(self, 1, "cached_nerfs")
         require_one_of(self, "select", get_args(Selection))
-        if not self.families or len(set(self.families)) != len(self.families):
-            raise ValueError(f"families are {list(self.families)}; expected different directories, at least one")
+        require_families(self.families)
         if self.contrastive_weight and self.batch_size < 2:
             raise ValueError("batch_size is 1, and the contrastive loss compares objects; expected at least 2")
         _ = self.encoder_config  # which checks its part
 
     @property
     def encoder_config(self) -> SaneConfig:
-        return SaneConfig(**{name: getattr(self, name) for name in _ENCODER})
+        return SaneConfig(**{each.name: getattr(self, each.name) for each in fields(SaneSizes)})
 
 
 def load_sane_recipe(source: StrPath | None = None, overrides: Iterable[str] = ()) -> SaneRecipe:
@@ -118,9 +80,4 @@ def load_sane_recipe(source: StrPath | None = None, overrides: Iterable[str] = (
         FileNotFoundError: no such file or name.
         ValueError: not YAML, or settings that are unknown or unfit; the message names the file.
     """
-    source = "sane-paper" if source is None else source
-    path = Path(source) if Path(source).is_file() else RECIPES / f"{source}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(each.stem for each in RECIPES.glob("*.yaml")))
-        raise FileNotFoundError(f"{source}: no such recipe file; expected a .yaml file or one of {names}")
-    return SaneRecipe.load(path, overrides)
+    return SaneRecipe.load(recipe_file("sane-paper" if source is None else source, RECIPES), overrides)

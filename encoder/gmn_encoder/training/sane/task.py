@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ...digests import DIGESTS_NAME, Digests
+from ...digests import Digests
 from ...encoders.sane.encoder import SaneEncoder
 from ...files import StrPath
 from ...progress import Progress
-from ..loop import Reports, TrainingLoop
-from ..representation.task import content_of, members_of
+from ..loop import TrainingLoop
+from ..nerf_runs import data_digest, members_of, nerf_training
 from .batches import SaneBatches
 from .model import SaneBatch, SaneModel
 from .recipe import SaneRecipe
 from .validation import best_of, validate
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 class SaneTask:
@@ -45,9 +41,7 @@ class SaneTask:
         self.held_out = SaneBatches(held_out, recipe, device=device)
         self.model = SaneModel(recipe)
         self.steps_per_epoch = self.maker.steps_per_epoch
-        self.data_digest = hashlib.sha256("\n".join("/".join(each) for each in train.object_ids).encode()).hexdigest()
-        if digests is not None:
-            self.data_digest += f":{content_of([train, held_out], digests, rendered=False)}"
+        self.data_digest = data_digest(train, held_out, digests)
         self.best_metric, self.lower_is_better = best_of(recipe.select)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -80,29 +74,6 @@ class SaneTask:
         self.model.encoder.save_pretrained(directory)
 
 
-def sane_training(
-    recipe: SaneRecipe,
-    data: StrPath,
-    *,
-    out: StrPath,
-    accelerator: Accelerator | None = None,
-    resume: bool = True,
-    init: StrPath | None = None,
-    reports: Reports | None = None,
-) -> TrainingLoop:
-    """A run that trains a SANE encoder, ready to `run`. Arguments and errors are those of `SaneTask` and `TrainingLoop`."""
-    if accelerator is None:
-        from accelerate import Accelerator
-
-        accelerator = Accelerator()
-    digests = Digests(Path(out, DIGESTS_NAME)) if accelerator.is_main_process else None
-    task = SaneTask(
-        recipe,
-        data,
-        init=init,
-        device=accelerator.device,
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-        digests=digests,
-    )
-    return TrainingLoop(task, recipe, out=out, accelerator=accelerator, resume=resume, reports=reports)
+def sane_training(recipe: SaneRecipe, data: StrPath, **options: Any) -> TrainingLoop:
+    """A run that trains a SANE encoder, ready to `run`: options of `nerf_training`, errors its and those of `SaneTask`."""
+    return nerf_training(SaneTask, recipe, data, **options)
