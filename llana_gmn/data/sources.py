@@ -28,6 +28,7 @@ from ..checkpoints.encoders import check_origin
 from ..model.processing import LlanaGmnProcessor
 from .conversations import HST, Problem, conversation_file, read_conversations
 from .dataset import ConversationDataset, Dialogue
+from .positions import encoders_by_position, position_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +75,25 @@ class LanguageData:
         return found, problems
 
     def table(
-        self, split: str, object_ids: Sequence[str], progress: Progress = no_progress, *, tokens: bool = False
+        self,
+        split: str,
+        object_ids: Sequence[str],
+        progress: Progress = no_progress,
+        *,
+        tokens: bool = False,
+        positions: int = 0,
     ) -> EmbeddingSet:
         """Embeddings of objects, or with `tokens` those of `NerfEncoder.encode_tokens`, in every variant.
 
-        A warning is logged where stored ones do not say which encoder made them.
+        With `positions` each NeRF is embedded as it is or in one of so many other positions (`positions.py`). A warning is logged
+        where stored ones do not say which encoder made them.
 
         Raises `ValueError` or `FileNotFoundError` that says where was looked, or of which other encoder embeddings are.
         """
+        if positions and (self.embeddings or self._vecs(split) is not None):
+            raise ValueError(
+                f"positions: {positions}: {self.root} has embeddings, which cannot be moved; set positions: 0, or name NeRFs"
+            )
         if self.embeddings:
             sets = [read_embeddings(path, family=name) for name, path in self.embeddings.items()]
             for path, members in zip(self.embeddings.values(), sets, strict=True):
@@ -103,13 +115,17 @@ class LanguageData:
                 "or files of llana-gmn embed with embeddings="
             )
         place = self.cache if self.cache is not None else self.root / ".embeddings"
-        cache = EmbeddingCache(place, self.encoder, tokens=tokens)
+        encoders = encoders_by_position(self.encoder, positions)
+        caches = [EmbeddingCache(place, encoder, tokens=tokens) for encoder in encoders]
         found = []
         for family in families:
-            nerfs = [entry.path for entry in NerfDataset(self.root / family) if entry.nerf_id in wanted]
+            entries = [entry for entry in NerfDataset(self.root / family) if entry.nerf_id in wanted]
             given = self.architectures.get(family)
-            architecture = fitted_architecture(nerfs) if given is None else parse_architecture(given)
-            found.append(cache.embed(nerfs, family=family, architecture=architecture, progress=progress))
+            paths = [entry.path for entry in entries]
+            architecture = fitted_architecture(paths) if given is None else parse_architecture(given)
+            for number, cache in enumerate(caches):
+                there = [each.path for each in entries if position_of(family, each.nerf_id, positions) == number]
+                found.append(cache.embed(there, family=family, architecture=architecture, progress=progress))
         table = join_embeddings(found)
         if not len(table):
             reason = f" ({table.problems[0]})" if table.problems else ""
@@ -149,6 +165,7 @@ class LanguageData:
         *,
         processor: LlanaGmnProcessor,
         max_length: int = 2048,
+        positions: int = 0,
         progress: Progress = no_progress,
         **options: Any,
     ) -> ConversationDataset:
@@ -158,7 +175,7 @@ class LanguageData:
         """
         dialogues, problems = self.dialogues(split, types)
         objects = list(dict.fromkeys(object_id for each in dialogues for object_id in each.object_ids))
-        table = self.table(split, objects, progress, tokens=processor.vectors_per_nerf > 1)
+        table = self.table(split, objects, progress, tokens=processor.vectors_per_nerf > 1, positions=positions)
         dataset = ConversationDataset(
             dialogues,
             table,

@@ -76,6 +76,8 @@ class TrainingRecipe(Settings):
         architectures: family -> name or sizes of its NeRFs, where they cannot be told from the files.
         encoder: encoder that embeds NeRFs where the model has none, and goes into a new model.
         cache: directory for the embeddings of NeRFs; None for one in `data`.
+        positions: other positions that training NeRFs are seen in, for an encoder that asks the field: each NeRF as it is, or in
+            one of so many, mirrored, turned a little and scaled (`data.positions`). 0 for none.
         eval_split: split that is evaluated on, or "" for none.
         eval_limit: most samples of it that are taken.
         strict: whether dialogues that are unusual or too long are left out, rather than used as LLaNA does.
@@ -133,6 +135,7 @@ class TrainingRecipe(Settings):
     architectures: dict[str, Any] = field(default_factory=dict)
     encoder: str | None = None
     cache: str | None = None
+    positions: int = 0
     eval_split: str = "val"
     eval_limit: int = 500
     strict: bool = False
@@ -198,7 +201,7 @@ class TrainingRecipe(Settings):
             self, 1, "batch_size", "accumulation", "lora_rank", "lora_alpha", "logging_steps", "save_limit"
         )
         require_integers(self, 0, "max_steps", "eval_limit", "eval_steps", "save_steps", "samples", "workers", "seed")
-        require_integers(self, 0, "pack", "warm_projector")
+        require_integers(self, 0, "pack", "positions", "warm_projector")
         require_numbers(self, 0, "weight_decay", "max_grad_norm")
         require_positive(self, "learning_rate", "epochs")
         require_shares(self, "warmup_ratio", "lora_dropout", zero=True)

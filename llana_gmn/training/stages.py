@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gmn_encoder.encoders.base import NerfEncoder
 from gmn_encoder.encoders.frozen import FrozenEncoder
+from gmn_encoder.files import StrPath
 
 from ..checkpoints.loading import open_adapter
 from ..model.auto import LlanaGmnForConditionalGeneration, LlanaGmnProcessor
@@ -33,19 +34,21 @@ from .recipe import TrainingRecipe
 def load_for_training(
     recipe: TrainingRecipe, *, encoder: NerfEncoder | None = None
 ) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
-    """The model a recipe names, whole, and its processor. What an adapter of stage 1 has learned is put into its base.
+    """The model a recipe names, whole, and its processor. What an adapter of stage 1 has learned is put into its base; one with
+    LoRA matrices is trained on: `prepare` begins with what it has learned.
 
     Args:
         encoder: an encoder that takes the place of the model's, or goes into a model that has none.
 
     Raises:
-        ValueError, FileNotFoundError: no such model, an adapter with LoRA matrices, an encoder of another embedding size.
+        ValueError, FileNotFoundError: no such model, an adapter whose LoRA matrices are others than the recipe's, an encoder of
+            another embedding size.
     """
     if not recipe.model:
         raise ValueError("the recipe names no model; set model= to a directory or a hub name, or to 'new'")
     path = Path(recipe.model)
     if (path / ADAPTER_CONFIG).is_file():
-        model, processor = _after_stage_one(path, recipe)
+        model, processor = _under_adapter(path, recipe)
     elif path.is_absolute() and not path.is_dir():
         raise FileNotFoundError(f"{path}: no such model; expected a directory with config.json")
     else:
@@ -57,23 +60,40 @@ def load_for_training(
     return model, processor
 
 
-def _after_stage_one(
+def _under_adapter(
     adapter: Path, recipe: TrainingRecipe
 ) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+    if has_lora(adapter):
+        _check_same_lora(adapter, recipe)
+    adapted, processor = open_adapter(adapter, dtype=recipe.dtype or "auto")
+    place = adapted.get_base_model().name_or_path
+    whole = adapted.unload() if has_lora(adapter) else adapted.merge_and_unload()
+    whole.name_or_path = place
+    return whole, processor
+
+
+def has_lora(path: StrPath) -> bool:
+    """Whether a directory holds an adapter with LoRA matrices, unlike that of stage 1."""
     from peft import LoraConfig
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
+    if not Path(path, ADAPTER_CONFIG).is_file():
+        return False
+    return bool(LoraConfig.from_pretrained(str(path)).target_modules != DUMMY_TARGET_MODULES)
+
+
+def _check_same_lora(adapter: Path, recipe: TrainingRecipe) -> None:
+    from peft import LoraConfig
+
     config = LoraConfig.from_pretrained(str(adapter))
-    if config.target_modules != DUMMY_TARGET_MODULES:
+    found = config.r, config.lora_alpha, config.target_modules
+    expected = recipe.lora_rank, recipe.lora_alpha, _target_pattern(recipe.lora_targets)
+    if recipe.trainable != "lora" or found != expected:
         raise ValueError(
-            f"{adapter}: is an adapter with LoRA matrices; only that of stage 1 can be trained on. "
-            "Merge it first: llana-gmn merge ADAPTER --out MODEL"
+            f"{adapter}: is an adapter with LoRA matrices (rank {found[0]}, alpha {found[1]}, layers {found[2]}), and this recipe "
+            f"trains {what_learns(recipe)} (alpha {expected[1]}, layers {expected[2]}); set lora_rank, lora_alpha and lora_targets "
+            "alike to train on it, or merge it first: llana-gmn merge ADAPTER --out MODEL"
         )
-    adapted, processor = open_adapter(adapter, dtype=recipe.dtype or "auto")
-    place = adapted.get_base_model().name_or_path
-    whole = adapted.merge_and_unload()
-    whole.name_or_path = place
-    return whole, processor
 
 
 def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> PreTrainedModel | Any:
@@ -91,6 +111,10 @@ def prepare(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) -> 
         return model
     model.projector.float()
     peft = _adapter(model, recipe)
+    if has_lora(recipe.model):
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(peft, load_peft_weights(str(recipe.model), device="cpu"))
     for parameter in peft.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -104,12 +128,11 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
     rows = [model.config.nerf_start_token_id, model.config.nerf_end_token_id]
     if recipe.trainable == "lora":
         _check_targets(model, recipe.lora_targets)
-    names = "|".join(map(re.escape, recipe.lora_targets))
     config = LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
-        target_modules=rf"{re.escape(BACKBONE)}.*\.({names})" if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
+        target_modules=_target_pattern(recipe.lora_targets) if recipe.trainable == "lora" else DUMMY_TARGET_MODULES,
         modules_to_save=["projector"],
         trainable_token_indices={input_table_name(model): rows} if recipe.token_rows else None,
     )
@@ -117,6 +140,10 @@ def _adapter(model: LlanaGmnForConditionalGeneration, recipe: TrainingRecipe) ->
     # PEFT looks a name up on the hub at every save; that of a backbone is written beside the adapter (`complete_adapter`).
     config.base_model_name_or_path = None if model.config.backbone else absolute(model.name_or_path)
     return peft
+
+
+def _target_pattern(names: Sequence[str]) -> str:
+    return rf"{re.escape(BACKBONE)}.*\.({'|'.join(map(re.escape, names))})"
 
 
 def compile_layers(model: nn.Module) -> None:

@@ -147,7 +147,7 @@ class TrainingRun:
                 cache=Path(recipe.cache) if recipe.cache else None,
                 architectures=recipe.architectures,
             )
-            self.train_set = self._load("train")
+            self.train_set = self._load("train", positions=recipe.positions)
             if recipe.from_nothing and not self.model.config.encoder_config.whitened:
                 table = self.train_set.table
                 whiten_projector(self.model, table.values, table.families)
@@ -188,7 +188,7 @@ class TrainingRun:
         texts = [text for dialogue in dialogues for turn in dialogue.turns for text in turn]
         return small_model(texts, encoder=encoder, seed=self.recipe.seed, **sizes)
 
-    def _load(self, split: str, *, limit: int = 0) -> ConversationDataset:
+    def _load(self, split: str, *, limit: int = 0, positions: int = 0) -> ConversationDataset:
         recipe = self.recipe
         return self.data.load(
             split,
@@ -196,6 +196,7 @@ class TrainingRun:
             processor=self.processor,
             max_length=min(recipe.max_length, self._context()),
             limit=limit,
+            positions=positions,
             pack=recipe.pack,
             seed=recipe.seed,
             strict=recipe.strict,

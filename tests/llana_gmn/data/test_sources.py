@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from gmn_encoder import MlpArchitecture
+from gmn_encoder import GmnConfig, GmnEncoder, MlpArchitecture
 from gmn_encoder.embeddings.files import write_embeddings
 from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.fitting.output import FIT_NAME
 from gmn_encoder.nerfs.files import save_nerf
 from llana_gmn.data.conversations import HST
+from llana_gmn.data.positions import position, position_of
 from llana_gmn.data.sources import LanguageData, fitted_architecture
 
 
@@ -43,6 +44,34 @@ def test_nerfs_are_embedded_once(nerf_root, small_encoder, nerfs, tmp_path, monk
     monkeypatch.setattr(type(small_encoder), "encode", lambda *a, **k: pytest.fail("embedded again"))
     again = data.table("train", ["a", "b"])
     assert torch.equal(again.lookup(["b"], "mlp"), table.lookup(["a"], "mlp"))
+
+
+def test_positions(nerf_root, small_encoder, nerfs, tmp_path):
+    """Each NeRF as it is or in one of the other positions, all of which keep what stands upright and how it is proportioned."""
+    torch.manual_seed(0)
+    encoder = GmnEncoder(GmnConfig(probes=64, probe_dim=16, token_grid=2, embedding_dim=12, graph=False)).eval()
+    data = LanguageData(nerf_root, encoder=encoder, cache=tmp_path / "cache")
+    table = data.table("train", ["0001/a", "0001/b"], positions=2)
+    seen = set()
+    for family, nerf in zip(("mlp", "triplane", "hash"), nerfs, strict=True):
+        for name in ("a", "b"):
+            number = position_of(family, name, 2)
+            seen.add(number)
+            expected = (encoder.moved(*position(number)) if number else encoder).encode([nerf])
+            assert torch.equal(table.lookup([f"0001/{name}"], family), expected)
+    assert len(seen) > 1
+    for number in (1, 2, 3):
+        linear, shift = position(number)
+        scale = float(linear[2, 2])
+        assert abs(scale - 1) <= 0.1
+        torch.testing.assert_close(linear @ linear.T, scale**2 * torch.eye(3))
+        assert float(torch.linalg.det(linear)) * (-1) ** number > 0
+        assert linear[2, :2].tolist() == linear[:2, 2].tolist() == [0, 0]
+        assert float(shift.abs().max()) <= 0.04
+    with pytest.raises(ValueError, match=r"positions: 2: this encoder reads weights alone"):
+        LanguageData(nerf_root, encoder=small_encoder, cache=tmp_path / "c2").table("train", ["0001/a"], positions=2)
+    with pytest.raises(ValueError, match=r"positions: 2: .* has embeddings, which cannot be moved"):
+        LanguageData(nerf_root, embeddings={"mlp": "x"}, encoder=encoder).table("train", ["0001/a"], positions=2)
 
 
 def test_broken_nerfs_are_named(nerf_root, small_encoder, tmp_path):

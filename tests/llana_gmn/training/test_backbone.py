@@ -71,7 +71,7 @@ def trained(recipe, backbone, encoder, language_data, tmp_path):
     return tmp_path / "s2", last
 
 
-def test_two_stages_one_directory_one_call(trained, backbone, encoder, nerfs, tmp_path, caplog):
+def test_two_stages_one_directory_one_call(trained, recipe, backbone, encoder, nerfs, tmp_path, caplog):
     path, training = trained
     assert json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"] == str(backbone)
     assert json.loads((path / "config.json").read_text())["backbone_sha256"] == backbone_digest(backbone)
@@ -88,6 +88,10 @@ def test_two_stages_one_directory_one_call(trained, backbone, encoder, nerfs, tm
     with torch.no_grad():
         logits = [each(**inputs).logits for each in (model, learned)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-3, atol=1e-3)
+    on = recipe(stage=2, model=str(path), output=str(tmp_path / "s3"), pack=300, max_steps=1, learning_rate=1e-9)
+    run(on)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(tmp_path / "s3")[0](**inputs).logits, logits[0], rtol=0, atol=1e-5)
     whole = merge(path, tmp_path / "whole")
     with torch.no_grad():
         torch.testing.assert_close(load_model(whole)[0](**inputs).logits, logits[0])

@@ -89,8 +89,26 @@ def test_stage_two_begins_where_stage_one_ended(recipe, tiny_folder, tmp_path):
     assert named == str(tiny_folder.resolve())  # whole in itself: stage 1's directory may go
     shutil.rmtree(first.output)
     load_model(report.output)
-    with pytest.raises(ValueError, match=r"adapter with LoRA matrices.*llana-gmn merge"):
-        TrainingRun(recipe(stage=2, model=report.output, output=str(tmp_path / "third")))
+
+
+def test_an_adapter_is_trained_on(recipe, tmp_path):
+    first = TrainingRun(recipe(stage=2))
+    learned = first.train()
+    inputs = batch_of(first)
+    third = TrainingRun(recipe(stage=2, model=learned.output, output=str(tmp_path / "third")))
+    with torch.no_grad():
+        expected = first.model.eval()(**inputs).logits
+        torch.testing.assert_close(third.model.eval()(**inputs).logits, expected, rtol=0, atol=1e-5)
+    report = third.train()
+    assert losses(report)[-1] < losses(learned)[-1]
+    shutil.rmtree(learned.output)  # whole in itself
+    with torch.no_grad():
+        trained = third.model.eval()(**inputs).logits
+        assert (trained - expected).abs().max() > 1e-3
+        torch.testing.assert_close(load_model(report.output)[0](**inputs).logits, trained, rtol=0, atol=1e-5)
+    for change in ({"lora_rank": 2}, {"trainable": "projector"}):
+        with pytest.raises(ValueError, match=r"adapter with LoRA matrices \(rank 4.*llana-gmn merge"):
+            TrainingRun(recipe(stage=2, model=report.output, output=str(tmp_path / "fourth"), **change))
 
 
 def test_full_fine_tuning_leaves_the_encoder(recipe, tiny_folder):

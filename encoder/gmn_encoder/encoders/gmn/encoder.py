@@ -14,9 +14,10 @@ Shapes: B graphs, N nodes, E edges, D embedding (1024).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,27 @@ class GmnEncoder(EncoderModule):
     def probe_points(self) -> Tensor | None:
         """Where the field is asked, float32 world coordinates ``(K, 3)``; None without probes."""
         return None if self.probes is None else self.probes.points
+
+    def moved(self, linear: Tensor, offset: Tensor) -> GmnEncoder:
+        """A copy that says of a NeRF what this one says of the object elsewhere: it asks at other points.
+
+        What it embeds shows at x what the NeRF shows at ``linear x + offset``, exactly. Weights cannot be moved: what the graph
+        network adds stays that of the NeRF where it is.
+
+        Args:
+            linear: ``(3, 3)``.
+            offset: ``(3,)`` world units.
+
+        Raises:
+            ValueError: an encoder without probes, which reads weights alone.
+        """
+        if self.probes is None:
+            raise ValueError(
+                "this encoder reads weights alone, which cannot be moved; expected one that asks the field"
+            )
+        other = copy.deepcopy(self)
+        cast(ProbeNetwork, other.probes).ask_at(self.probes.points @ linear.to(offset).T + offset)
+        return other
 
     def forward(self, graph: Data | Batch) -> Tensor:
         """Embed parameter graphs along their edge lists.

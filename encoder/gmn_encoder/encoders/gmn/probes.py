@@ -69,6 +69,10 @@ class ProbeNetwork(nn.Module):
         """World coordinates of the points, float32 ``(K, 3)``."""
         return (self.places.float() / _STEPS * 2 - 1) * _HALF
 
+    def ask_at(self, xyz: Tensor) -> None:
+        """Ask at other world coordinates ``(K, 3)``; what lies beyond the box shows nothing."""
+        self.places = ((xyz / _HALF + 1) / 2 * _STEPS).round().int()
+
     def forward(self, fields: Tensor) -> Tensor:
         """The vector ``(B, D)`` of what was seen ``(B, K, 4)``, see `nerfs.probing.visible_field`."""
         hidden = self.dropout(F.gelu(self.norm(self.first(fields.to(self.first.weight.dtype).flatten(1)))))

@@ -8,8 +8,9 @@ from torch_geometric.data import Batch
 
 from gmn_encoder import GmnConfig, GmnEncoder, Nerf, NerfBatch, load_encoder, parameter_graph
 from gmn_encoder.encoders.frozen import frozen, frozen_copy
+from gmn_encoder.encoders.gmn.encoder import Reading
 from gmn_encoder.encoders.gmn.probes import sobol_points
-from gmn_encoder.nerfs.probing import visible_field
+from gmn_encoder.nerfs.probing import shown, visible_field
 from tests.encoder.nerfs.test_probing import Fog
 
 SMALL = GmnConfig(hidden_dim=8, embedding_dim=12, num_layers=2, probes=64, probe_dim=16, token_grid=2)
@@ -227,3 +228,23 @@ def test_bad_input(encoder, nerfs):
     ):
         with pytest.raises(ValueError, match=message):
             dataclasses.replace(SMALL, **sizes)
+
+
+def test_moved(nerfs):
+    """A moved encoder says of a NeRF what the encoder itself says of the field that was moved; weights alone cannot be moved."""
+    encoder = GmnEncoder(dataclasses.replace(SMALL, graph=False)).eval()
+    turn = torch.tensor([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    shift = torch.tensor([0.02, -0.03, 0.01])
+    # Asked at 1.25 R^T (x - shift), a NeRF shows its object turned by R and 0.8 times as large.
+    moved = encoder.moved(1.25 * turn.T, -1.25 * turn.T @ shift)
+    with torch.no_grad():
+        for nerf in nerfs:
+            seen = shown(*nerf.query((encoder.probe_points - shift) @ turn / 0.8))[None]
+            assert not torch.allclose(seen, visible_field(NerfBatch.stack([nerf]), encoder.probe_points), atol=1e-3)
+            expected = encoder.combine(Reading(None, seen, None))
+            torch.testing.assert_close(moved.encode([nerf]), expected, rtol=0, atol=2e-2)
+    assert moved.fingerprint() != encoder.fingerprint()
+    same = encoder.moved(torch.eye(3), torch.zeros(3))
+    torch.testing.assert_close(same.encode(nerfs), encoder.encode(nerfs), rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match="reads weights alone"):
+        GmnEncoder(dataclasses.replace(SMALL, probes=0, token_grid=0)).moved(torch.eye(3), torch.zeros(3))
