@@ -1,4 +1,4 @@
-"""Tables of marked answers: shares of right ones by method, list, family and variant, and what things were called instead."""
+"""Tables of marked answers: shares of right ones by method, list, family and variant, and what things and colours were called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from gmn_encoder.objects.procedural.catalogue import CLASS_NAMES
 
 from ..tables import Cell, Column, Table
-from .marking import KINDS, confusion_table
+from .marking import KINDS, colour_pair, confusion_table
 from .scoring import score_captions
 
 _PERCENT = 100.0
@@ -109,6 +109,10 @@ def language_tables(marked: Sequence[Marked], *, seconds: float, seed: int = 0) 
     for split in dict.fromkeys(each.split for each in named):
         pairs = [(each.category, each.named) for each in named if each.split == split]
         tables.append(confusion_table(f"What things were called, {split}", pairs))
+    asked = [each for each in own if each.method == "model" and each.kind == "main colour"]
+    for split in dict.fromkeys(each.split for each in asked):
+        pairs = [colour_pair(each.expected, each.answer) for each in asked if each.split == split]
+        tables.append(confusion_table(f"What main colours were called, {split}", pairs, what="colours"))
     return tables
 
 

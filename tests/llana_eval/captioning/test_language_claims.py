@@ -76,7 +76,7 @@ def test_right_answers_beside_baselines(tiny_folder, data, tmp_path):  # noqa: F
     }
     assert {method for _, method, *_ in described.rows} == expected
     assert [column.name for column in described.columns[3:]] == ["BLEU-1", "ROUGE-L"]
-    assert len(confusions) == 2 and retrieval.rows[-1][0] == "mean"
+    assert len(confusions) == 4 and retrieval.rows[-1][0] == "mean"
     written = json.loads((tmp_path / "claims.json").read_text())
     answers = [each for each in written["answers"] if each["method"] == "model"]
     assert {each["kind"] for each in answers} <= set(KINDS) and all(each["answer"] is not None for each in answers)
