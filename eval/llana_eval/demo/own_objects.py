@@ -30,10 +30,11 @@ from gmn_encoder.rendering.marching import STEP
 from gmn_encoder.rendering.pictures import nerf_pictures, picture_file
 
 from ..captioning.answers import spread
+from ..captioning.user_objects import DESCRIBE
 from ..pages import Picture, write_page
 from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows
 from ..tables import Column, Table
-from .common import DESCRIBE, DemoResult, ask_about, embed_families
+from .common import DemoResult, ask_about, embed_families
 
 QUESTIONS = (DESCRIBE, "What kind of object is this?", "What is its main colour?")
 NEIGHBOURS = 5

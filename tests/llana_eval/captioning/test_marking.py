@@ -81,4 +81,4 @@ def test_colours_and_what_they_were_called():
     assert colour_pair(("red", "blue"), "It is green.") == ("red", "green")
     assert colour_pair(("red",), "I cannot tell.") == ("red", None)
     table = confusion_table("Called", [("red", "red"), ("red", "pink")], what="colours")
-    assert table.columns[0] == "colours" and table.rows == (("red", 2, 50.0, "pink 1"),)
+    assert table.columns[0].name == "colours" and table.rows == (("red", 2, 50.0, "pink 1"),)
