@@ -7,6 +7,7 @@ Needs Debian's ``chromium`` and ``chromium-driver``, and the package selenium.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -89,13 +90,13 @@ def _use(driver: Any, name: str, chosen: int, questions: Sequence[str]) -> None:
     )
     for number, question in enumerate(questions, 1):
         _waited("the question", lambda: all_of("#question textarea"))[0].send_keys(f"{question}\n")
-        _waited(
-            f"answer {number}", lambda count=number: len(all_of("#chat .bot.message")) >= count and _settled(driver)
-        )
+        _waited(f"answer {number}", functools.partial(_answered, driver, number))
 
 
-def _settled(driver: Any) -> bool:
-    """Whether the conversation stays as it is for a second."""
+def _answered(driver: Any, count: int) -> bool:
+    """Whether there are so many answers, and the conversation stays as it is for a second."""
+    if len(driver.find_elements("css selector", "#chat .bot.message")) < count:
+        return False
     before = driver.find_element("css selector", "#chat").text
     time.sleep(1.0)
     return bool(before == driver.find_element("css selector", "#chat").text)

@@ -173,7 +173,7 @@ def _similarity(options: LanguageClaims) -> dict[str, tuple[str, str]]:
     asked = {SBERT_NAME: ("S-BERT", options.sbert_model), SIMCSE_NAME: ("SimCSE", options.simcse_model)}
     chosen = {metric: (name, model) for metric, (name, model) in asked.items() if model and options.describe_tokens}
     if chosen:
-        given = {f"{metric.partition('_')[0]}_model": model for metric, (_, model) in chosen.items()}
+        given: dict[str, Any] = {f"{metric.partition('_')[0]}_model": model for metric, (_, model) in chosen.items()}
         prepare(ScoreSettings(tuple(chosen), **given))
     return chosen
 
@@ -317,8 +317,8 @@ def _mark(method: str, members: _Members, answers: Sequence[str], kinds: Iterabl
         named = named_category(answer, category, asked.expected) if asked.kind == "name" else None
         nerf = (members.split, members.variant, members.family, members.architecture)
         about = (truth.class_id, truth.nerf_id, category)
-        marks = (asked.kind, asked.question, asked.expected, answer, right, named)
-        found.append(Marked(method, *nerf, *about, *marks))
+        kind, question, expected = asked.kind, asked.question, asked.expected
+        found.append(Marked(method, *nerf, *about, kind, question, expected, answer, right, named))
     return found
 
 

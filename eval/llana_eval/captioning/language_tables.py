@@ -192,7 +192,7 @@ def description_table(described: Sequence[Described], *, models: Mapping[str, tu
         OSError: a model that cannot be loaded.
     """
     names = {metric: name for metric, (name, _) in models.items()} | _WORDS
-    given = {f"{metric.partition('_')[0]}_model": model for metric, (_, model) in models.items()}
+    given: dict[str, Any] = {f"{metric.partition('_')[0]}_model": model for metric, (_, model) in models.items()}
     scored = score_captions([each.record for each in described], metrics=list(names), **given)["results"]
     rows: list[Sequence[Cell]] = []
     for group, holds in _GROUPS.items():

@@ -140,7 +140,7 @@ def is_right(kind: str, expected: Sequence[str], answer: str, *, category: str =
 def colour_pair(expected: Sequence[str], answer: str) -> tuple[str, str | None]:
     """For `confusion_table`: the right colour, of several the one that was named, and the first colour of an answer."""
     named = next(iter(named_colours(answer)), None)
-    return (named if named in expected else expected[0]), named
+    return (named if named is not None and named in expected else expected[0]), named
 
 
 def confusion_table(

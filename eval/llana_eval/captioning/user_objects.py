@@ -23,6 +23,7 @@ from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.nerfs.families import DEFAULT_FAMILY
 from gmn_encoder.objects.colour_names import basic_colour
 from gmn_encoder.objects.names import with_article
+from gmn_encoder.objects.procedural.materials import COLOURS
 from gmn_encoder.progress import Progress, no_progress
 from gmn_encoder.settings import convert
 from llana_gmn.checkpoints.loading import load_model
@@ -33,6 +34,7 @@ from ..tables import Cell, Table
 from .marking import is_right
 
 DESCRIBE = "Describe this object briefly."
+_BASIC = {basic_colour(name) for name in COLOURS}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class UserObject:
     up: str = ""
 
     def __post_init__(self) -> None:
-        if unknown := [each for each in self.colours if basic_colour(each) != each]:
+        if unknown := [each for each in self.colours if each not in _BASIC]:
             raise ValueError(f"{self.source}: {unknown[0]!r} is no basic colour; expected such as red or grey")
         if not self.names or not self.colours:
             raise ValueError(f"{self.source}: has no names or no colours; expected what right answers say")
@@ -107,7 +109,7 @@ def ask_about_objects(options: UserObjects, *, progress: Progress = no_progress)
     about, nerfs, notes = [], [], []
     for each in listed:
         placement = PlacementRequest(up=direction(each.up)) if each.up else None
-        fits = {"families": options.families, "quality": options.quality, "placement": placement}
+        fits: dict[str, Any] = {"families": options.families, "quality": options.quality, "placement": placement}
         cache = FitCache(options.cache, progress=progress, **fits)
         for family, nerf in cache.nerfs(options.root / each.source).items():
             about.append((each, FAMILY_NAMES[family]))
