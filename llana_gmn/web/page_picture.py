@@ -23,7 +23,7 @@ from .server import running
 from .state import Service
 from .suggestions import QUESTIONS
 
-_WAIT = 180.0
+_WAIT = 300.0
 
 
 def picture_of_page(
@@ -85,9 +85,7 @@ def _use(driver: Any, name: str, chosen: int, questions: Sequence[str]) -> None:
     tiles = _waited("the gallery", lambda: len(found := all_of("#gallery img")) > chosen and found)
     driver.execute_script("arguments[0].closest('button').click()", tiles[chosen])
     _waited(name, lambda: any(name in each.text for each in all_of("#facts")))
-    _waited(
-        "the turntable", lambda: any(".gif" in (each.get_attribute("src") or "") for each in all_of(".turning img"))
-    )
+    _waited("its picture", lambda: [each for each in all_of(".turning img") if each.get_attribute("src")])
     for number, question in enumerate(questions, 1):
         _waited("the question", lambda: all_of("#question textarea"))[0].send_keys(f"{question}\n")
         _waited(f"answer {number}", functools.partial(_answered, driver, number))

@@ -173,7 +173,7 @@ def test_a_mesh_is_fitted_and_described(session, sent, quick_fits):
     assert last(session.ask("What is it?"))
     assert any("is taken to point up" in note for note in entry.notes)
     shown = describe(entry, "an odd one").splitlines()
-    assert shown[1] == "an odd one" and any("is taken to point up" in line for line in shown[2:])
+    assert shown[1].strip() == "an odd one" and any("is taken to point up" in line for line in shown[2:])
     assert not any("override" in line for line in shown)  # which is for the command line
 
 
