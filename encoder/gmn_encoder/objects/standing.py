@@ -66,7 +66,7 @@ def mesh_features(mesh: Mesh) -> Array:
 
 def _points(mesh: Mesh) -> tuple[Array, Array]:
     points, faces = surface_points(mesh, _POINTS, 0)
-    return points, face_normals(mesh.vertices.astype(np.float64), mesh.faces)[faces]
+    return points, face_normals(mesh.vertices, mesh.faces[faces])
 
 
 def features(points: Array, normals: Array) -> Array:
@@ -112,7 +112,10 @@ def _area(flat: Array) -> float:
     if len(flat) < 4 or np.linalg.matrix_rank(flat - flat[0], tol=1e-9) < 2:
         return 0.0
     spatial: Any = require("scipy.spatial", "objects")
-    return float(spatial.ConvexHull(flat, qhull_options="QJ").volume)
+    try:
+        return float(spatial.ConvexHull(flat, qhull_options="QJ").volume)
+    except spatial.QhullError:  # nearly on a line
+        return 0.0
 
 
 def _facing(normals: Array, height: Array) -> list[float]:
