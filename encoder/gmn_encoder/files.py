@@ -26,7 +26,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from .pickles import PickleError
+from .pickles import Outline, PickleError
 from .torch_files import check_torch_file
 
 StrPath = str | os.PathLike[str]
@@ -282,13 +282,32 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise ValueError(f"{path}: {_unreadable(error, 'safetensors')}") from error
 
 
+def torch_outline(path: StrPath, *, extra: Collection[str] = ()) -> Outline:
+    """The keys of the dict in a `torch.save` file, and of the dicts in that, without its tensors.
+
+    Raises what `read_tensors` raises, as far as it shows without them.
+    """
+    with _torch_errors(Path(path)), open(path, "rb") as file:
+        return check_torch_file(file, extra=extra)
+
+
 def _read_torch(path: Path, extra: Collection[str]) -> dict[str, Any]:
+    with _torch_errors(path), open(path, "rb") as file, _numpy_numbers(allowed=bool(extra)):
+        check_torch_file(file, extra=extra)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        _check_tensors(content)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}; expected a dict of tensors")
+    return content
+
+
+@contextlib.contextmanager
+def _torch_errors(path: Path) -> Iterator[None]:
+    """What is wrong with a `torch.save` file, with its name."""
     try:
-        with open(path, "rb") as file, warnings.catch_warnings(), _numpy_numbers(allowed=bool(extra)):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, on files that are then refused
-            check_torch_file(file, extra=extra)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            _check_tensors(content)
+            yield
     except PickleError as error:
         raise ValueError(f"{path}: {error}") from error
     except OSError as error:
@@ -296,9 +315,6 @@ def _read_torch(path: Path, extra: Collection[str]) -> dict[str, Any]:
     except Exception as error:
         # Whatever a broken archive or pickle raises (KeyError, IndexError, RuntimeError, ...), it is the file's fault.
         raise ValueError(f"{path}: {_unreadable(error, 'torch.save')}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}; expected a dict of tensors")
-    return content
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,16 +44,28 @@ _MAX_INTEGER = 1 << 127
 _MAX_KEY = 1 << 60  # larger ones can be chosen to collide in a dict
 
 
+_DICTS = ("dict", "collections.OrderedDict")
+
+Outline = Mapping[Any, tuple[Any, ...] | None]
+"""The keys of a dict, and of each dict in it; None where something else stands."""
+
+
 class PickleError(ValueError):
     """Why a file is not read; the sentence goes on from its name."""
 
 
 @dataclass(eq=False)
 class _Made:
-    """A value that is not looked into: a container, or what a call gave."""
+    """A value that is not looked into: a container, or what a call gave; of a dict, its keys and the dicts in it."""
 
     kind: str
     keys: list[Any] = field(default_factory=list)
+    inside: dict[Any, _Made] = field(default_factory=dict)
+
+    def put(self, key: Any, value: Any) -> None:
+        self.keys.append(key)
+        if isinstance(value, _Made) and value.kind in _DICTS:
+            self.inside[key] = value
 
 
 @dataclass(frozen=True)
@@ -80,12 +92,14 @@ class Walk:
 
     Attributes:
         storages: what tensors are over, in the pickles so far.
+        outline: what is in the dict that the last pickle makes; empty where it makes none.
     """
 
     def __init__(self, extra: Collection[str] = ()) -> None:
         self._extra = frozenset(extra)
         self._opcodes = 0
         self.storages: list[Storage] = []
+        self.outline: Outline = {}
 
     def walk(self, stream: io.BytesIO) -> list[Storage]:
         """Check the pickle at a place of a stream, and leave the stream behind it. Returns `storages`.
@@ -139,7 +153,11 @@ class Walk:
         pass
 
     def _stop(self, _: Any) -> None:
-        self._stack.pop()
+        made = self._stack.pop()
+        self.outline = {}
+        if isinstance(made, _Made) and made.kind in _DICTS:
+            inside = {key: tuple(each.keys) for key, each in made.inside.items()}
+            self.outline = {key: inside.get(key) for key in made.keys}
 
     def _mark(self, _: Any) -> None:
         self._below.append(self._stack)
@@ -192,12 +210,14 @@ class Walk:
         self._expect("list")
 
     def _setitem(self, _: Any) -> None:
-        key, _value = self._popped(2)
-        self._expect("dict", "collections.OrderedDict").keys.append(self._key(key))
+        key, value = self._popped(2)
+        self._expect(*_DICTS).put(self._key(key), value)
 
     def _setitems(self, _: Any) -> None:
         items = self._marked()
-        self._expect("dict", "collections.OrderedDict").keys.extend(map(self._key, items[::2]))
+        made = self._expect(*_DICTS)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            made.put(self._key(key), value)
 
     def _key(self, key: Any) -> Any:
         if not (key is None or isinstance(key, str) or (isinstance(key, int) and abs(key) < _MAX_KEY)):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import torch
 
-from .pickles import PickleError, Walk
+from .pickles import Outline, PickleError, Walk
 
 MAX_PICKLE_BYTES = 64 << 20
 """A pickle holds names and numbers; the weights are beside it. Checkpoints of large models have a megabyte."""
@@ -30,12 +30,17 @@ _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that the format of before archives begins with."""
 
 
-def check_torch_file(file: BinaryIO, *, extra: Collection[str] = ()) -> None:
+def check_torch_file(file: BinaryIO, *, extra: Collection[str] = ()) -> Outline:
     """Check that `torch.load(file, weights_only=True)` makes plain values, and takes no more memory than the file has bytes.
+
+    Of the tensors themselves nothing is read.
 
     Args:
         file: the file, seekable; left at its start.
         extra: names that a pickle may call besides torch's own, `NUMPY_NUMBERS`.
+
+    Returns:
+        the keys of the dict in the file, and of the dicts in that.
 
     Raises:
         PickleError: it asks for code, for other objects, or for memory that nothing in the file fills; or it is no such file.
@@ -46,28 +51,33 @@ def check_torch_file(file: BinaryIO, *, extra: Collection[str] = ()) -> None:
     head = file.read(len(_LEGACY))
     if head.startswith(_ZIP):
         sizes, pickle = _members(file, size)
-        for each in Walk(extra).walk(io.BytesIO(pickle)):
+        walk = Walk(extra)
+        for each in walk.walk(io.BytesIO(pickle)):
             if each.nbytes > sizes.get(each.key, -1):
                 raise PickleError(
                     f"is cut short: it has {sizes.get(each.key, 0):,} of {each.nbytes:,} bytes of a tensor"
                 )
+        outline = walk.outline
     else:
         file.seek(0)
-        _check_legacy(file, size, whole=head == _LEGACY, extra=extra)
+        outline = _check_legacy(file, size, whole=head == _LEGACY, extra=extra)
     file.seek(0)
+    return outline
 
 
-def _check_legacy(file: BinaryIO, size: int, *, whole: bool, extra: Collection[str]) -> None:
+def _check_legacy(file: BinaryIO, size: int, *, whole: bool, extra: Collection[str]) -> Outline:
     """The five pickles of the older format: number, version, system, content, names of the storages that follow."""
     pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
-    walk = Walk(extra)
+    walk, outlines = Walk(extra), []
     for _ in range(5 if whole else 1):
         walk.walk(pickles)
+        outlines.append(walk.outline)
     if not whole:
         raise PickleError("is a pickle that torch.save did not write; expected a plain dict of tensors")
     total = sum({each.key: each.nbytes for each in walk.storages}.values())
     if total > size - pickles.tell():
         raise PickleError(f"is cut short: its tensors take {total:,} bytes, and {size - pickles.tell():,} are there")
+    return outlines[3]
 
 
 def _members(file: BinaryIO, size: int) -> tuple[dict[str, int], bytes]:

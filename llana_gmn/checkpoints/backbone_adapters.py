@@ -25,6 +25,9 @@ from .adapter_base import check_backbone, note_base
 from .llana_files import ENCODER_FOLDER
 from .named_backbones import NAMED_BACKBONES, backbone_place
 
+_KEPT = ("backbone", "backbone_sha256", "trained_on", "confidence")
+"""What an adapter's configuration says of it that the backbone and the encoder do not."""
+
 _ENCODER_FILES = (f"{ENCODER_FOLDER}/{CONFIG_NAME}", f"{ENCODER_FOLDER}/{WEIGHTS_NAME}")
 
 
@@ -81,7 +84,8 @@ def open_base(
         tokens_per_nerf=config.tokens_per_nerf,
         encoder_dtype=config.encoder_dtype,
     )
-    model.config.backbone, model.config.backbone_sha256 = config.backbone, config.backbone_sha256
+    for name in _KEPT:
+        setattr(model.config, name, getattr(config, name))
     model.name_or_path = str(config.backbone)
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from gmn_encoder.fitting.fit_cache import FitCache
-    from gmn_encoder.fitting.placement import PlacementRequest, Vector
-
-_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+    from gmn_encoder.fitting.placement import PlacementRequest
 
 
 def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,38 +28,35 @@ def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="world units for each unit of the source; the box is 1.4 (default: found)",
     )
+    add_up_argument(parser)
+
+
+def add_up_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--up",
         metavar="AXIS",
-        help="what points up in the source: z, -y, ... or X,Y,Z (default: as its program has it)",
+        help="what points up in the source: z, -y, ... or X,Y,Z (default: as its program or format has it; of meshes that do not "
+        "say, as it looks)",
     )
 
 
 def placement_request(arguments: argparse.Namespace) -> PlacementRequest:
     """What `add_placement_arguments` were given. Raises `ValueError` for what is no point, number or direction."""
-    from gmn_encoder.fitting.placement import PlacementRequest
+    from gmn_encoder.fitting.placement import PlacementRequest, direction, vector
 
-    center = _vector("--center", arguments.center) if arguments.center else None
-    up = None
-    if arguments.up:
-        text = arguments.up.strip().lower()
-        axis = _AXES.get(text.lstrip("+-"))
-        up = _vector("--up", arguments.up) if axis is None else axis
-        if axis is not None and text.startswith("-"):
-            up = (-axis[0], -axis[1], -axis[2])
-    return PlacementRequest(center=center, scale=arguments.scale, up=up)
-
-
-def _vector(name: str, text: str) -> Vector:
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{name} is {text!r}; expected three numbers as in 0,0,1") from None
-    return x, y, z
+    given = vars(arguments)
+    found = {}
+    for name, read in (("center", vector), ("up", direction)):
+        try:
+            found[name] = read(given[name]) if given.get(name) else None
+        except ValueError:
+            wanted = "three numbers as in 0,0,1" + (", or an axis such as z or -y" if name == "up" else "")
+            raise ValueError(f"--{name} is {given[name]!r}; expected {wanted}") from None
+    return PlacementRequest(scale=given.get("scale"), **found)
 
 
 def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--cache`` and ``--fit-quality``, of commands that take what NeRFs can be fitted to in place of NeRFs."""
+    """``--cache``, ``--fit-quality`` and ``--up``, of commands that take what NeRFs can be fitted to in place of NeRFs."""
     parser.add_argument(
         "--cache",
         metavar="DIR",
@@ -73,6 +69,7 @@ def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="QUALITY",
         help="preset of these fits: nano, quick, standard (default: nano, which the model that ships knows)",
     )
+    add_up_argument(parser)
 
 
 def fit_cache(arguments: argparse.Namespace, **options: Any) -> FitCache:
@@ -86,7 +83,8 @@ def fit_cache(arguments: argparse.Namespace, **options: Any) -> FitCache:
 
     if arguments.fit_quality not in PRESETS:
         raise ValueError(f"--fit-quality is {arguments.fit_quality!r}; expected one of {', '.join(PRESETS)}")
-    return FitCache(arguments.cache, quality=arguments.fit_quality, **options)
+    placement = placement_request(arguments) if arguments.up else None
+    return FitCache(arguments.cache, quality=arguments.fit_quality, placement=placement, **options)
 
 
 @dataclass(frozen=True)
@@ -147,9 +145,17 @@ def open_nerf(path: str, arguments: argparse.Namespace) -> OpenedNerf:
 
 
 def _opened(cache: FitCache, path: str) -> str:
+    """The path of the NeRF that a path means. What is to be said about one that was fitted is said on stderr, in a line."""
+    from gmn_encoder.fitting.output import fit_notes
+
     with stage_progress(one_line=True) as progress:
         cache.progress = progress
-        return str(cache.opened(path))
+        found = cache.opened(path)
+    if str(found) == path:
+        return path
+    if notes := fit_notes(found):
+        print(f"{path}: {'; '.join(notes)}", file=sys.stderr)
+    return str(found)
 
 
 def _members(given: str) -> list[str]:

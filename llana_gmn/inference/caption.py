@@ -25,7 +25,7 @@ from ..model.nerf_items import NerfLike
 from ..model.processing import LlanaGmnProcessor
 from ..prompts.chat_template import conversation_messages
 from .context import ConversationFull, room_for_answer
-from .honesty import TokenProbabilities, check_visible, end_tokens
+from .honesty import TokenProbabilities, end_tokens, on_flag
 
 DEFAULT_QUESTION = "What is this object?"
 WINDOW_BATCHES = 16
@@ -185,6 +185,7 @@ class _Embeddings:
     ) -> None:
         self._model, self._processor, self._nerfs, self._batch_size = model, processor, nerfs, batch_size
         self._kept: dict[Hashable, list[Tensor]] = {}
+        self._on_flag = on_flag(model.config)
 
     def read(self, places: Sequence[int]) -> _Read:
         """Each input once: as it is kept, as `LlanaGmnProcessor.read_nerf` reads it, or what is wrong with it."""
@@ -192,17 +193,14 @@ class _Embeddings:
         for place in places:
             key = self._key(place)
             try:
-                read[key] = read.get(key) or self._kept.get(key) or self._visible(self._nerfs[place])
+                read[key] = (
+                    read.get(key)
+                    or self._kept.get(key)
+                    or self._processor.read_nerf(self._nerfs[place], on_flag=self._on_flag)
+                )
             except (ValueError, OSError) as error:
                 read[key] = error
         return read
-
-    def _visible(self, nerf: NerfLike) -> Sequence[Nerf | Tensor]:
-        found = self._processor.read_nerf(nerf)
-        for each in found:
-            if isinstance(each, Nerf):
-                check_visible(self._model.config, each)
-        return found
 
     def encode(self, places: Sequence[int], read: _Read) -> list[list[Tensor] | Exception]:
         """The embeddings of each input, as `LlanaGmnModel.encode` makes them, or what is wrong with it."""

@@ -18,7 +18,7 @@ from ..model.nerf_items import NerfLike
 from ..model.processing import LlanaGmnProcessor
 from ..prompts.chat_template import content_text, conversation_messages, conversation_parts
 from .context import room_for_answer
-from .honesty import TokenProbabilities, check_visible, doubt, end_tokens, unfamiliar
+from .honesty import TokenProbabilities, doubt, end_tokens, on_flag, unfamiliar
 
 
 class ChatSession:
@@ -78,10 +78,8 @@ class ChatSession:
 
         Raises `ValueError` or `FileNotFoundError` where it cannot be read; the conversation is then as before.
         """
-        found = self._processor.read_nerf(nerf)
+        found = self._processor.read_nerf(nerf, on_flag=on_flag(self._model.config))
         records = [each for each in found if isinstance(each, Nerf)]
-        for each in records:
-            check_visible(self._model.config, each)
         lines = [unfamiliar(self._model.config, each.architecture) for each in records]
         self.note = next(filter(None, lines), None)
         self._shown += [self._model.encode([each])[0].cpu() if isinstance(each, Nerf) else each for each in found]

@@ -19,8 +19,10 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES, NerfArchitecture
-from gmn_encoder.nerfs.finite import field_flag
+from gmn_encoder.nerfs.finite import nothing_to_see
 from gmn_encoder.nerfs.record import Nerf
+
+from ..model.nerf_items import OnFlag, warn_of_flag
 
 UNSURE = 0.75
 """Share of right answers under which an answer is called unsure."""
@@ -124,10 +126,11 @@ def unfamiliar(config: Any, architecture: NerfArchitecture) -> str | None:
     return f"a NeRF of other sizes than the model was trained on ({', '.join(known)}): answers may be worse"
 
 
-def check_visible(config: Any, nerf: Nerf) -> None:
-    """Raise `ValueError`, with the NeRF's name, where a model that knows what it was trained on would have to guess: an empty
-    field, or a full one."""
-    if config.trained_on and (flag := field_flag(nerf)) is not None:
-        raise ValueError(
-            f"{nerf.name}: there is nothing to see in it, its field is {flag}; expected the NeRF of an object"
-        )
+def on_flag(config: Any) -> OnFlag:
+    """What `read_nerf` does with an empty or a full field: a model that knows what it was trained on would have to guess, and
+    refuses it with a `ValueError`; for another one, of whatever kind, it is a warning."""
+    return _refuse if getattr(config, "trained_on", None) else warn_of_flag
+
+
+def _refuse(nerf: Nerf, flag: str) -> None:
+    raise ValueError(nothing_to_see(nerf.name, flag))

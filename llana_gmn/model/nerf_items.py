@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,12 @@ from gmn_encoder.nerfs.record import Nerf
 logger = logging.getLogger(__name__)
 
 NerfLike = Nerf | str | os.PathLike | np.ndarray | Tensor
+OnFlag = Callable[[Nerf, str], None]
+
+
+def warn_of_flag(nerf: Nerf, flag: str) -> None:
+    """Log that a NeRF's field is "empty" or "full"."""
+    logger.warning("%s: its field is %s, there is no object to see in it; do not trust what is said", nerf.name, flag)
 
 
 def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_shape: tuple[int, ...]) -> list[list[Nerf | Tensor]]:
@@ -51,10 +57,17 @@ def group_nerfs(nerfs: Any, counts: Sequence[int], embedding_shape: tuple[int, .
     return [[next(rest) for _ in range(count)] for count in counts]
 
 
-def read_nerf(item: NerfLike, embedding_shape: tuple[int, ...]) -> list[Nerf | Tensor]:
+def read_nerf(
+    item: NerfLike, embedding_shape: tuple[int, ...], *, on_flag: OnFlag = warn_of_flag
+) -> list[Nerf | Tensor]:
     """What the model is shown for an input: the record itself or of its file, or embeddings ``E`` float32 on the CPU.
 
     An array of embeddings ``(n, *E)`` stands for n NeRFs. Where E is ``(D,)``, it may also be ``(n, 1, D)``.
+
+    Args:
+        item: the input.
+        embedding_shape: E.
+        on_flag: receives a NeRF whose field is "empty" or "full", and which of these.
 
     Raises:
         FileNotFoundError: no such file.
@@ -65,9 +78,7 @@ def read_nerf(item: NerfLike, embedding_shape: tuple[int, ...]) -> list[Nerf | T
         item = load_nerf(item)
     if isinstance(item, Nerf):
         if (flag := field_flag(item)) is not None:
-            logger.warning(
-                "%s: its field is %s, there is no object to see in it; do not trust what is said", item.name, flag
-            )
+            on_flag(item, flag)
         return [item]
     if isinstance(item, str | os.PathLike):
         source, item = f"{item}: the embedding", read_embedding(item, tokens=len(embedding_shape) > 1)

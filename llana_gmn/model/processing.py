@@ -39,7 +39,7 @@ from ..prompts.literal import special_tokens, spellings, tokenize
 from .configuration import LlanaGmnConfig, embedding_shape
 from .hub import push_processor
 from .nerf_inputs import NERF_INPUTS, pack_nerfs
-from .nerf_items import NerfLike, group_nerfs, read_nerf
+from .nerf_items import NerfLike, OnFlag, group_nerfs, read_nerf, warn_of_flag
 
 _EXTRAS = ("return_mm_token_type_ids", "return_text_replacement_offsets")
 
@@ -393,9 +393,9 @@ class LlanaGmnProcessor(ProcessorMixin):
                     )
                 )
 
-    def read_nerf(self, item: NerfLike) -> list[Nerf | Tensor]:
+    def read_nerf(self, item: NerfLike, *, on_flag: OnFlag = warn_of_flag) -> list[Nerf | Tensor]:
         """What the model is shown for an input, see `nerf_items.read_nerf`."""
-        return read_nerf(item, self.embedding_shape)
+        return read_nerf(item, self.embedding_shape, on_flag=on_flag)
 
 
 def add_nerf_tokens(tokenizer: Any) -> tuple[int, int, int]:

@@ -217,12 +217,13 @@ def _pictures(session: Session, entry: GalleryEntry) -> Iterator[str | None]:
 
 
 def describe(entry: GalleryEntry, note: str | None = None) -> str:
-    """A line about a NeRF, Markdown, and a note of another."""
+    """A line about a NeRF, Markdown, a note of another, and what is to be said about what it was fitted to."""
     line = (
         f"**{markdown_text(entry.name)}** · {entry.family_name} NeRF, {entry.architecture.num_parameters:,} weights, "
         "read by the model without rendering"
     )
-    return line if note is None else f"{line}  \n{markdown_text(note)}"
+    read = [each.partition("; --")[0] for each in entry.notes]  # which option overrides is for the command line
+    return "  \n".join([line, *([markdown_text(note)] if note else []), *map(markdown_text, read)])
 
 
 def markdown_text(text: str) -> str:

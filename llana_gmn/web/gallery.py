@@ -3,7 +3,7 @@
 The server's own are read here, when it starts; visitors' come from `isolation.py`, read, embedded and pictured there. Turntables
 are rendered there too, when they are first looked at.
 
-Shapes: D embedding.
+Shapes: N vectors, D embedding.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class GalleryEntry:
         class_name: name of the class, such as ``chair``; empty where it is not known.
         architecture: family and sizes.
         source: its weights file, or the directory of one.
-        embedding: embedding by the model's encoder, float32 ``(D,)``.
+        embedding: what the model reads of it, float32 ``(D,)``, or ``(N, D)`` of a model that reads several vectors.
+        notes: what is to be said about what it was fitted to.
     """
 
     key: str
@@ -63,6 +64,7 @@ class GalleryEntry:
     architecture: NerfArchitecture
     source: Path
     embedding: Tensor
+    notes: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 import gmn_encoder.encoders.gmn.encoder  # noqa: F401 (imported once, before any file comes)
+from gmn_encoder.fitting.output import fit_notes
 from gmn_encoder.fitting.single import fit_object
 from gmn_encoder.nerfs.files import SAFETENSORS_NAME, load_nerf, save_nerf
-from gmn_encoder.nerfs.finite import field_flag
+from gmn_encoder.nerfs.finite import field_flag, nothing_to_see
 from gmn_encoder.progress import Progress
 
 from .options import PictureSizes
@@ -41,12 +42,13 @@ def upload(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     Args:
         arguments: ``file``, what a visitor sent; ``fit``, family, quality and device of a fit; ``may_fit``, whether there is time
             for one; ``max_bytes``; ``encoder``, a directory, ``encoder_class``, where its class is imported from, and
-            ``encoder_dtype``; ``still``, the picture's file, and ``sizes``; ``visible``, whether there must be
-            something to see in it.
+            ``encoder_dtype``; ``tokens``, whether the model reads several vectors of a NeRF; ``still``, the picture's file, and
+            ``sizes``; ``visible``, whether there must be something to see in it.
         progress: receives how far a fit is.
 
     Returns:
-        ``architecture`` (`to_dict`) and ``embedding``, D numbers; or ``to_fit``, where a fit is needed and may not be made.
+        ``architecture`` (`to_dict`), ``embedding``, what the model reads, D numbers or N times D, and ``notes`` about what was
+        fitted; or ``to_fit``, where a fit is needed and may not be made.
 
     Raises:
         ValueError, OSError: what is wrong with the file.
@@ -59,19 +61,19 @@ def upload(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         family = arguments["fit"]["family"]
         settings = {"quality": arguments["fit"]["quality"], "device": arguments["fit"]["device"]}
         source = fit_object(source, received.parent / "fit", families=[family], progress=progress, **settings)[family]
+    notes = fit_notes(source) if to_fit else []
     nerf = read_nerf(source)
     if arguments["visible"] and (flag := field_flag(nerf)) is not None:
-        raise ValueError(
-            f"{received}: there is nothing to see in it, its field is {flag}; expected the NeRF of an object"
-        )
+        raise ValueError(nothing_to_see(str(received), flag))
     module, _, name = arguments["encoder_class"].partition(":")
     encoder = getattr(importlib.import_module(module), name).from_pretrained(arguments["encoder"])
-    embedding = encoder.encode([nerf], dtype=getattr(torch, arguments["encoder_dtype"]))[0].float()
+    encode = encoder.encode_tokens if arguments["tokens"] else encoder.encode
+    embedding = encode([nerf], dtype=getattr(torch, arguments["encoder_dtype"]))[0].float()
     if not bool(torch.isfinite(embedding).all()):
         raise ValueError(f"{received}: its embedding has NaN or infinite values; its weights are too large to be read")
     save_nerf(nerf, received.parent / SAFETENSORS_NAME)
     write_picture(Path(arguments["still"]), nerf, turning=False, sizes=PictureSizes(**arguments["sizes"]))
-    return {"architecture": nerf.architecture.to_dict(), "embedding": embedding.tolist()}
+    return {"architecture": nerf.architecture.to_dict(), "embedding": embedding.tolist(), "notes": notes}
 
 
 def turn(arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:

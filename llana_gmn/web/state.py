@@ -302,6 +302,7 @@ class Session:
             "fit": {"family": family, "quality": options.fit_quality, "device": str(device)},
             "max_bytes": options.max_upload,
             "visible": bool(service.model.config.trained_on),
+            "tokens": service.model.config.vectors_per_nerf > 1,
             **service.encoder(),
             "still": str(found),
             "sizes": asdict(options.sizes),
@@ -322,7 +323,8 @@ class Session:
         for rest in ("unpacked", "fit"):
             shutil.rmtree(received.parent / rest, ignore_errors=True)
         architecture, embedding = parse_architecture(result["architecture"]), torch.tensor(result["embedding"])
-        entry = GalleryEntry(key, name, "", architecture, received.parent / SAFETENSORS_NAME, embedding)
+        place, notes = received.parent / SAFETENSORS_NAME, tuple(result["notes"])
+        entry = GalleryEntry(key, name, "", architecture, place, embedding, notes)
         service.pictures.mkdir(exist_ok=True)
         found.replace(service.gallery.still(entry))
         return entry

@@ -55,7 +55,7 @@ def objects(tmp_path):
 
 
 def arguments(tmp_path, quality="nano"):
-    return Namespace(cache=str(tmp_path / "cache"), fit_quality=quality)
+    return Namespace(cache=str(tmp_path / "cache"), fit_quality=quality, up=None)
 
 
 def test_what_there_is_something_to_fit_to(objects, tmp_path, nerfs):

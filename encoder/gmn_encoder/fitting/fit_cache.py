@@ -30,7 +30,7 @@ from .presets import preset
 from .single import OWN_CLASS, fit_architecture, fit_object
 from .sources import is_source, source_ids
 
-_VERSION = 2  # of what decides a fit besides its settings
+_VERSION = 3  # of what decides a fit besides its settings
 
 
 def default_cache() -> Path:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..datasets import SPLITS
-from ..files import StrPath, atomic_directory, write_bytes, write_json
+from ..files import StrPath, atomic_directory, read_json, write_bytes, write_json
 from ..nerfs.architectures import FAMILY_NAMES, NAMED_ARCHITECTURES, NANO_ARCHITECTURES, NerfArchitecture
 from ..nerfs.files import WEIGHTS_NAME, save_nerf
 from ..nerfs.record import Nerf
@@ -53,6 +53,11 @@ def nerf_directory(out: StrPath, architecture: NerfArchitecture, class_id: str, 
 def is_complete(directory: Path) -> bool:
     """Whether a NeRF directory was finished by a fit."""
     return (directory / FIT_NAME).is_file() and (directory / WEIGHTS_NAME).is_file()
+
+
+def fit_notes(directory: StrPath) -> list[str]:
+    """What is to be said about the source of a fit: how it was read, and what it lacks."""
+    return [str(note) for note in read_json(Path(directory, FIT_NAME)).get("notes", [])]
 
 
 def write_fit(

@@ -16,6 +16,27 @@ from torch import Tensor
 Vector = tuple[float, float, float]
 
 
+_AXES: dict[str, Vector] = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+def direction(text: str) -> Vector:
+    """The direction that a user names: ``z``, ``-y`` or ``0,0,1``. Raises `ValueError` for what names none."""
+    word = text.strip().lower()
+    axis = _AXES.get(word.lstrip("+-"))
+    if axis is None:
+        return vector(text)
+    return (-axis[0], -axis[1], -axis[2]) if word.startswith("-") else axis
+
+
+def vector(text: str) -> Vector:
+    """Three numbers with commas between them. Raises `ValueError` for anything else."""
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} are not three numbers; expected such as 0,0,1") from None
+    return x, y, z
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlacementRequest:
     """What a user says about where the object is; None: to be found.

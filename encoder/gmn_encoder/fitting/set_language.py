@@ -69,7 +69,8 @@ class KnownObjects:
             file, entry = self._entries[own_id]
             subject, name = None, manifest_name(entry)
             measured = self._measure(
-                object_id, lambda: change.apply(upright(load_mesh(file), str(entry.get("up_axis", "y"))), turn=False)
+                object_id,
+                lambda: change.apply(upright(load_mesh(file, up="y"), str(entry.get("up_axis", "y"))), turn=False),
             )
         else:
             subject = made = _procedural(own_id)

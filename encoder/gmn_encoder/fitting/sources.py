@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +23,13 @@ from ..files import StrPath
 from ..nerfs.files import is_nerf_directory
 from ..nerfs.importers import find_importer, foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
-from ..objects.mesh_changes import MeshChange, copy_id, upright
+from ..objects.mesh_changes import MeshChange, copy_id, moved, upright
 from ..objects.mesh_files import EXTENSIONS
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..progress import Progress, no_progress
 from ..rendering.cameras import Cameras
 from .layouts import find_layout
-from .placement import PlacementRequest
+from .placement import Placement, PlacementRequest, Vector
 from .posed_images import HELD_OUT_SEED, HELD_OUT_VIEWS, PosedImages
 
 
@@ -182,11 +183,15 @@ def mesh_source(
     path = Path(path)
     class_id, own_id = source_ids(path, class_id)
     if copy is None:
-        load = functools.partial(read_mesh, path, class_id, own_id, settings=settings, up_axis=up_axis)
-        return Source(str(path), class_id, own_id, load)
+
+        def load_standing() -> PosedImages:
+            mesh = upright(load_mesh(path, up="y"), up_axis)
+            return from_mesh(mesh, class_id, own_id, source=str(path), settings=settings)
+
+        return Source(str(path), class_id, own_id, load_standing)
 
     def load_copy() -> PosedImages:
-        mesh = MeshChange.drawn(class_id, own_id, copy).apply(upright(load_mesh(path), up_axis))
+        mesh = MeshChange.drawn(class_id, own_id, copy).apply(upright(load_mesh(path, up="y"), up_axis))
         return from_mesh(mesh, class_id, copy_id(own_id, copy), source=f"{path}, copy {copy}", settings=settings)
 
     return Source(f"{path}, copy {copy}", class_id, copy_id(own_id, copy), load_copy)
@@ -224,7 +229,8 @@ def path_source(
             *ids,
             lambda: read_capture(path, *ids, background=background, placement=placement, strict=strict),
         )
-    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
+    up = None if placement is None else placement.up
+    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings, up=up))
 
 
 def is_source(path: StrPath) -> bool:
@@ -264,11 +270,29 @@ def _safe(name: str) -> str:
 
 
 def read_mesh(
-    path: StrPath, class_id: str, nerf_id: str, *, settings: ViewSettings | None = None, up_axis: str = "y"
+    path: StrPath, class_id: str, nerf_id: str, *, settings: ViewSettings | None = None, up: Vector | None = None
 ) -> PosedImages:
-    """Views of a mesh file, taken from around it. Raises what `load_mesh` and `upright` raise."""
-    mesh = upright(load_mesh(path), up_axis)
-    return from_mesh(mesh, class_id, nerf_id, source=str(path), settings=settings)
+    """Views of a mesh file, taken from around it.
+
+    Args:
+        path: the file.
+        class_id, nerf_id: names of the output's directories.
+        settings: settings of the views.
+        up: the direction of the file that points up; None: as `load_mesh` finds it.
+
+    Raises what `load_mesh` raises.
+    """
+    return from_mesh(_standing_mesh(path, up), class_id, nerf_id, source=str(path), settings=settings)
+
+
+def _standing_mesh(path: StrPath, up: Vector | None) -> Mesh:
+    if up is None:
+        return load_mesh(path)
+    length = math.hypot(*up)
+    if up[1] == length or up[2] == length:  # what files usually have, without a rounded rotation
+        return load_mesh(path, up="y" if up[1] == length else "z")
+    turn = Placement(center=(0.0, 0.0, 0.0), scale=1.0, up=up).turn
+    return moved(load_mesh(path, up="z"), turn.numpy()).normalised()
 
 
 def from_mesh(

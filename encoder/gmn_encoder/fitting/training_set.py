@@ -3,8 +3,8 @@
     python scripts/make_training_set.py --procedural DATA --real REAL --manifests MANIFEST.json --out SET
 
 What is written: links to the NeRFs; NeRFs of their own for the recoloured twins of those that are trained on; lists
-(``train.txt``, ``val.txt`` and ``test.txt`` of the procedural objects with the real ones that are trained on, and
-``real_test.txt``, the real ones that are not); and the language about them with its truth (``language/<list>``, see
+(``train.txt``, ``val.txt`` and ``test.txt`` of the procedural objects with the real ones that are trained on, and the real ones
+that are not, ``real_test.txt`` and ``real_val.txt``); and the language about them with its truth (``language/<list>``, see
 `set_language`). Measurements of the objects are kept beside the set and not made again.
 """
 
@@ -23,6 +23,7 @@ from ..nerfs.architectures import paper_families
 from ..nerfs.files import load_nerf, save_nerf
 from ..nerfs.recolouring import COUNT, Recolouring, recolour
 from ..objects.mesh_changes import copied_from
+from ..objects.names import near_twins
 from ..objects.procedural.dice import Dice
 from ..objects.truth import twin_id
 from ..progress import Progress, no_progress
@@ -32,7 +33,7 @@ from .output import FIT_NAME
 from .set_language import KnownObjects, write_set_language
 from .sources import source_ids
 
-REAL_TEST = "real_test.txt"
+REAL_TEST, REAL_VAL = "real_test.txt", "real_val.txt"
 
 
 def held_out_meshes(entries: Iterable[Mapping[str, Any]], count: int) -> list[ObjectId]:
@@ -46,13 +47,16 @@ def held_out_meshes(entries: Iterable[Mapping[str, Any]], count: int) -> list[Ob
     """
     groups: dict[tuple[str, str], list[ObjectId]] = {}
     for entry in entries:
-        name = re.sub(r"[\d_ ]+", "", str(entry["name"]).lower()).rstrip("s")
-        groups.setdefault((str(entry["category"]), name), []).append(source_ids(Path(entry["file"]).with_suffix("")))
+        groups.setdefault(near_twins(entry), []).append(_mesh_id(entry))
     chosen: list[ObjectId] = []
     for _, members in sorted(groups.items(), key=lambda item: hashlib.sha256(repr(item[0]).encode()).hexdigest()):
         if len(chosen) + len(members) <= count:
             chosen += members
     return sorted(chosen)
+
+
+def _mesh_id(entry: Mapping[str, Any]) -> ObjectId:
+    return source_ids(Path(entry["file"]).with_suffix(""))
 
 
 def make_training_set(
@@ -63,6 +67,7 @@ def make_training_set(
     out: Path,
     copies: Sequence[str] = (),
     held_out: int = 100,
+    real_val: float = 0.08,
     test_seeds: int = 5,
     val_seeds: int = 5,
     twins: int = 3,
@@ -78,7 +83,8 @@ def make_training_set(
         manifests: JSON lists of the meshes, see `held_out_meshes`; the meshes stand beside them.
         out: the new directory.
         copies: what ``llana-gmn fit --copies N`` wrote of the same objects; copies of those that are trained on are trained on.
-        held_out: most meshes that are held out.
+        held_out: most meshes that are held out for the test.
+        real_val: share of the others that is held out for validation, near-twins together; 0 for none.
         test_seeds: procedural objects of the first so many seeds are for the test.
         val_seeds: those of the next so many for validation.
         twins: recolourings of each object that is trained on, each a new object (`nerfs.recolouring`).
@@ -89,18 +95,24 @@ def make_training_set(
         number of objects in each list.
 
     Raises:
-        FileNotFoundError, ValueError: fits or meshes that are missing.
+        FileNotFoundError, ValueError: fits or meshes that are missing, or a share that is none.
     """
+    if not 0 <= real_val < 1:
+        raise ValueError(f"real_val is {real_val}; expected a share of the real objects, 0 or more and below 1")
     families = paper_families()
     entries = [entry for file in manifests for entry in json.loads(Path(file).read_text(encoding="utf-8"))]
-    kept_back = set(held_out_meshes(entries, held_out))
+    for_test = set(held_out_meshes(entries, held_out))
+    rest = [each for each in entries if _mesh_id(each) not in for_test]
+    for_val = set(held_out_meshes(rest, round(real_val * len(rest))))
     made, others = PairedDataset(procedural, families).object_ids, PairedDataset(real, families).object_ids
     lists: dict[str, list[ObjectId]] = {split: [] for split in SPLITS}
     for each in made:
         number = procedural_seed(each)
         lists["test" if number < test_seeds else "val" if number < test_seeds + val_seeds else "train"].append(each)
-    lists["train"] += [each for each in others if each not in kept_back]
-    lists[Path(REAL_TEST).stem] = [each for each in others if each in kept_back]
+    lists["train"] += [each for each in others if each not in for_test | for_val]
+    lists[Path(REAL_TEST).stem] = [each for each in others if each in for_test]
+    if for_val:
+        lists[Path(REAL_VAL).stem] = [each for each in others if each in for_val]
     places = {each: root for root, members in ((procedural, made), (real, others)) for each in members}
     for root in map(Path, copies):
         trained_on = set(lists["train"])

@@ -32,6 +32,11 @@ def field_flag(nerf: Nerf) -> str | None:
     return whole_field(visible_field(NerfBatch.stack([nerf]), box_points(nerf, _FINE_SIDE)))[0]
 
 
+def nothing_to_see(name: str, flag: str) -> str:
+    """The sentence that refuses a NeRF whose field is "empty" or "full" where only an object will do."""
+    return f"{name}: there is nothing to see in it, its field is {flag}; expected the NeRF of an object"
+
+
 def box_points(nerf: Nerf, side: int) -> Tensor:
     """The centres of `side` cells along each axis of the architecture's box, float32 ``(side ** 3, 3)``."""
     low, high = torch.tensor(nerf.architecture.box)

@@ -17,6 +17,7 @@ from ..settings import convert, read_yaml
 from .colour_names import basic_colour
 from .language import (
     NUMBER_WORDS,
+    brief_and_rest,
     brief_description,
     claims,
     detailed_description,
@@ -378,13 +379,4 @@ def entries_of(
 
     Raises `ValueError` for two objects with one name: texts know them by it.
     """
-    brief: list[dict[str, Any]] = []
-    rest: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for truth, subject in objects:
-        if truth.nerf_id in seen:
-            raise ValueError(f"object {truth.nerf_id} is there twice; expected every name once")
-        seen.add(truth.nerf_id)
-        for each in dialogue_entries(truth, subject, seed=seed):
-            (brief if each["conversation_type"] == "brief_description" else rest).append(each)
-    return brief, rest
+    return brief_and_rest((truth.nerf_id, dialogue_entries(truth, subject, seed=seed)) for truth, subject in objects)

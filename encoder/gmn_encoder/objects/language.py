@@ -240,19 +240,32 @@ def write_texts(
     The brief file holds the brief descriptions, the complex one everything else, objects in the order given. Raises `ValueError`
     for two objects with one id and `OSError` where the directory cannot be written.
     """
-    brief: list[dict[str, Any]] = []
-    rest: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for subject in objects:
-        if subject.object_id in seen:
-            raise ValueError(f"object {subject.object_id} was given twice; expected every object once")
-        seen.add(subject.object_id)
-        for each in conversations(subject, seed=seed, single_rounds=single_rounds):
-            (brief if each["conversation_type"] == "brief_description" else rest).append(each)
+    brief, rest = brief_and_rest(
+        (subject.object_id, conversations(subject, seed=seed, single_rounds=single_rounds)) for subject in objects
+    )
     paths = Path(directory) / BRIEF_NAME, Path(directory) / COMPLEX_NAME
     write_json(brief, paths[0])
     write_json(rest, paths[1])
     return paths
+
+
+def brief_and_rest(
+    objects: Iterable[tuple[str, list[dict[str, Any]]]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The entries of the brief file and of the complex one, of ``(object_id, entries)`` in the order given.
+
+    Raises `ValueError` for two objects with one id: texts know them by it.
+    """
+    brief: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for object_id, entries in objects:
+        if object_id in seen:
+            raise ValueError(f"object {object_id} was given twice; expected every object once")
+        seen.add(object_id)
+        for each in entries:
+            (brief if each["conversation_type"] == "brief_description" else rest).append(each)
+    return brief, rest
 
 
 def listed(items: list[str]) -> str:

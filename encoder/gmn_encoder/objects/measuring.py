@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ..nerfs.recolouring import Recolouring
 from ..rendering.cameras import turntable
 from .colour_names import MEAN_LIGHT, colour_shares
-from .mesh import Mesh, cross
+from .mesh import Mesh
+from .surface_points import surface_points
 from .views import render_views
 
 VERSION = 3
@@ -123,7 +124,7 @@ def _rows(rgb: NDArray[np.float64], shares: NDArray[np.float64]) -> list[tuple[f
 
 
 def _symmetric(mesh: Mesh) -> bool | None:
-    points, dense = _surface_points(mesh, _POINTS, 1), _surface_points(mesh, _DENSE, 2)
+    points, dense = surface_points(mesh, _POINTS, 1)[0], surface_points(mesh, _DENSE, 2)[0]
     low, high = dense.min(axis=0), dense.max(axis=0)
     diagonal = float(np.linalg.norm(high - low))
     apart = []
@@ -135,18 +136,3 @@ def _symmetric(mesh: Mesh) -> bool | None:
     if min(apart) < _SYMMETRIC:
         return True
     return False if min(apart) > _NOT_SYMMETRIC else None
-
-
-def _surface_points(mesh: Mesh, count: int, seed: int) -> NDArray[np.float64]:
-    """Points ``(count, 3)`` evenly over the surface."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    area = np.linalg.norm(cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    face = np.searchsorted(np.cumsum(area) / area.sum(), (np.arange(count) + random.random()) / count).clip(
-        max=len(area) - 1
-    )
-    u, v = random.random((2, count, 1))
-    flip = u + v > 1
-    u, v = np.where(flip, 1 - u, u), np.where(flip, 1 - v, v)
-    a, b, c = corners[face].transpose(1, 0, 2)
-    return a + u * (b - a) + v * (c - a)

@@ -36,25 +36,25 @@ def upright(mesh: Mesh, up_axis: str) -> Mesh:
         raise ValueError(f"up_axis is {up_axis!r}; expected {' or '.join(UP_AXES)}")
     if up_axis == "y":
         return mesh
-    return _moved(mesh, np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))
+    return moved(mesh, np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))
 
 
 def turned(mesh: Mesh, degrees: float) -> Mesh:
     """Turned about the vertical, counterclockwise seen from above."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return _moved(mesh, np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
+    return moved(mesh, np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
 
 
 def mirrored(mesh: Mesh) -> Mesh:
     """Left and right exchanged: x negated, and the winding with it."""
-    return _moved(mesh, np.diag([-1.0, 1, 1]))
+    return moved(mesh, np.diag([-1.0, 1, 1]))
 
 
 def stretched(mesh: Mesh, x: float, y: float, z: float) -> Mesh:
     """Longer along the axes by positive factors. Raises `ValueError` for others."""
     if not min(x, y, z) > 0:
         raise ValueError(f"stretched by {x}, {y}, {z}; expected positive factors")
-    return _moved(mesh, np.diag([x, y, z]))
+    return moved(mesh, np.diag([x, y, z]))
 
 
 def recoloured(mesh: Mesh, recolouring: Recolouring) -> Mesh:
@@ -126,7 +126,7 @@ def copied_from(nerf_id: str) -> tuple[str, int]:
     return (found.group(1), int(found.group(2))) if found else (nerf_id, 0)
 
 
-def _moved(mesh: Mesh, matrix: NDArray[np.float64]) -> Mesh:
+def moved(mesh: Mesh, matrix: NDArray[np.float64]) -> Mesh:
     """The mesh through an invertible linear map ``(3, 3)``."""
     vertices = mesh.vertices.astype(np.float64) @ matrix.T
     normals = mesh.normals.astype(np.float64) @ np.linalg.inv(matrix)

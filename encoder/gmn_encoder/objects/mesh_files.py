@@ -34,6 +34,7 @@ from .confined import confined_resolver
 from .gltf import plain_glb
 from .mesh import RADIUS, Mesh, face_normals
 from .simplify import SIMPLIFIED_FACES, simplified
+from .standing import looks_upright
 
 EXTENSIONS = (".glb", ".gltf", ".obj", ".ply", ".off", ".stl")
 MAX_FACES = 10_000_000
@@ -41,7 +42,7 @@ GREY = (160, 160, 160, 255)
 
 UpAxis = Literal["auto", "y", "z"]
 
-_DEFAULT_UP: dict[str, Literal["y", "z"]] = {
+_USUAL_UP: dict[str, Literal["y", "z"]] = {
     ".glb": "y",
     ".gltf": "y",
     ".obj": "y",
@@ -49,6 +50,7 @@ _DEFAULT_UP: dict[str, Literal["y", "z"]] = {
     ".ply": "z",
     ".stl": "z",
 }
+_STANDARD_UP = (".glb", ".gltf")
 _MAX_TEXTURE_SIDE = 2048
 
 
@@ -57,8 +59,9 @@ def load_mesh(path: StrPath, *, up: UpAxis = "auto", radius: float = RADIUS) -> 
 
     Args:
         path: a file with one of `EXTENSIONS`.
-        up: the axis that points up in the file. "auto": y for glTF (as its standard says), .obj and .off, z for .ply and .stl
-            (files of printers and scanners); no file says it, so name it where that is wrong.
+        up: the axis that points up in the file. "auto": y for glTF, whose standard says so; of the others, which say nothing, y
+            for .obj and .off and z for .ply and .stl (files of printers and scanners), unless the object would lie then and stand
+            otherwise (`standing`). `notes` says which was taken.
         radius: radius of the sphere that the object fills, see `Mesh.normalised`.
 
     Returns:
@@ -90,11 +93,26 @@ def load_mesh(path: StrPath, *, up: UpAxis = "auto", radius: float = RADIUS) -> 
         if mesh.n_faces > SIMPLIFIED_FACES:
             mesh = simplified(mesh)
         mesh = replace(mesh, notes=(*notes, *mesh.notes))
-        if up == "y" or (up == "auto" and _DEFAULT_UP[extension] == "y"):
-            mesh = _y_to_z_up(mesh)
-        return mesh.normalised(radius=radius)
+        axis, note = _found_up(mesh, extension) if up == "auto" else (up, "")
+        mesh = replace(mesh, notes=(*mesh.notes, *([note] if note else [])))
+        return (y_up(mesh) if axis == "y" else mesh).normalised(radius=radius)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _found_up(mesh: Mesh, extension: str) -> tuple[Literal["y", "z"], str]:
+    """The axis of the file that is taken to point up, and what is to be said about that; the mesh is as in the file."""
+    usual = _USUAL_UP[extension]
+    plain = mesh.normalised()
+    readings: dict[Literal["y", "z"], Mesh] = {"y": y_up(plain), "z": plain}
+    other: Literal["y", "z"] = "z" if usual == "y" else "y"
+    upright = looks_upright(readings[usual], readings[other])
+    if extension in _STANDARD_UP:
+        said = f"{usual} points up, as glTF has it, but the object looks as if it lay down; --up {other} lets it stand"
+        return usual, said if upright is False else ""
+    if upright is False:
+        return other, f"{other} is taken to point up: with {usual} the object looks as if it lay down; --up overrides"
+    return usual, f"{usual} is taken to point up, which nothing in {extension} files says; --up overrides"
 
 
 def _plain(path: Path) -> tuple[bytes, list[str]]:
@@ -329,8 +347,8 @@ def _texture_index(collected: _Collected, image: Any, factor: NDArray[np.float64
     return collected.textures[key][0]
 
 
-def _y_to_z_up(mesh: Mesh) -> Mesh:
-    """(x, y, z) -> (x, -z, y), as Blender imports y-up files."""
+def y_up(mesh: Mesh) -> Mesh:
+    """The mesh of a file whose y points up, z up: (x, y, z) -> (x, -z, y), as Blender imports such files."""
 
     def turn(points: NDArray) -> NDArray:
         return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)

@@ -7,6 +7,7 @@ measured. `wording/names.yaml` says how they are read.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,12 @@ def manifest_name(entry: Mapping[str, Any]) -> ObjectName:
         (noun, bare, rest if first in rules.adjectives else "", general, *(category.words if general else ()))
     )
     return ObjectName(noun, stated, general, tuple(word for word in words if word), category.group)
+
+
+def near_twins(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """What a manifest's entry has in common with its near-twins: category, and name but for digits."""
+    name = re.sub(r"[\d_ ]+", "", str(entry["name"]).lower()).rstrip("s")
+    return str(entry["category"]), name
 
 
 def _in_order(tokens: list[str], rules: NameRules) -> str:

@@ -56,8 +56,8 @@ class ViewProcessor:
     def check_model(self, config: Any) -> None:
         """Nothing to refuse: `load_vlm` reads model and processor from one place."""
 
-    def read_nerf(self, item: StrPath) -> list[Tensor]:
-        """The view of a NeRF file, uint8 ``(size, size, 3)``.
+    def read_nerf(self, item: StrPath, **options: Any) -> list[Tensor]:
+        """The view of a NeRF file, uint8 ``(size, size, 3)``; what is done about empty fields is not asked for.
 
         Raises `FileNotFoundError` or `ValueError` for a file that cannot be read.
         """

@@ -2,9 +2,9 @@
 
     python scripts/calibrate_model.py --model MODEL --data SET
 
-Asks the questions of the validation objects (SET is what ``scripts/make_training_set.py`` wrote), each object in one family by
-turns, marks the answers (`marking`), and writes the points of `llana_gmn.inference.honesty.calibration` into the model's
-``config.json``, with the architectures of the NeRFs in SET as those it was trained on.
+Asks the questions of the validation objects, procedural and real, each object in one family by turns, marks the answers
+(`marking`), and writes the points of `llana_gmn.inference.honesty.calibration` into the model's ``config.json``, with the
+architectures of the NeRFs in SET as those it was trained on. SET is what ``scripts/make_training_set.py`` wrote.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmn_encoder.datasets import NerfDataset
+from gmn_encoder.datasets import NerfDataset, ObjectId
 from gmn_encoder.files import read_json, write_json
 from gmn_encoder.fitting.set_language import QUESTIONS_NAME, read_truth
+from gmn_encoder.fitting.training_set import REAL_VAL
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from llana_gmn.checkpoints.loading import load_model
 from llana_gmn.inference.caption import converse
@@ -27,6 +28,8 @@ from .marking import Question, is_right, read_questions
 
 logger = logging.getLogger(__name__)
 
+VALIDATION = "val"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -35,7 +38,7 @@ class Calibration:
     Attributes:
         model: directory of the model, whose ``config.json`` is written.
         data: directory of the set.
-        split: list of objects that are asked about.
+        splits: lists of objects that are asked about; one that the set lacks is left out, and that is said.
         questions: most questions in all, spread over the objects; 0 for all.
         batch_size: answers made at a time.
         new_tokens: longest answer.
@@ -44,7 +47,7 @@ class Calibration:
 
     model: Path
     data: Path
-    split: str = "val"
+    splits: Sequence[str] = (VALIDATION, Path(REAL_VAL).stem)
     questions: int = 0
     batch_size: int = 32
     new_tokens: int = 32
@@ -59,10 +62,27 @@ def calibrate(options: Calibration) -> Table:
     """
     model, processor = load_model(options.model)
     families = [name for name in FAMILY_NAMES if (options.data / name).is_dir()]
-    paths, trained_on = _paths(options, families)
-    categories = {(each.class_id, each.nerf_id): each.name.category for each in read_truth(options.data, options.split)}
-    file = options.data / "language" / options.split / "truth" / QUESTIONS_NAME
-    asked = [each for each in read_questions(file) if (each.class_id, each.nerf_id) in paths]
+    splits = [split for split in options.splits if (options.data / f"{split}.txt").is_file()]
+    if missing := [split for split in options.splits if split not in splits]:
+        logger.warning("%s has no list %s: it is left out", options.data, " and ".join(missing))
+    paths: dict[ObjectId, Path] = {}
+    categories: dict[ObjectId, str] = {}
+    asked: list[Question] = []
+    lists: dict[ObjectId, str] = {}
+    trained_on: list[str] = []
+    for split in splits:
+        found, names = _paths(options.data, split, families)
+        paths |= found
+        trained_on = list(dict.fromkeys((*trained_on, *names)))
+        lists |= dict.fromkeys(found, split)
+        for each in read_truth(options.data, split):
+            categories[each.class_id, each.nerf_id] = each.name.category
+        file = options.data / "language" / split / "truth" / QUESTIONS_NAME
+        asked += [each for each in read_questions(file) if (each.class_id, each.nerf_id) in found]
+    if not asked:
+        raise ValueError(
+            f"{options.data}: has nothing to ask about in {' or '.join(options.splits)}; expected such lists"
+        )
     if options.questions:
         asked = asked[:: max(len(asked) // options.questions, 1)]
     probabilities = [0.0] * len(asked)
@@ -85,15 +105,15 @@ def calibrate(options: Calibration) -> Table:
     write_json({**read_json(config), "confidence": points, "trained_on": trained_on}, config)
     model.config.confidence = points
     logger.info("%s: measured on %d answers, %d of them right", config, len(right), sum(right))
-    return _table(asked, probabilities, right, model.config)
+    return _table([lists[each.class_id, each.nerf_id] for each in asked], asked, probabilities, right, model.config)
 
 
-def _paths(options: Calibration, families: Sequence[str]) -> tuple[dict[tuple[str, str], Path], list[str]]:
+def _paths(data: Path, split: str, families: Sequence[str]) -> tuple[dict[ObjectId, Path], list[str]]:
     """The NeRF of each object, its family by turns, and the names of the architectures."""
-    found: dict[tuple[str, str], Path] = {}
+    found: dict[ObjectId, Path] = {}
     names = []
     for place, family in enumerate(families):
-        entries = list(NerfDataset(options.data / family, options.data / f"{options.split}.txt"))
+        entries = list(NerfDataset(data / family, data / f"{split}.txt"))
         if entries:
             names.append(entries[0].load().architecture.name)
         for number, entry in enumerate(entries):
@@ -102,17 +122,23 @@ def _paths(options: Calibration, families: Sequence[str]) -> tuple[dict[tuple[st
     return found, names
 
 
-def _table(asked: Sequence[Question], probabilities: Sequence[float], right: Sequence[bool], config: object) -> Table:
+def _table(
+    lists: Sequence[str],
+    asked: Sequence[Question],
+    probabilities: Sequence[float],
+    right: Sequence[bool],
+    config: object,
+) -> Table:
     rows: list[Sequence[Cell]] = []
-    for kind in dict.fromkeys(each.kind for each in asked):
-        places = [i for i, each in enumerate(asked) if each.kind == kind]
+    for split, kind in dict.fromkeys(zip(lists, (each.kind for each in asked), strict=True)):
+        places = [i for i, each in enumerate(asked) if (lists[i], each.kind) == (split, kind)]
         unsure = [i for i in places if (share_right(config, probabilities[i]) or 0) < UNSURE]
         sure = [i for i in places if i not in unsure]
         shares = [100 * sum(right[i] for i in some) / len(some) if some else None for some in (places, sure, unsure)]
-        rows.append([kind, len(places), shares[0], 100 * len(unsure) / len(places), *shares[1:]])
-    columns = ["questions", "answers", "right (%)", "unsure (%)", "right where sure (%)", "right where unsure (%)"]
+        rows.append([split, kind, len(places), shares[0], 100 * len(unsure) / len(places), *shares[1:]])
+    columns = ["right (%)", "unsure (%)", "right where sure (%)", "right where unsure (%)"]
     return Table(
         "How sure the model is, validation objects",
-        [*columns[:2], *(Column(name, digits=1) for name in columns[2:])],
+        ["objects", "questions", "answers", *(Column(name, digits=1) for name in columns)],
         rows,
     )

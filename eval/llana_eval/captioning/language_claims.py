@@ -4,16 +4,18 @@
     python scripts/language_claims.py --model MODEL --data SET --other OTHER --variants shared=FITS --objects 40
 
 SET is what ``scripts/make_training_set.py`` wrote: NeRFs, texts and the truth of every object. Each NeRF is read once. Rows of
-the table are lists of objects: procedural ones, real ones of the 13 classes, all real ones, and the same procedural objects in
-the variants. Baselines: the same model shown nothing, the caption of the nearest NeRF that was trained on, and other models.
-Nothing is drawn at random but the objects of ``--objects``, by ``--seed``.
+the table are lists of objects: procedural ones, real ones of the 13 classes, all real ones; the same procedural objects fitted
+otherwise (``--variants``) have a table of their own, beside the set's NeRFs of the same objects and families. Baselines: the same
+model shown nothing, the caption of the nearest NeRF that was trained on, and other models. Short descriptions are scored by the
+words of the set's, and with ``--sbert-model`` and ``--simcse-model`` by their meaning. Nothing is drawn at random but the objects
+of ``--objects``, by ``--seed``.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from gmn_encoder.embeddings.records import EmbeddingSet
 from gmn_encoder.files import write_json
 from gmn_encoder.fitting.set_language import QUESTIONS_NAME, read_truth
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
-from gmn_encoder.objects.procedural.catalogue import CLASS_NAMES
+from gmn_encoder.nerfs.files import find_nerfs, load_nerf
 from gmn_encoder.objects.procedural.dice import Dice
 from gmn_encoder.objects.truth import ObjectTruth
 from gmn_encoder.seeds import derived_seed
@@ -39,12 +41,14 @@ from llana_gmn.inference.caption import caption_nerfs
 from ..pages import write_tables
 from ..representation.retrieval_benchmark import run_retrieval
 from ..tables import Cell, Column, Table
-from .marking import KINDS, Question, confusion_table, is_right, named_category, read_questions
+from .language_tables import Described, Marked, description_table, language_tables
+from .marking import KINDS, Question, is_right, named_category, read_questions
+from .scoring import ScoreSettings, prepare
+from .similarity import SBERT_NAME, SIMCSE_NAME
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("test", "real_test")
-_DESCRIBE = "Describe this object briefly."
 _PERCENT = 100.0
 
 
@@ -58,7 +62,7 @@ class LanguageClaims:
         out: stem of the tables and of the JSON with all answers; None: nothing is written.
         other: directories of other models, for their rows.
         variants: ``NAME=DIR`` each: the procedural test objects fitted otherwise, a directory that holds
-            ``<class_id>/<nerf_id>``, at whatever depth.
+            ``<class_id>/<nerf_id>``, at whatever depth and in as many architectures as there are.
         splits: lists of objects to ask about.
         families: directories of NeRFs to ask about; none for all.
         objects: most objects of a list; 0 for all.
@@ -66,6 +70,9 @@ class LanguageClaims:
         questions: most questions about a NeRF, of kinds by turns; 0 for all.
         batch_size: answers made at a time.
         new_tokens: longest answer.
+        describe_tokens: longest description; 0 to leave descriptions out.
+        sbert_model, simcse_model: directory of the model that compares descriptions, or its name on a hub, such as the published
+            `SBERT_MODEL` and `SIMCSE_MODEL`; none to leave the score out.
         seed: seed of the choice of objects.
         cache: directory of embeddings; None for ``.embeddings`` in the set.
     """
@@ -82,46 +89,33 @@ class LanguageClaims:
     questions: int = 0
     batch_size: int = 32
     new_tokens: int = 24
+    describe_tokens: int = 48
+    sbert_model: str = ""
+    simcse_model: str = ""
     seed: int = 0
     cache: Path | None = None
 
 
-@dataclass(frozen=True)
-class Marked:
-    """One answer, marked.
-
-    Attributes:
-        method: which model, or baseline, said it.
-        split, variant: the list of the object, and the family or variant of its NeRF.
-        class_id, nerf_id, category: the object.
-        kind, question, expected, answer: what was asked, what is right and what was said.
-        right: whether it is.
-        named: the category that the answer names, of questions for the name.
-    """
-
-    method: str
-    split: str
-    variant: str
-    class_id: str
-    nerf_id: str
-    category: str
-    kind: str
-    question: str
-    expected: Sequence[str]
-    answer: str
-    right: bool
-    named: str | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class _Members:
-    """The NeRFs of a list in a family or variant, with what is asked about each."""
+    """The NeRFs of a list in one architecture, with what is asked about each; a variant is "" for the set's own."""
 
     split: str
     variant: str
+    family: str
+    architecture: str
     rows: EmbeddingSet
     truths: Sequence[ObjectTruth]
     questions: Sequence[Sequence[Question]]
+    briefs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What is asked about the objects of a list, and the short descriptions that the set has of them."""
+
+    questions: Mapping[ObjectId, Sequence[Question]]
+    briefs: Mapping[str, tuple[str, str]]
 
 
 def measure_language(options: LanguageClaims) -> list[Table]:
@@ -129,35 +123,59 @@ def measure_language(options: LanguageClaims) -> list[Table]:
 
     Raises:
         FileNotFoundError, ValueError: a model, set or variant that is missing or broken.
+        OSError: a model to compare descriptions by that cannot be loaded; found out before any work.
     """
     started = time.perf_counter()
+    similarity = _similarity(options)
     marked: list[Marked] = []
+    described: list[Described] = []
     retrieval: list[Sequence[Cell]] = []
     for number, path in enumerate([options.model, *map(Path, options.other)]):
         model, processor = load_model(path)
         say = _Speaker(model, processor, options)
-        asked = [_members(options, model, split) for split in options.splits]
-        groups = [each for members in asked for each in members]
-        if number == 0:
-            groups += [_variant(options, model, text) for text in options.variants]
+        own = [each for split in options.splits for each in _members(options, model, split)]
+        variants = [each for text in options.variants for each in _variant(options, model, text)] if not number else []
         name = "model" if number == 0 else f"other: {path.name}"
-        for members in groups:
+        for members in [*own, *variants]:
             marked += _mark(name, members, say.answers(members))
-            logger.info("%s, %s as %s: %.0f s", name, members.split, members.variant, time.perf_counter() - started)
+            done = f"{members.split} as {members.variant or members.architecture}"
+            logger.info("%s, %s: %.0f s", name, done, time.perf_counter() - started)
+        for members in own if options.describe_tokens else ():
+            described += _describe(name, members, say.descriptions(members))
         if number == 0:
-            marked += [each for members in groups for each in _mark("no NeRF", members, say.blind(members))]
-            marked += _nearest_captions(options, model, groups)
+            marked += [each for members in own for each in _mark("no NeRF", members, say.blind(members))]
+            if options.describe_tokens:
+                described += [
+                    each for members in own for each in _describe("no NeRF", members, say.blind_descriptions(members))
+                ]
+            for members, captions in zip(own, _nearest_captions(options, model, own), strict=True):
+                repeated = [text for text, asked in zip(captions, members.questions, strict=True) for _ in asked]
+                marked += _mark("nearest caption", members, repeated, ("name", "main colour"))
+                described += _describe("nearest caption", members, captions) if options.describe_tokens else []
             retrieval = _retrieval(options, model)
         del model, processor, say
     tables = language_tables(marked, seconds=time.perf_counter() - started, seed=options.seed)
+    if described:
+        tables.append(description_table(described, models=similarity))
     if retrieval:
         recall: list[str | Column] = ["queries/gallery", "objects", Column("recall@1 (%)", digits=1)]
         tables.append(Table("Retrieval across families, test objects", recall, retrieval))
     if options.out is not None:
         write_tables(tables, options.out)
         settings = {key: str(value) for key, value in asdict(options).items()}
-        write_json({"settings": settings, "answers": [asdict(each) for each in marked]}, f"{options.out}.json")
+        answers = {"answers": [asdict(each) for each in marked], "descriptions": [asdict(each) for each in described]}
+        write_json({"settings": settings, **answers}, f"{options.out}.json")
     return tables
+
+
+def _similarity(options: LanguageClaims) -> dict[str, tuple[str, str]]:
+    """What `description_table` compares by, each model loaded once to see that it is there."""
+    asked = {SBERT_NAME: ("S-BERT", options.sbert_model), SIMCSE_NAME: ("SimCSE", options.simcse_model)}
+    chosen = {metric: (name, model) for metric, (name, model) in asked.items() if model and options.describe_tokens}
+    if chosen:
+        given: dict[str, Any] = {f"{metric.partition('_')[0]}_model": model for metric, (_, model) in chosen.items()}
+        prepare(ScoreSettings(tuple(chosen), **given))
+    return chosen
 
 
 class _Speaker:
@@ -166,8 +184,9 @@ class _Speaker:
     def __init__(self, model: Any, processor: Any, options: LanguageClaims) -> None:
         self._model, self._processor, self._options = model, processor, options
 
-    def ask(self, shown: Sequence[Tensor], questions: Sequence[str]) -> list[str]:
-        settings: dict[str, Any] = {"batch_size": self._options.batch_size, "max_new_tokens": self._options.new_tokens}
+    def ask(self, shown: Sequence[Tensor], questions: Sequence[str], *, tokens: int = 0) -> list[str]:
+        longest = tokens or self._options.new_tokens
+        settings: dict[str, Any] = {"batch_size": self._options.batch_size, "max_new_tokens": longest}
         return [text for _, text in caption_nerfs(self._model, self._processor, shown, question=questions, **settings)]
 
     def answers(self, members: _Members) -> list[str]:
@@ -175,60 +194,85 @@ class _Speaker:
         pairs = [(value, question.question) for value, questions in values for question in questions]
         return self.ask([value for value, _ in pairs], [text for _, text in pairs])
 
+    def descriptions(self, members: _Members) -> list[str]:
+        asked = [question for question, _ in members.briefs]
+        return self.ask(list(members.rows.values), asked, tokens=self._options.describe_tokens)
+
     def blind(self, members: _Members) -> list[str]:
-        """The answers without a NeRF: each question is asked once, for nothing else can change its answer."""
-        texts = [question.question for questions in members.questions for question in questions]
+        """The answers without a NeRF."""
+        return self._blind(members, [question.question for questions in members.questions for question in questions])
+
+    def blind_descriptions(self, members: _Members) -> list[str]:
+        """The descriptions of nothing."""
+        asked = [question for question, _ in members.briefs]
+        return self._blind(members, asked, tokens=self._options.describe_tokens)
+
+    def _blind(self, members: _Members, texts: Sequence[str], *, tokens: int = 0) -> list[str]:
+        """Each question is asked once, for nothing else can change its answer."""
         different = list(dict.fromkeys(texts))
         nothing = torch.zeros_like(members.rows.values[0])
-        found = dict(zip(different, self.ask([nothing] * len(different), different), strict=True))
+        said = self.ask([nothing] * len(different), different, tokens=tokens)
+        found = dict(zip(different, said, strict=True))
         return [found[text] for text in texts]
 
 
 def _members(options: LanguageClaims, model: Any, split: str) -> list[_Members]:
     """The objects of a list in each family."""
     truths = _some(read_truth(options.data, split), options.objects, options.seed)
-    asked = _questions(options, split)
+    about = _About(_questions(options, split), _briefs(options, split))
     found = []
     for family in options.families or [name for name in FAMILY_NAMES if (options.data / name).is_dir()]:
         nerfs = NerfDataset(options.data / family, options.data / f"{split}.txt")
         paths = {entry.object_id: entry.path for entry in nerfs}
-        known = [each for each in truths if (each.class_id, each.nerf_id) in paths]
-        rows = _embed(options, model, [paths[each.class_id, each.nerf_id] for each in known], FAMILY_NAMES[family])
-        found.append(_with_questions(split, FAMILY_NAMES[family], rows, known, asked))
+        found += _by_architecture(options, model, split, "", paths, truths, about)
     return found
 
 
-def _variant(options: LanguageClaims, model: Any, text: str) -> _Members:
-    """The procedural test objects as ``NAME=DIR`` has them."""
+def _variant(options: LanguageClaims, model: Any, text: str) -> list[_Members]:
+    """The procedural test objects as ``NAME=DIR`` has them, an entry for each architecture."""
     name, equals, directory = text.partition("=")
     if not equals or not Path(directory).is_dir():
         raise ValueError(f"{text}: is no variant; expected NAME=DIR with a directory of NeRFs")
     truths = _some(read_truth(options.data, "test"), options.objects, options.seed)
-    paths = {
-        (path.parent.parent.name, path.parent.name): path.parent
-        for path in Path(directory).rglob("*.pth")
-        if path.name != "grid.pth"
-    }
-    known = [each for each in truths if (each.class_id, each.nerf_id) in paths]
-    if not known:
+    about = _About(_questions(options, "test"), _briefs(options, "test"))
+    folders: dict[Path, dict[ObjectId, Path]] = {}
+    for path in find_nerfs(directory):
+        folders.setdefault(path.parent.parent, {})[path.parent.name, path.name] = path
+    found = [
+        each
+        for paths in folders.values()
+        for each in _by_architecture(options, model, "test", name, paths, truths, about)
+    ]
+    if not found:
         raise ValueError(
             f"{directory}: holds none of the test objects of {options.data}; expected <class_id>/<nerf_id>"
         )
-    rows = _embed(options, model, [paths[each.class_id, each.nerf_id] for each in known], name)
-    return _with_questions("test", name, rows, known, _questions(options, "test"))
+    return found
 
 
-def _with_questions(
+def _by_architecture(
+    options: LanguageClaims,
+    model: Any,
     split: str,
     variant: str,
-    rows: EmbeddingSet,
+    paths: Mapping[ObjectId, Path],
     truths: Sequence[ObjectTruth],
-    asked: Mapping[ObjectId, Sequence[Question]],
-) -> _Members:
+    about: _About,
+) -> list[_Members]:
+    """Those of some objects that have NeRFs, with their embeddings and what is asked about them."""
+    known = [each for each in truths if (each.class_id, each.nerf_id) in paths]
+    if not known:
+        return []
+    chosen = [paths[each.class_id, each.nerf_id] for each in known]
+    architecture = fitted_architecture(chosen) or load_nerf(chosen[0]).architecture
+    family = FAMILY_NAMES.get(architecture.family, architecture.family)
+    rows = _embed(options, model, chosen, family)
     places = {object_id: row for row, object_id in enumerate(rows.object_ids)}
-    kept = [each for each in truths if (each.class_id, each.nerf_id) in places]
+    kept = [each for each in known if (each.class_id, each.nerf_id) in places]
     rows = rows.select([places[each.class_id, each.nerf_id] for each in kept])
-    return _Members(split, variant, rows, kept, [asked.get((each.class_id, each.nerf_id), ()) for each in kept])
+    ids = [(each.class_id, each.nerf_id) for each in kept]
+    asked, briefs = [about.questions.get(each, ()) for each in ids], [about.briefs[each[1]] for each in ids]
+    return [_Members(split, variant, family, architecture.name, rows, kept, asked, briefs)]
 
 
 def _questions(options: LanguageClaims, split: str) -> dict[ObjectId, list[Question]]:
@@ -237,6 +281,12 @@ def _questions(options: LanguageClaims, split: str) -> dict[ObjectId, list[Quest
     for each in read_questions(file):
         found.setdefault((each.class_id, each.nerf_id), []).append(each)
     return {key: asked[: options.questions or None] for key, asked in found.items()}
+
+
+def _briefs(options: LanguageClaims, split: str) -> dict[str, tuple[str, str]]:
+    """Object -> the first short description that the set has of it: what was asked, and what was said."""
+    dialogues, _ = LanguageData(options.data).dialogues(split, ["brief_description"])
+    return {each.object_ids[0]: each.turns[0] for each in reversed(dialogues) if each.object_ids}
 
 
 def _embed(
@@ -265,15 +315,25 @@ def _mark(method: str, members: _Members, answers: Sequence[str], kinds: Iterabl
         category = truth.name.category
         right = is_right(asked.kind, asked.expected, answer, category=category)
         named = named_category(answer, category, asked.expected) if asked.kind == "name" else None
-        about = (members.split, members.variant, truth.class_id, truth.nerf_id, category)
-        found.append(Marked(method, *about, asked.kind, asked.question, asked.expected, answer, right, named))
+        nerf = (members.split, members.variant, members.family, members.architecture)
+        about = (truth.class_id, truth.nerf_id, category)
+        kind, question, expected = asked.kind, asked.question, asked.expected
+        found.append(Marked(method, *nerf, *about, kind, question, expected, answer, right, named))
     return found
 
 
-def _nearest_captions(options: LanguageClaims, model: Any, groups: Sequence[_Members]) -> list[Marked]:
-    """The brief description of the nearest NeRF that was trained on, as the answer to what it can answer."""
-    dialogues, _ = LanguageData(options.data).dialogues("train", ["brief_description"])
-    captions = {each.object_ids[0]: each.turns[0][1] for each in dialogues if each.object_ids}
+def _describe(method: str, members: _Members, texts: Sequence[str]) -> list[Described]:
+    """Descriptions beside those of the set."""
+    found = []
+    for truth, (question, reference), text in zip(members.truths, members.briefs, texts, strict=True):
+        record = {"object_id": truth.nerf_id, "question": question, "ground_truth": reference, "model_output": text}
+        found.append(Described(method, members.split, members.family, truth.name.category, record))
+    return found
+
+
+def _nearest_captions(options: LanguageClaims, model: Any, groups: Sequence[_Members]) -> list[list[str]]:
+    """For each NeRF of each group the short description of the nearest NeRF that was trained on."""
+    captions = _briefs(options, "train")
     train = [each for each in read_truth(options.data, "train") if not each.recolouring]
     train = _some(train, options.train_objects, options.seed)
     values, texts = [], []
@@ -281,14 +341,10 @@ def _nearest_captions(options: LanguageClaims, model: Any, groups: Sequence[_Mem
         paths = [options.data / family / each.class_id / each.nerf_id for each in train]
         rows = _embed(options, model, [path for path in paths if path.is_dir()], FAMILY_NAMES[family])
         values.append(rows.values)
-        texts += [captions[nerf_id] for _, nerf_id in rows.object_ids]
+        texts += [captions[nerf_id][1] for _, nerf_id in rows.object_ids]
     gallery = torch.cat(values).flatten(1).float()
-    found = []
-    for members in groups:
-        place = nearest(members.rows.values.flatten(1).float(), gallery, 1)[1][:, 0].tolist()
-        answers = [texts[row] for row, asked in zip(place, members.questions, strict=True) for _ in asked]
-        found += _mark("nearest caption", members, answers, ("name", "main colour"))
-    return found
+    places = [nearest(members.rows.values.flatten(1).float(), gallery, 1)[1][:, 0].tolist() for members in groups]
+    return [[texts[row] for row in place] for place in places]
 
 
 def _retrieval(options: LanguageClaims, model: Any) -> list[Sequence[Cell]]:
@@ -304,49 +360,3 @@ def _retrieval(options: LanguageClaims, model: Any) -> list[Sequence[Cell]]:
     rows: list[Sequence[Cell]] = [[each.name, each.num_queries, _PERCENT * each.recall[1]] for each in results]
     mean = sum(each.recall[1] for each in results) / len(results)
     return [*rows, ["mean", results[0].num_queries, _PERCENT * mean]]
-
-
-_GROUPS: dict[str, Callable[[Marked], bool]] = {
-    "procedural": lambda each: each.split == "test",
-    "real, 13 classes": lambda each: each.split == "real_test" and each.category in CLASS_NAMES,
-    "real, all": lambda each: each.split == "real_test",
-}
-
-
-def language_tables(marked: Sequence[Marked], *, seconds: float, seed: int = 0) -> list[Table]:
-    """Shares of right answers by method and list, by family or variant, and what things were called instead.
-
-    Args:
-        marked: all marked answers.
-        seconds: time that it took. seed: seed of the choice of objects; both for the note.
-    """
-    columns: list[str | Column] = ["objects", "method", "NeRFs", *(Column(f"{kind} (%)", digits=1) for kind in KINDS)]
-    own = [each for each in marked if each.variant in FAMILY_NAMES.values()]
-    rows: list[Sequence[Cell]] = []
-    for group, holds in _GROUPS.items():
-        for method in dict.fromkeys(each.method for each in marked):
-            members = [each for each in own if holds(each) and each.method == method]
-            if members:
-                rows.append([group, method, *_shares(members)])
-    note = f"Answers marked against the truth of each object; seed {seed}, {seconds:.0f} s."
-    tables = [Table("Right answers on held-out objects", columns, rows, note=note)]
-    own_rows: list[Sequence[Cell]] = []
-    for group, holds in _GROUPS.items():
-        members = [each for each in marked if each.method == "model" and holds(each)]
-        for variant in dict.fromkeys(each.variant for each in members):
-            own_rows.append([group, variant, *_shares([each for each in members if each.variant == variant])])
-    tables.append(Table("The model by family and variant", ["objects", "as", *columns[2:]], own_rows))
-    named = [each for each in own if each.method == "model" and each.kind == "name"]
-    for split in dict.fromkeys(each.split for each in named):
-        pairs = [(each.category, each.named) for each in named if each.split == split]
-        tables.append(confusion_table(f"What things were called, {split}", pairs))
-    return tables
-
-
-def _shares(members: Sequence[Marked]) -> list[Cell]:
-    """Number of NeRFs, and the share of right answers of each kind in per cent."""
-    cells: list[Cell] = [len({(each.variant, each.class_id, each.nerf_id) for each in members})]
-    for kind in KINDS:
-        right = [each.right for each in members if each.kind == kind]
-        cells.append(_PERCENT * sum(right) / len(right) if right else None)
-    return cells

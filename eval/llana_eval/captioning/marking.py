@@ -137,12 +137,21 @@ def is_right(kind: str, expected: Sequence[str], answer: str, *, category: str =
     raise ValueError(f"answers to questions of kind {kind!r} cannot be marked; expected one of {', '.join(KINDS)}")
 
 
-def confusion_table(title: str, named: Iterable[tuple[str, str | None]], *, most: int = 30) -> Table:
-    """What things of each category were called.
+def colour_pair(expected: Sequence[str], answer: str) -> tuple[str, str | None]:
+    """For `confusion_table`: the right colour, of several the one that was named, and the first colour of an answer."""
+    named = next(iter(named_colours(answer)), None)
+    return (named if named is not None and named in expected else expected[0]), named
+
+
+def confusion_table(
+    title: str, named: Iterable[tuple[str, str | None]], *, what: str = "things", most: int = 30
+) -> Table:
+    """What things of each category, or main colours, were called.
 
     Args:
         title: the table's title.
         named: (category, category that the answer named or None) of each answer.
+        what: what the rows are.
         most: rows to show, of the categories with most answers.
     """
     counts: dict[str, Counter[str]] = {}
@@ -153,4 +162,4 @@ def confusion_table(title: str, named: Iterable[tuple[str, str | None]], *, most
         total = sum(found.values())
         wrong = ", ".join(f"{name} {count}" for name, count in found.most_common() if name != category)
         rows.append([category, total, 100 * found[category] / total, wrong])
-    return Table(title, ["things", "answers", Column("named right (%)", digits=1), "named something else"], rows)
+    return Table(title, [what, "answers", Column("named right (%)", digits=1), "named something else"], rows)

@@ -17,7 +17,6 @@ from llana_gmn.inference.caption import caption_nerfs
 
 from ..tables import Table
 
-DESCRIBE = "Describe this object briefly."
 OPTIONS: dict[str, Any] = {"batch_size": 32, "max_new_tokens": 48}
 """Of `caption_nerfs` and `answer`."""
 

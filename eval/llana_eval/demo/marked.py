@@ -17,7 +17,15 @@ from gmn_encoder.objects.truth import ObjectTruth
 from gmn_encoder.progress import Progress
 from llana_gmn.inference.caption import caption_nerfs
 
-from ..captioning.marking import KINDS, Question, confusion_table, is_right, named_category, read_questions
+from ..captioning.marking import (
+    KINDS,
+    Question,
+    colour_pair,
+    confusion_table,
+    is_right,
+    named_category,
+    read_questions,
+)
 from ..tables import Cell, Column, Table
 from .common import OPTIONS
 
@@ -93,7 +101,7 @@ class Marking:
 
 
 def marked_tables(answers: Sequence[MarkedAnswer]) -> list[Table]:
-    """Shares of right answers by family, and what things were called; none without answers."""
+    """Shares of right answers by family, and what things and colours were called; none without answers."""
     if not answers:
         return []
     kinds = [kind for kind in KINDS if any(each.question.kind == kind for each in answers)]
@@ -107,7 +115,13 @@ def marked_tables(answers: Sequence[MarkedAnswer]) -> list[Table]:
     columns: list[str | Column] = ["Family", "answers", *(Column(f"{kind} (%)", digits=1) for kind in kinds)]
     note = "Each answer is marked against what is known and measured of the object; no model judges."
     named = [(each.category, each.named) for each in answers if each.question.kind == "name"]
-    return [Table("Right answers", columns, rows, note=note), confusion_table("What things were called", named)]
+    coloured = [each for each in answers if each.question.kind == "main colour"]
+    colours = [colour_pair(each.question.expected, each.answer) for each in coloured]
+    return [
+        Table("Right answers", columns, rows, note=note),
+        confusion_table("What things were called", named),
+        confusion_table("What main colours were called", colours, what="colours"),
+    ]
 
 
 def _share(answers: Iterable[MarkedAnswer], kind: str) -> float | None:

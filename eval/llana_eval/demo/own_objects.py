@@ -18,7 +18,7 @@ from PIL import Image
 from gmn_encoder.embeddings.records import EmbeddingSet, join_embeddings
 from gmn_encoder.files import StrPath
 from gmn_encoder.fitting.fit_cache import FitCache
-from gmn_encoder.fitting.output import FIT_NAME
+from gmn_encoder.fitting.output import FIT_NAME, fit_notes
 from gmn_encoder.nerfs.architectures import FAMILY_NAMES
 from gmn_encoder.nerfs.files import load_nerf
 from gmn_encoder.nerfs.record import Nerf
@@ -30,10 +30,11 @@ from gmn_encoder.rendering.marching import STEP
 from gmn_encoder.rendering.pictures import nerf_pictures, picture_file
 
 from ..captioning.answers import spread
+from ..captioning.user_objects import DESCRIBE
 from ..pages import Picture, write_page
 from ..representation.retrieval_pictures import GalleryRow, gallery_picture, gallery_rows
 from ..tables import Column, Table
-from .common import DESCRIBE, DemoResult, ask_about, embed_families
+from .common import DemoResult, ask_about, embed_families
 
 QUESTIONS = (DESCRIBE, "What kind of object is this?", "What is its main colour?")
 NEIGHBOURS = 5
@@ -88,13 +89,19 @@ def run_on_object(
             f"{name}: what the model says",
             ["Family", Column("PSNR of the fit (dB)", digits=1), *QUESTIONS],
             [[family, psnr[family], *given] for family, given in zip(own, answers, strict=True)],
-            note=_measured(next(iter(made.values()))),
+            note=_about(next(iter(made.values()))),
         ),
         _neighbour_table(rows),
     )
     page = out / f"{name}.html"
     write_page(page, f"Talking to {name}", tables=tables, pictures=_pictures(own, rows, progress))
     return DemoResult(tables, page, time.perf_counter() - started)
+
+
+def _about(directory: Path) -> str:
+    """What is to be said about what a NeRF was fitted to, and what was measured on it."""
+    notes = [f"{note}." for note in fit_notes(directory)]
+    return " ".join(filter(None, [*notes, _measured(directory)]))
 
 
 def _measured(directory: Path) -> str:

@@ -23,13 +23,14 @@ from ..captioning.benchmark import answer, load_benchmark, result_records
 from ..captioning.class_naming import NamedObject, class_words, named_class, naming_accuracy
 from ..captioning.scoring import score_captions
 from ..captioning.tasks import load_task
+from ..captioning.user_objects import DESCRIBE
 from ..classes import class_name
 from ..pages import Picture, write_page
 from ..representation.plots import embedding_figure, figure_picture, project
 from ..representation.retrieval_benchmark import retrieval_table, run_retrieval
 from ..representation.retrieval_pictures import gallery_picture, gallery_rows
 from ..tables import Column, Table
-from .common import DESCRIBE, OPTIONS, DemoResult, ask_about, embed_families, shipped_families
+from .common import OPTIONS, DemoResult, ask_about, embed_families, shipped_families
 from .marked import MarkedAnswer, Marking, marked_tables
 
 METRICS = ("bleu-1", "rouge-l")

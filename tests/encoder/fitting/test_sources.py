@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from gmn_encoder.fitting.captures import read_capture
-from gmn_encoder.fitting.sources import check_ids, find_sources
+from gmn_encoder.fitting.placement import direction
+from gmn_encoder.fitting.sources import _standing_mesh, check_ids, find_sources
 from gmn_encoder.objects import ViewSettings
+from gmn_encoder.objects.mesh import RADIUS
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import sphere
 
@@ -194,3 +196,24 @@ def test_changed_copies_are_other_objects(tmp_path):
     assert torch.equal(copy.open().images, images[1]) and copy.procedural is None
     with pytest.raises(ValueError, match="only objects of procedural: and manifest: have changed copies"):
         list(find_sources(str(tmp_path), settings=SMALL, copies=1))
+
+
+def test_meshes_stand_as_the_user_says(tmp_path):
+    """A pyramid whose tip is its farthest point: where the tip is in the views' world tells what was taken for up."""
+    pytest.importorskip("trimesh")
+    lines = ["v -1 -1 0", "v 1 -1 0", "v 1 1 0", "v -1 1 0", "v 0 0 5", "f 1 2 3", "f 1 3 4"]
+    lines += ["f 1 2 5", "f 2 3 5", "f 3 4 5", "f 4 1 5"]
+    (tmp_path / "a.obj").write_text("\n".join(lines))
+
+    def tip(up):
+        mesh = _standing_mesh(tmp_path / "a.obj", direction(up))
+        return mesh.vertices[np.linalg.norm(mesh.vertices[:, :2], axis=1).argmin()]
+
+    assert tip("z")[2] > 0.5 and tip("-z")[2] < -0.5
+    standing, tilted = (_standing_mesh(tmp_path / "a.obj", direction(up)) for up in ("0,0,2", "0,1,1"))
+    np.testing.assert_allclose(standing.vertices, _standing_mesh(tmp_path / "a.obj", (0.0, 0.0, 1.0)).vertices)
+    apex = tilted.vertices[np.linalg.norm(tilted.vertices - tilted.vertices.mean(axis=0), axis=1).argmax()]
+    assert apex[2] > 0.2 and apex[1] < -0.2  # 45 degrees aside
+    assert np.linalg.norm(tilted.vertices, axis=1).max() == pytest.approx(RADIUS, rel=1e-5)
+    with pytest.raises(ValueError, match="are not three numbers"):
+        direction("upwards")

@@ -68,6 +68,23 @@ def test_training_set(given):
     assert PairedDataset(out, split="train").object_ids == train
 
 
+def test_real_objects_for_validation_are_held_out_with_their_near_twins(given):
+    counts = make_training_set(**given | {"held_out": 2, "real_val": 0.25})
+    ids = {
+        name: PairedDataset(given["out"], split=given["out"] / f"{name}.txt").object_ids for name in ("train", "val")
+    }
+    real = {name: (given["out"] / f"{name}.txt").read_text().split() for name in ("real_val", "real_test")}
+    assert counts["real_val"] == counts["real_test"] == 2 and counts["train"] / 3 == 2 + 2  # each with two twins
+    groups = {name: {line.rpartition("_")[0] for line in lines} for name, lines in real.items()}
+    trained = {f"{class_id}/{nerf_id.partition('_c')[0]}".rpartition("_")[0] for class_id, nerf_id in ids["train"]}
+    assert not groups["real_val"] & (groups["real_test"] | trained)
+    assert len(read_truth(given["out"], "real_val")) == counts["real_val"]
+    make_training_set(**given | {"real_val": 0.0})
+    assert not (given["out"] / "real_val.txt").exists()
+    with pytest.raises(ValueError, match=r"real_val is 1.0; expected a share"):
+        make_training_set(**given | {"real_val": 1.0})
+
+
 def test_twins_are_recoloured_and_told_of_in_their_own_colours(given):
     make_training_set(**given)
     out, first = given["out"], ("03001627", "chair-000000002")

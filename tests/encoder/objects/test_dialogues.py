@@ -152,7 +152,7 @@ def test_every_wording_reads_well():
 
 def test_two_objects_of_one_name_are_refused():
     assert twin_id("chair-000000012", 17) == "chair-000000012_c17" and twin_id("a", 0) == "a"
-    with pytest.raises(ValueError, match="fire is there twice"):
+    with pytest.raises(ValueError, match="fire was given twice"):
         entries_of([(real(), None), (real(), None)])
 
 

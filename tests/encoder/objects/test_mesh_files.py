@@ -190,7 +190,7 @@ def test_broken_texture_is_refused(tmp_path):
 
 def test_no_colour_is_grey_and_said(tmp_path):
     tall_box().export(tmp_path / "a.stl")
-    mesh = load_mesh(tmp_path / "a.stl")
+    mesh = load_mesh(tmp_path / "a.stl", up="z")
     assert (mesh.colours == GREY).all()
     assert mesh.notes == ("no colour in the file: grey",)
 
@@ -199,7 +199,7 @@ def test_obj_material_and_strays(tmp_path):
     (tmp_path / "a.mtl").write_text("newmtl paint\nKd 0.2 0.4 0.6\n")
     text = "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 1000 0 0\nv 0 0 0\nusemtl paint\nf 1 2 3\nf 1 1 2\n"
     (tmp_path / "a.obj").write_text(text)
-    mesh = load_mesh(tmp_path / "a.obj")
+    mesh = load_mesh(tmp_path / "a.obj", up="y")
     assert mesh.n_faces == 1 and len(mesh.vertices) == 3  # the stray vertex does not shrink the object
     np.testing.assert_allclose(mesh.colours[0, 0], [51, 102, 153, 255], atol=1)  # .obj colours are sRGB
     assert mesh.notes == ("left out 1 of 2 triangles that have no area",)

@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from llana_eval.captioning.marking import confusion_table, is_right, named_category, named_colours, read_questions
+from llana_eval.captioning.marking import (
+    colour_pair,
+    confusion_table,
+    is_right,
+    named_category,
+    named_colours,
+    read_questions,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,11 @@ def test_files_of_questions_that_are_broken_are_named(tmp_path):
     file.write_text('[{"question": 3}]')
     with pytest.raises(ValueError, match=r"questions.json: is no list of questions"):
         read_questions(file)
+
+
+def test_colours_and_what_they_were_called():
+    assert colour_pair(("red", "blue"), "It is mostly dark blue, with red.") == ("blue", "blue")
+    assert colour_pair(("red", "blue"), "It is green.") == ("red", "green")
+    assert colour_pair(("red",), "I cannot tell.") == ("red", None)
+    table = confusion_table("Called", [("red", "red"), ("red", "pink")], what="colours")
+    assert table.columns[0].name == "colours" and table.rows == (("red", 2, 50.0, "pink 1"),)

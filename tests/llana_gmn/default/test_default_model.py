@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gmn_encoder import Nerf, save_nerf
 from llana_eval.captioning.scoring import scores_path
 from llana_gmn.commands import main
 from llana_gmn.default import objects as defaults
@@ -19,9 +20,12 @@ def test_chat_caption_and_evaluate_without_a_model(capsys, tmp_path):
     assert answer.endswith(".")
     captions = tmp_path / "captions.jsonl"
     asked = ["--question", "What kind of object is this?", "--out", str(captions)]
-    assert main(["caption", str(chair), *asked]) == 0
+    save_nerf(Nerf.random("MLP-nano", seed=0), tmp_path / "empty.pth")
+    assert main(["caption", str(chair), str(tmp_path / "empty.pth"), *asked]) == 1
+    assert "empty.pth: there is nothing to see in it" in capsys.readouterr().err  # instead of a guess
     (record,) = [json.loads(line) for line in captions.read_text().splitlines() if "caption" in json.loads(line)]
     assert record["caption"] == answer
+    assert 0 < record["probability"] <= 1 and record["unsure"] in (True, False)  # it is calibrated
     of = ["--data", str(nerfs), "--task", "single_round", "--family", "hash", "--limit", "2", "--metrics", "bleu-1"]
     assert main(["evaluate", *of, "--gallery", "0", "--out", str(tmp_path / "results")]) == 0
     scores = json.loads(scores_path(tmp_path / "results" / "single_round_hash.json").read_text())

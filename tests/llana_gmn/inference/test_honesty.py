@@ -124,6 +124,14 @@ def test_nothing_to_see(aware, model, processor, tmp_path):
     ChatSession(model, processor).add_nerf(empty)
 
 
+def test_the_field_is_asked_once_before_a_nerf_is_shown(aware, chair, monkeypatch):
+    asked = []
+    monkeypatch.setattr("llana_gmn.model.nerf_items.field_flag", lambda nerf: asked.append(nerf.name))
+    ChatSession(*aware).add_nerf(str(chair))
+    list(converse(*aware, [str(chair)] * 2, [["What?"]] * 2, max_new_tokens=1))
+    assert asked == [asked[0]] * 2  # once in the chat, and once for both conversations
+
+
 def test_kinds_that_it_was_not_trained_on(aware, chair):
     config = aware[0].config
     assert unfamiliar(config, Nerf.random("TRI-nano", seed=0).architecture) is None

@@ -80,8 +80,11 @@ def test_two_stages_one_directory_one_call(trained, recipe, backbone, encoder, n
     with pytest.raises(FileNotFoundError, match=r"encoder: no such encoder, which belongs to the adapter"):
         load_model(path)
     shutil.copytree(path.parent / "s1" / "encoder", path / "encoder")
+    noted = {"confidence": [[0.4, 0.3], [0.9, 0.8]], "trained_on": ["MLP-nano"]}
+    (path / "config.json").write_text(json.dumps(json.loads((path / "config.json").read_text()) | noted))
     model, processor = load_model(path)
     assert not caplog.records
+    assert {name: getattr(model.config, name) for name in noted} == noted
     assert open_encoder(path).fingerprint() == load_encoder(encoder).fingerprint() == model.nerf_encoder.fingerprint()
     inputs = processor(nerfs=nerfs[0], text="USER: <nerf>\nWhat? ASSISTANT:", return_tensors="pt")
     learned = training.model.eval()

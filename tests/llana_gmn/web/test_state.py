@@ -15,6 +15,7 @@ from gmn_encoder.nerfs.families import MlpArchitecture
 from gmn_encoder.nerfs.record import Nerf
 from llana_gmn import ChatSession
 from llana_gmn.web import uploads
+from llana_gmn.web.events import describe
 from llana_gmn.web.options import ServiceOptions
 from llana_gmn.web.state import MAX_UPLOADS, Service, without_paths
 from tests.encoder.fitting.test_single import image_folder
@@ -170,6 +171,10 @@ def test_a_mesh_is_fitted_and_described(session, sent, quick_fits):
     assert entry.family == "triplane" and entry.name == "thing"
     assert steps[-1][1:] == (20, 20) and steps[-1][0].endswith("dB")
     assert last(session.ask("What is it?"))
+    assert any("is taken to point up" in note for note in entry.notes)
+    shown = describe(entry, "an odd one").splitlines()
+    assert shown[1].strip() == "an odd one" and any("is taken to point up" in line for line in shown[2:])
+    assert not any("override" in line for line in shown)  # which is for the command line
 
 
 def test_what_else_is_fitted_first(service, session, tmp_path, quick_fits):

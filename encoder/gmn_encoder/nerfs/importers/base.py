@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from ...files import StrPath, read_tensors
-from ...pickles import NUMPY_NUMBERS
+from ...files import StrPath, read_tensors, torch_outline
+from ...pickles import NUMPY_NUMBERS, Outline
 from ..fields import Box, mean_over_directions, spread_directions
 from ..record import AVERAGED_DIRECTIONS
 
@@ -208,6 +208,14 @@ class Contents:
         if self.head.startswith(_TORCH_ZIP):
             return b"/data.pkl" in self.head  # torch.save writes it first
         return self.head.startswith(_TORCH_LEGACY)
+
+    @cached_property
+    def outline(self) -> Outline:
+        """The keys of the dict in a `torch.save` file, and of each dict in it, without reading a tensor; empty for other files.
+
+        Raises `ValueError` for one that is broken or asks for code, which is not run.
+        """
+        return torch_outline(self.path, extra=NUMPY_NUMBERS) if self.is_torch_file else {}
 
     @cached_property
     def checkpoint(self) -> dict[str, Any]:

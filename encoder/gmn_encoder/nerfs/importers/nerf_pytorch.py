@@ -92,7 +92,7 @@ class NerfPytorchImporter(Importer):
     settings = ("*config*.yml", "*config*.yaml", "args.txt", "config.txt")
 
     def recognises(self, contents: Contents) -> bool:
-        return not _KEYS.isdisjoint(contents.checkpoint)
+        return not _KEYS.isdisjoint(contents.outline)
 
     def read(self, contents: Contents) -> ForeignField:
         content = contents.checkpoint

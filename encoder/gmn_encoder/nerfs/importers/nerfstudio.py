@@ -100,8 +100,8 @@ class NerfstudioImporter(Importer):
     settings = (_CONFIG, _TRANSFORMS)
 
     def recognises(self, contents: Contents) -> bool:
-        pipeline = opened_run(contents).checkpoint.get("pipeline")
-        return isinstance(pipeline, Mapping) and not any("gauss_params" in str(key) for key in pipeline)
+        pipeline = opened_run(contents).outline.get("pipeline")
+        return pipeline is not None and not any("gauss_params" in str(key) for key in pipeline)
 
     def read(self, contents: Contents) -> ForeignField:
         contents = opened_run(contents)

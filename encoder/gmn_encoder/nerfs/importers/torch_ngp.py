@@ -73,9 +73,7 @@ class TorchNgpImporter(Importer):
     suffixes = (".pth",)
 
     def recognises(self, contents: Contents) -> bool:
-        model = contents.checkpoint.get("model")
-        if not isinstance(model, Mapping):
-            return False
+        model = contents.outline.get("model") or ()
         own = ("encoder.embeddings", "encoder.params", "sigma_net.0.weight", "sigma_net.params", "sigma_net.weights")
         return any(key in model for key in own) or any(_stranger(str(key)) for key in model)
 

@@ -24,8 +24,8 @@ class SplatfactoImporter(Importer):
     suffixes = (".ckpt",)
 
     def recognises(self, contents: Contents) -> bool:
-        pipeline = opened_run(contents).checkpoint.get("pipeline")
-        return isinstance(pipeline, Mapping) and bool(_parameters(pipeline))
+        pipeline = opened_run(contents).outline.get("pipeline") or ()
+        return bool(_parameters(dict.fromkeys(pipeline)))
 
     def read(self, contents: Contents) -> SplatField:
         contents = opened_run(contents)
