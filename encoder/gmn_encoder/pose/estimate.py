@@ -1,7 +1,7 @@
 """The rotation, or the motion, that turns one NeRF into another.
 
-Method: a search over what the fields show (`search.py`). It needs nothing learnt, does not care which families and sizes the two
-have, and reads no weight. How good it is stands in docs/pose.md.
+Method: a search over what the fields show (`search.py`), and over what they look like in the end (`views.py`). It needs nothing
+learnt, does not care which families and sizes the two have, and reads no weight. How good it is stands in docs/pose.md.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fields import BakedField, Queryable
+from .fields import BakedField, Queryable, visible
 from .rotations import euler_angles, geodesic_angle, matrix_of, multiply, quaternion_of_vector, unit_quaternion
-from .search import Motions, Problem, SearchSettings, ball_points, distinct, exact_problem, grid_problem, refine, search
+from .search import Motions, SearchSettings, distinct, refine, search
+from .views import ViewProblem
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
@@ -34,8 +35,8 @@ class PoseAnswer:
 
     Attributes:
         quaternion: ``(w, x, y, z)`` of the rotation R, norm 1, w >= 0.
-        mismatch: squared difference of what both fields show, as a share of all that they show: 0 for equal fields, 1 where
-            nothing overlaps.
+        mismatch: squared difference of what both look like from all around, as a share of all that is seen: 0 for equal
+            fields, 1 where nothing overlaps.
         scale: 1, or found with ``similarity=True``.
         shift: world units; zero, or found with ``similarity=True``.
     """
@@ -84,8 +85,8 @@ class PoseEstimate(PoseAnswer):
     """The best answer, and what there is to say about it.
 
     Attributes:
-        error: standard error of the rotation, degrees: how much it changes when one region of space after another is left out
-            (a jackknife). It knows nothing of answers elsewhere: see `near_equal`.
+        error: standard error of the rotation, degrees: how much it changes when one view after another is left out (a
+            jackknife). It knows nothing of answers elsewhere: see `near_equal`.
         runner_up: the best answer more than a few degrees away, good or bad; None where no other was found.
         near_equal: the other answers that are about as good (`NEAR_EQUAL`), best first: those of a symmetric object, or of one
             whose fits are too coarse to tell its front from its back. Of a round object some of many.
@@ -119,7 +120,8 @@ def estimate_pose(
     """The rotation that turns A into B: B shows at ``R p`` what A shows at ``p``.
 
     Args:
-        a, b: NeRFs of any families and sizes, or other fields. What lies in the ball of radius 0.7 about the origin is compared.
+        a, b: NeRFs of any families and sizes, or other fields. What lies in the ball of radius 0.7 about the origin is compared,
+            and of a NeRF with a `grid.pth` beside its weights only what this says is occupied.
         similarity: whether B may be scaled and shifted against A too: ``p -> scale R p + shift``.
         guesses: quaternions ``(G, 4)`` to begin with besides, such as a learnt head's.
         settings: sizes of the search.
@@ -153,44 +155,41 @@ def estimate_poses(
     for field, letter in [*((each, "A") for each in a), *((each, "B") for each in b)]:
         if id(field) not in baked:
             try:
-                baked[id(field)] = BakedField(field, device=device)
+                baked[id(field)] = _baked(field, device)
             except ValueError as error:
                 raise ValueError(f"{getattr(field, 'name', f'field {letter}')}: {error}") from error
     return [
-        _estimate(pair, (baked[id(pair[0])], baked[id(pair[1])]), settings, similarity, guesses)
-        for pair in zip(a, b, strict=True)
+        _estimate((baked[id(one)], baked[id(other)]), settings, similarity, guesses)
+        for one, other in zip(a, b, strict=True)
     ]
 
 
+def _baked(field: Queryable, device: torch.device | str | None) -> BakedField:
+    baked = BakedField(visible(field, device=device), device=device)
+    if baked.nothing is not None:
+        raise ValueError(f"its field is {baked.nothing} throughout; expected an object, which alone has a pose")
+    return baked
+
+
 def _estimate(
-    fields: tuple[Queryable, Queryable],
-    baked: tuple[BakedField, BakedField],
-    settings: SearchSettings,
-    similarity: bool,
-    guesses: Tensor | None,
+    pair: tuple[BakedField, BakedField], settings: SearchSettings, similarity: bool, guesses: Tensor | None
 ) -> PoseEstimate:
-    on_grid, _ = search(*baked, settings, similarity=similarity, guesses=guesses)
-    device = on_grid.quaternions.device
-    points = ball_points(settings.exact_points, device=device)
-    problem = exact_problem(fields, baked, points, similarity=similarity)
-    motions, mismatch = distinct(on_grid, problem.mismatch(on_grid), _APART, settings.kept)
-    best, lowered = refine(problem, motions[: settings.exact], settings.exact_steps)
-    motions, mismatch = distinct(
-        Motions.cat([best, motions[settings.exact :]]),
-        torch.cat([lowered, mismatch[settings.exact :]]),
-        _APART,
-        settings.kept,
-    )
+    motions, mismatch = search(*pair, settings, similarity=similarity, guesses=guesses)
+    motions = motions[: settings.seen]
+    problems = [ViewProblem(*pair, size, similarity) for size, _, _ in settings.views]
+    for problem, (_, refined, steps) in zip(problems, settings.views, strict=True):
+        best, lowered = refine(problem, motions[:refined], steps)
+        rest = motions[refined:]
+        mismatch = torch.cat([lowered, problem.mismatch(rest)]) if len(rest) else lowered
+        motions, mismatch = distinct(Motions.cat([best, rest]), mismatch, settings.apart[1], settings.kept)
     answers = [_answer(motions, mismatch, place) for place in range(len(motions))]
     limit = _limit(answers[0].mismatch)
-    coarse = ball_points(settings.points, device=device)
-    axis = _axis(grid_problem(*baked, settings.blurs[-1], coarse, similarity=similarity), motions[:1])
     return PoseEstimate(
         **vars(answers[0]),
-        error=_standard_error(problem, motions[:1]),
+        error=_standard_error(problems[-1], motions[:1]),
         runner_up=answers[1] if len(answers) > 1 else None,
         near_equal=tuple(each for each in answers[1:] if each.mismatch <= limit),
-        axis=axis,
+        axis=_axis(problems[0], motions[:1]),
     )
 
 
@@ -204,22 +203,22 @@ def _answer(motions: Motions, mismatch: Tensor, place: int) -> PoseAnswer:
     return PoseAnswer((w, x, y, z), float(mismatch[place]), float(motions.scales[place]), (right, up, back))
 
 
-def _standard_error(problem: Problem, motions: Motions) -> float:
-    """Degrees, by the jackknife: one damped step from the answer for all blocks of points but one each."""
-    _, products, gradients = problem.normal_equations(motions)
-    blocks = products.shape[1]
-    without = products[0].sum(dim=0) - products[0], gradients[0].sum(dim=0) - gradients[0]
+def _standard_error(problem: ViewProblem, motions: Motions) -> float:
+    """Degrees, by the jackknife: one damped step from the answer for all views but one each."""
+    _, products, gradients = problem.equations_of_views(motions)
+    views = len(products)
+    without = products.sum(dim=0) - products, gradients[0].sum(dim=0) - gradients[0]
     diagonal = without[0].diagonal(dim1=-2, dim2=-1)
     ridge = 1e-4 * diagonal.mean(dim=-1, keepdim=True).expand_as(diagonal) + 1e-9
     steps = -torch.linalg.solve(without[0] + torch.diag_embed(ridge), without[1])[:, :3]
-    variance = (blocks - 1) / blocks * (steps - steps.mean(dim=0)).square().sum()
+    variance = (views - 1) / views * (steps - steps.mean(dim=0)).square().sum()
     return min(180.0, math.degrees(float(variance.sqrt())))
 
 
-def _axis(problem: Problem, motions: Motions) -> Vector | None:
+def _axis(problem: ViewProblem, motions: Motions) -> Vector | None:
     """The axis about which the answer may be turned by any angle, if there is one: that about which it is easiest to turn."""
     mismatch, products, _ = problem.normal_equations(motions)
-    axis = torch.linalg.eigh(products[0].sum(dim=0)[:3, :3].double()).eigenvectors[:, 0].float()
+    axis = torch.linalg.eigh(products[0, :3, :3].double()).eigenvectors[:, 0].float()
     angles = torch.arange(1, _SWEEP, device=axis.device) * (2 * math.pi / _SWEEP)
     turned = _turned_about(motions, axis, angles)
     if float(problem.mismatch(turned).max()) > _limit(float(mismatch)):

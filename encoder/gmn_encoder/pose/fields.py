@@ -5,7 +5,7 @@ Shapes: K points, G voxels along an axis, C = 4 channels (colour times opacity, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -14,10 +14,14 @@ from torch import Tensor
 
 from ..nerfs.fields import BOX_MAX
 from ..nerfs.probing import shown, whole_field
-from ..rendering.voxels import voxel_centers, voxel_width
+from ..nerfs.record import Nerf
+from ..rendering.occupancy import OccupancyGrid, occupancy_file, read_occupancy
+from ..rendering.voxels import numbers_at, voxel_centers, voxel_width
 
-GRID = 40
+GRID = 64
 """Voxels of a baked field along an axis."""
+
+_SOLID = 1 / 256  # opacity of a voxel below which it shows nothing
 
 _POINTS = 1 << 14  # in a query: their features stay in cache
 
@@ -53,6 +57,43 @@ class TurnedField:
         return rgb, density / self.scale
 
 
+@dataclass(frozen=True, eq=False)
+class VisibleField:
+    """A field where its occupancy grid says that something may be, and nothing elsewhere: what renderings of it show.
+
+    A fit is never asked beyond its grid while it is trained, so that small networks fill the rest of the box with haze.
+
+    Attributes:
+        field: the field.
+        grid: a single grid.
+    """
+
+    field: Queryable
+    grid: OccupancyGrid
+
+    def query(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
+        """As of the field itself, which is asked in occupied voxels alone; zeros elsewhere."""
+        points = xyz.reshape(-1, 3)
+        occupied = self.grid.binary.view(-1)[numbers_at(points, self.grid.resolution)]
+        places = (occupied & (points.abs() < BOX_MAX).all(dim=-1)).nonzero()[:, 0]
+        rgb, density = self.field.query(points[places])
+        colours = rgb.new_zeros(len(points), 3).index_copy(0, places, rgb)
+        densities = density.new_zeros(len(points), 1).index_copy(0, places, density)
+        return colours.view(*xyz.shape[:-1], 3), densities.view(*xyz.shape[:-1], 1)
+
+
+def visible(field: Queryable, *, device: torch.device | str | None = None) -> Queryable:
+    """The `VisibleField` of a NeRF that has a grid beside its weights, turned or not; any other field as it is.
+
+    Raises `ValueError` for a grid that cannot be read.
+    """
+    if isinstance(field, TurnedField):
+        return replace(field, field=visible(field.field, device=device))
+    if isinstance(field, Nerf) and (beside := occupancy_file(field)) is not None:
+        return VisibleField(field, read_occupancy(beside).to(torch.empty(0, device=device).device))
+    return field
+
+
 @torch.no_grad()
 def field_values(field: Queryable, xyz: Tensor) -> Tensor:
     """`shown` of a field at points ``(..., 3)``: float32 ``(..., 4)`` without gradient, in queries of a size that fits.
@@ -69,33 +110,41 @@ def field_values(field: Queryable, xyz: Tensor) -> Tensor:
 class BakedField:
     """A field's values at the centres of voxels, as `shown` has them.
 
+    Attributes:
+        volume: ``(G, G, G, 4)``.
+        solid: bool ``(G ** 3,)``, the voxels in whose neighbourhood something is seen.
+        reach: radius of a ball about the origin that holds all of these, world units, at most `BOX_MAX`.
+        nothing: "empty" or "full" where there is nothing to see in it, which leaves no pose to be told; else None.
+
     Args:
         field: the field.
         device: where to query and to keep them.
 
     Raises:
-        ValueError: a field that is not finite, or has nothing to see in it: no pose can be told.
+        ValueError: a field that is not finite.
     """
 
     def __init__(self, field: Queryable, *, device: torch.device | str | None = None) -> None:
         centres = voxel_centers(GRID, device=device)
         inside = centres.norm(dim=-1) < BOX_MAX + voxel_width(GRID)
         values = field_values(field, centres[inside])
-        if (what := whole_field(values[None])[0]) is not None:
-            raise ValueError(f"its field is {what} throughout; expected an object, which alone has a pose")
+        self.nothing = whole_field(values[None])[0]
         self.volume = torch.zeros(GRID, GRID, GRID, 4, device=values.device)
         self.volume[inside] = values
+        self.solid = (F.max_pool3d(self.volume[None, ..., 3], 3, stride=1, padding=1) > _SOLID).flatten()
+        away = centres.flatten(0, 2)[self.solid].norm(dim=-1)
+        self.reach = min(BOX_MAX, float(away.max())) if len(away) else BOX_MAX
+        self._channels = self.volume.permute(3, 0, 1, 2)[None].contiguous()
         self._levels: dict[float, BlurredField] = {}
 
-    @property
-    def gain(self) -> float:
-        """What its values are multiplied with to compare fields, see `BlurredField`."""
-        return _gain(self.volume[..., 3])
+    def sampled(self, xyz: Tensor) -> Tensor:
+        """Interpolated values ``(..., 4)`` at points ``(..., 3)``; zero outside the box."""
+        return _sample(self._channels, xyz)
 
     def blurred(self, width: float) -> BlurredField:
-        """The grid blurred by a Gaussian of this standard deviation, world units; kept once made."""
+        """A grid of half the resolution, blurred by a Gaussian of this standard deviation, world units; kept once made."""
         if width not in self._levels:
-            self._levels[width] = BlurredField(self.volume, width)
+            self._levels[width] = BlurredField(F.avg_pool3d(self._channels, 2), width)
         return self._levels[width]
 
     def extent(self) -> tuple[Tensor, float]:
@@ -115,17 +164,16 @@ class BlurredField:
     are divided by a mean of the opacity that weights opaque places, whatever the size of the object.
 
     Args:
-        volume: ``(G, G, G, 4)``.
-        width: standard deviation, world units; 0 for none.
+        volume: ``(1, 4, G, G, G)``.
+        width: standard deviation, world units.
     """
 
     def __init__(self, volume: Tensor, width: float) -> None:
-        smooth = volume.permute(3, 0, 1, 2)[:, None]
-        if width:
-            smooth = _gaussian(smooth, width / voxel_width(len(volume)))
-        values = smooth[:, 0] * _gain(smooth[3])
+        voxel = voxel_width(volume.shape[-1])
+        values = _gaussian(volume[0, :, None], width / voxel)[:, 0]
+        values = values * _gain(values[3])
         padded = F.pad(values[None], (1,) * 6)[0]
-        step = 2 * voxel_width(len(volume))
+        step = 2 * voxel
         inner = slice(1, -1)
         slopes = [
             (padded[:, 2:, inner, inner] - padded[:, :-2, inner, inner]) / step,

@@ -1,9 +1,9 @@
 """The search for the motions that turn one field into another, coarse to fine, many candidates at once.
 
 The mismatch of a candidate is the squared difference of what both fields show at points of the ball in the box, as a share of all
-that they show: 0 for equal fields, 1 where nothing overlaps. Candidates are compared on blurred grids first, where what lies
-20 degrees off is still downhill; the best are refined by damped Gauss-Newton steps on less and less blurred grids, and at
-last on the fields themselves.
+that they show: 0 for equal fields, 1 where nothing overlaps. Candidates are compared on blurred grids, where what lies
+20 degrees off is still downhill; the best are refined by damped Gauss-Newton steps on less and less blurred grids. What they look
+like decides in the end (`views.py`).
 
 Shapes: N candidates, K points, M unknowns: 3 of a rotation, or 7 with shift and scale.
 """
@@ -14,12 +14,13 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..nerfs.fields import BOX_MAX
-from .fields import BakedField, BlurredField, Queryable, field_values
+from .fields import BakedField, BlurredField
 from .rotations import matrix_of, multiply, quaternion_of_vector, spread_rotations
 
 Values = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -28,7 +29,6 @@ Values = Callable[[Tensor], tuple[Tensor, Tensor]]
 _CHUNK = 1 << 19  # points of candidates that are evaluated at once
 _DAMPING = 1e-3
 _LONGEST_STEP = 0.35  # radians
-_BLOCKS = 16  # of points, for the jackknife
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class SearchSettings:
         blurs: standard deviations of the grids' blurring, world units, one for each round of refinement.
         points: points at which refined candidates are compared.
         steps: steps of a round.
-        exact: candidates that are refined on the fields.
-        exact_points, exact_steps: points and steps of that.
+        seen: candidates of which views are compared.
+        views: of each round on views the pixels along their side, the candidates that are refined, and the steps.
     """
 
     rotations: int = 3000
@@ -52,11 +52,10 @@ class SearchSettings:
     kept: int = 32
     apart: tuple[float, float] = (12.0, 6.0)
     blurs: tuple[float, ...] = (0.08, 0.03)
-    points: int = 3000
+    points: int = 2000
     steps: int = 5
-    exact: int = 4
-    exact_points: int = 12000
-    exact_steps: int = 4
+    seen: int = 16
+    views: tuple[tuple[int, int, int], ...] = ((16, 16, 4), (32, 3, 5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,27 +72,46 @@ class Motions:
     def __getitem__(self, index: Tensor | slice) -> Motions:
         return Motions(self.quaternions[index], self.scales[index], self.shifts[index])
 
+    def each(self) -> list[Motions]:
+        return [self[place : place + 1] for place in range(len(self))]
+
+    @classmethod
+    def turns(cls, quaternions: Tensor) -> Motions:
+        """Turns ``(N, 4)`` without a shift or a change of scale."""
+        return cls(quaternions, quaternions.new_ones(len(quaternions)), quaternions.new_zeros(len(quaternions), 3))
+
     @classmethod
     def cat(cls, parts: list[Motions]) -> Motions:
         return cls(*(torch.cat(each) for each in zip(*(dataclasses.astuple(part) for part in parts), strict=True)))
 
-    def back(self, points: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """Where points ``(K, 3)`` come from, ``(N, K, 3)``, and the points less the shifts ``(N, K, 3)``."""
-        away = points - self.shifts[:, None]
-        return away @ matrices / self.scales[:, None, None], away
+    def back(self, points: Tensor) -> Tensor:
+        """Where points ``(K, 3)`` come from, ``(N, K, 3)``."""
+        return (points - self.shifts[:, None]) @ matrix_of(self.quaternions) / self.scales[:, None, None]
 
 
 def ball_points(count: int, *, device: torch.device | str | None = None) -> Tensor:
-    """Points ``(K, 3)`` evenly in the ball of the box, about `count`: the part of it that stays inside however it is turned.
-
-    Those of an octant stand side by side, the inner ones first, so that blocks of points are regions.
-    """
+    """Points ``(K, 3)`` evenly in the ball of the box, about `count`: the part of it that stays inside however it is turned."""
     with torch.device("cpu"):
         cube = torch.quasirandom.SobolEngine(3, scramble=True, seed=0).draw(round(count * 6 / math.pi)) * 2 - 1
-        cube = cube[cube.norm(dim=-1) < 1]
-        octant = ((cube > 0) * torch.tensor([4.0, 2.0, 1.0])).sum(dim=-1)
-        points = cube[(octant + cube.norm(dim=-1) / 2).argsort()] * BOX_MAX
+        points = cube[cube.norm(dim=-1) < 1] * BOX_MAX
     return points.to(device or torch.get_default_device())
+
+
+class Comparison(Protocol):
+    """A mismatch of motions, and what steps down from there need."""
+
+    @property
+    def cost(self) -> int:
+        """Points that are looked at for a motion."""
+        ...
+
+    def mismatch(self, motions: Motions) -> Tensor:
+        """``(N,)``: 0 for equal fields, 1 where nothing overlaps."""
+        ...
+
+    def normal_equations(self, motions: Motions) -> tuple[Tensor, Tensor, Tensor]:
+        """Mismatch ``(N,)``, products ``(N, M, M)`` and gradients ``(N, M)``; unknowns as of `moved`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,57 +130,54 @@ class Problem:
     target: Tensor
     similarity: bool = False
 
+    @property
+    def cost(self) -> int:
+        return len(self.points)
+
     def mismatch(self, motions: Motions) -> Tensor:
         """``(N,)``."""
         found = [self._residuals(motions[part])[1] for part in _chunks(len(motions), len(self.points))]
         return torch.cat(found)
 
-    def _residuals(self, motions: Motions) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        matrices = matrix_of(motions.quaternions)
-        places, away = motions.back(self.points, matrices)
-        values, slopes = self.source(places)
+    def _residuals(self, motions: Motions) -> tuple[Tensor, Tensor, Tensor]:
+        values, slopes = self.source(motions.back(self.points))
         residual = values - self.target
         total = values.square().sum(dim=(1, 2)) + self.target.square().sum()
         mismatch = residual.square().sum(dim=(1, 2)) / total.clamp(min=1e-9)
-        return residual, mismatch, slopes, matrices, places, away
+        return residual, mismatch, slopes
 
     def normal_equations(self, motions: Motions) -> tuple[Tensor, Tensor, Tensor]:
-        """Mismatch ``(N,)``, and by blocks of points the products ``(N, P, M, M)`` and gradients ``(N, P, M)``.
-
-        The unknowns: a rotation about the shift of each motion in the target's frame, radians; with `similarity` the change of
-        the shift, world units, and of the logarithm of the scale.
-        """
-        residual, mismatch, slopes, matrices, places, away = self._residuals(motions)
+        """Mismatch ``(N,)``, products ``(N, M, M)`` and gradients ``(N, M)``; unknowns as of `moved`."""
+        residual, mismatch, slopes = self._residuals(motions)
+        matrices = matrix_of(motions.quaternions)
         turned = (slopes @ matrices[:, None].transpose(-1, -2)) / motions.scales[:, None, None, None]
-        parts = [torch.linalg.cross(turned, away[:, :, None].expand_as(turned))]
+        points = self.points[:, None].expand_as(turned)
+        parts = [torch.linalg.cross(turned, points)]
         if self.similarity:
-            parts += [-turned, -(slopes * places[:, :, None]).sum(dim=-1, keepdim=True)]
-        jacobian = torch.cat(parts, dim=-1)  # (N, K, 4, M)
-        blocks = len(self.points) // _BLOCKS
-        jacobian = jacobian[:, : blocks * _BLOCKS].unflatten(1, (_BLOCKS, blocks)).flatten(2, 3)
-        residual = residual[:, : blocks * _BLOCKS].unflatten(1, (_BLOCKS, blocks)).flatten(2, 3)
+            parts += [-turned, -(turned * points).sum(dim=-1, keepdim=True)]
+        jacobian = torch.cat(parts, dim=-1).flatten(1, 2)  # (N, K * 4, M)
         transposed = jacobian.transpose(-1, -2)
-        return mismatch, transposed @ jacobian, (transposed @ residual[..., None])[..., 0]
+        return mismatch, transposed @ jacobian, (transposed @ residual.flatten(1)[..., None])[..., 0]
 
 
-def refine(problem: Problem, motions: Motions, steps: int) -> tuple[Motions, Tensor]:
+def refine(problem: Comparison, motions: Motions, steps: int) -> tuple[Motions, Tensor]:
     """Damped Gauss-Newton steps, each taken where it lowers the mismatch; the motions after them, and their mismatch ``(N,)``."""
-    found = [_refine(problem, motions[part], steps) for part in _chunks(len(motions), 4 * len(problem.points))]
+    found = [_refine(problem, motions[part], steps) for part in _chunks(len(motions), 4 * problem.cost)]
     return Motions.cat([each for each, _ in found]), torch.cat([mismatch for _, mismatch in found])
 
 
-def _refine(problem: Problem, motions: Motions, steps: int) -> tuple[Motions, Tensor]:
+def _refine(problem: Comparison, motions: Motions, steps: int) -> tuple[Motions, Tensor]:
     mismatch, products, gradients = problem.normal_equations(motions)
     damping = torch.full_like(mismatch, _DAMPING)
     for _ in range(steps):
-        step = _solve(products.sum(dim=1), gradients.sum(dim=1), damping)
+        step = _solve(products, gradients, damping)
         tried = moved(motions, step)
         new, new_products, new_gradients = problem.normal_equations(tried)
         better = new < mismatch
         damping = torch.where(better, damping / 3, damping * 10)
         mismatch = torch.where(better, new, mismatch)
-        products = torch.where(better[:, None, None, None], new_products, products)
-        gradients = torch.where(better[:, None, None], new_gradients, gradients)
+        products = torch.where(better[:, None, None], new_products, products)
+        gradients = torch.where(better[:, None], new_gradients, gradients)
         motions = Motions(
             torch.where(better[:, None], tried.quaternions, motions.quaternions),
             torch.where(better, tried.scales, motions.scales),
@@ -180,15 +195,21 @@ def _solve(products: Tensor, gradients: Tensor, damping: Tensor) -> Tensor:
 
 
 def moved(motions: Motions, step: Tensor) -> Motions:
-    """Motions after a step ``(N, M)`` of `Problem.normal_equations`'s unknowns; a rotation by more than 20 degrees is cut."""
+    """Motions followed by small ones ``(N, M)``: ``p -> growth Q p + step``.
+
+    The unknowns: a rotation about the origin, radians, which is cut at 20 degrees; where there are seven, then the step, world
+    units, and the logarithm of the growth.
+    """
     vector = step[:, :3]
     vector = vector * (_LONGEST_STEP / vector.norm(dim=-1, keepdim=True).clamp(min=_LONGEST_STEP))
-    quaternions = multiply(quaternion_of_vector(vector), motions.quaternions)
+    turn = quaternion_of_vector(vector)
+    quaternions = multiply(turn, motions.quaternions)
     quaternions = quaternions / quaternions.norm(dim=-1, keepdim=True)
     if step.shape[-1] == 3:
         return Motions(quaternions, motions.scales, motions.shifts)
     growth = step[:, 6].clamp(-0.3, 0.3).exp()
-    return Motions(quaternions, motions.scales * growth, motions.shifts + step[:, 3:6].clamp(-0.2, 0.2))
+    shifts = growth[:, None] * (matrix_of(turn) @ motions.shifts[..., None])[..., 0] + step[:, 3:6].clamp(-0.2, 0.2)
+    return Motions(quaternions, motions.scales * growth, shifts)
 
 
 def distinct(motions: Motions, mismatch: Tensor, apart: float, most: int) -> tuple[Motions, Tensor]:
@@ -209,13 +230,12 @@ def distinct(motions: Motions, mismatch: Tensor, apart: float, most: int) -> tup
 
 def begin(a: BakedField, b: BakedField, quaternions: Tensor, *, similarity: bool) -> Motions:
     """Candidates with these rotations; with `similarity` centre on centre, extent over extent."""
-    count = len(quaternions)
     if not similarity:
-        return Motions(quaternions, quaternions.new_ones(count), quaternions.new_zeros(count, 3))
+        return Motions.turns(quaternions)
     (from_, size), (to, other) = a.extent(), b.extent()
     scale = other / size
     shifts = to - scale * (matrix_of(quaternions) @ from_)
-    return Motions(quaternions, quaternions.new_full((count,), scale), shifts)
+    return Motions(quaternions, quaternions.new_full((len(quaternions),), scale), shifts)
 
 
 def search(
@@ -246,19 +266,6 @@ def search(
 
 def grid_problem(a: BakedField, b: BakedField, blur: float, points: Tensor, *, similarity: bool) -> Problem:
     return Problem(a.blurred(blur).values_and_slopes, points, b.blurred(blur).values(points), similarity)
-
-
-def exact_problem(
-    fields: tuple[Queryable, Queryable], baked: tuple[BakedField, BakedField], points: Tensor, *, similarity: bool
-) -> Problem:
-    """The problem on the fields themselves; derivatives are those of the grid, by which steps are only a little off."""
-    (a, b), slopes_of = fields, baked[0].blurred(0.0)
-    gains = [each.gain for each in baked]
-
-    def source(places: Tensor) -> tuple[Tensor, Tensor]:
-        return gains[0] * field_values(a, places), slopes_of.values_and_slopes(places)[1]
-
-    return Problem(source, points, gains[1] * field_values(b, points), similarity)
 
 
 def _without_slopes(field: BlurredField) -> Values:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -148,9 +149,14 @@ def nerf_occupancy(nerf: Nerf, *, resolution: int = RESOLUTION, progress: Progre
 
 def find_occupancy(nerf: Nerf, *, resolution: int = RESOLUTION, progress: Progress = no_progress) -> OccupancyGrid:
     """The grid beside a NeRF's weights where there is one, else what its density shows (`nerf_occupancy`, of a resolution)."""
-    if nerf.source is not None and (beside := nerf.source.parent / GRID_NAME).is_file():
-        return read_occupancy(beside)
-    return nerf_occupancy(nerf, resolution=resolution, progress=progress)
+    beside = occupancy_file(nerf)
+    return nerf_occupancy(nerf, resolution=resolution, progress=progress) if beside is None else read_occupancy(beside)
+
+
+def occupancy_file(nerf: Nerf) -> Path | None:
+    """The `grid.pth` beside a NeRF's weights; None where there is none."""
+    beside = None if nerf.source is None else nerf.source.parent / GRID_NAME
+    return beside if beside is not None and beside.is_file() else None
 
 
 def read_occupancy(path: StrPath) -> OccupancyGrid:

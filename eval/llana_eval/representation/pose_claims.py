@@ -18,30 +18,31 @@ import math
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gmn_encoder import PoseEstimate, estimate_pose, load_encoder, load_nerf
+from gmn_encoder import PoseEstimate, SaneEncoder, estimate_pose, load_nerf
 from gmn_encoder.datasets import ObjectId, PairedDataset
 from gmn_encoder.files import read_json, write_json
 from gmn_encoder.fitting.turned_set import TURNS_NAME, fit_turned
 from gmn_encoder.nerfs.record import Nerf
-from gmn_encoder.pose.rotations import geodesic_angle, multiply, quaternion_of_vector, random_rotations
-from gmn_encoder.seeds import generator_for
+from gmn_encoder.pose.fields import Queryable
+from gmn_encoder.pose.rotations import geodesic_angle, multiply, quaternion_of_vector
 
 from ..tables import Table
+from .pose_heads import HeldOut, rotation_table, tokens_table
 
 logger = logging.getLogger(__name__)
 
 FAMILIES = ("mlp", "triplane", "hash")
-SYMMETRIC = 0.2
+SYMMETRIC = 0.04
 """Mismatch of an object with itself, turned, under which the turn is called a symmetry: what fits of this size leave apart."""
 
-_WITHIN, _ACROSS = 1.0, 20.0
+_BARE = "procedural, without grids"
 _ABOUT = 72  # places about the axis of a round object
 
 
@@ -56,6 +57,7 @@ class PoseClaims:
         meshes: directory that the names of their mesh files are relative to.
         real_list: list of the real objects that count as held out; None: all.
         objects, real_objects: objects of each set, the first ones of the test list, every class in turn.
+        without_grids: procedural objects that are searched once more, without the occupancy grids beside their weights.
         runs, encoders: directory of trained SANE encoders, and names of these separated by commas, ``<run>/best`` each.
     """
 
@@ -66,6 +68,7 @@ class PoseClaims:
     real_list: Path | None = None
     objects: int = 30
     real_objects: int = 20
+    without_grids: int = 10
     runs: Path | None = None
     encoders: str = ""
 
@@ -84,8 +87,19 @@ class Pair:
     def key(self) -> str:
         return "/".join((self.set, *self.object_id, *self.families))
 
-    def nerfs(self) -> tuple[Nerf, Nerf]:
-        return load_nerf(self.paths[0]), load_nerf(self.paths[1])
+    def fields(self) -> tuple[Queryable, Queryable]:
+        nerfs = load_nerf(self.paths[0]), load_nerf(self.paths[1])
+        return (BareField(nerfs[0]), BareField(nerfs[1])) if self.set == _BARE else nerfs
+
+
+@dataclass(frozen=True)
+class BareField:
+    """A NeRF as a field alone: what lies beside its weights is not looked for."""
+
+    nerf: Nerf
+
+    def query(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
+        return self.nerf.query(xyz)
 
 
 def measure_pose_claims(claims: PoseClaims) -> dict[str, Table]:
@@ -95,9 +109,18 @@ def measure_pose_claims(claims: PoseClaims) -> dict[str, Table]:
     for pair in pairs:
         symmetry = rows.get(f"{pair.set}/{'/'.join(pair.object_id)}/self", lambda pair=pair: self_symmetry(pair))
         rows.get(pair.key, lambda pair=pair, symmetry=symmetry: searched(pair, symmetry))
-    tables = {"search": search_table(pairs, rows)}
+    bare = [replace(pair, set=_BARE) for pair in pairs if pair.set == "procedural"][: 2 * claims.without_grids]
+    for pair in bare:
+        symmetry = rows.get(f"procedural/{'/'.join(pair.object_id)}/self", dict)
+        rows.get(pair.key, lambda pair=pair, symmetry=symmetry: searched(pair, symmetry))
+    tables = {"search": search_table([*pairs, *bare], rows)}
     if claims.runs is not None and claims.encoders:
-        tables["heads"] = heads_table(pairs, rows, {n: claims.runs / n / "best" for n in claims.encoders.split(",")})
+        encoders = {
+            name: SaneEncoder.from_pretrained(claims.runs / name / "best") for name in claims.encoders.split(",")
+        }
+        objects = held_out(pairs, rows, claims.work)
+        tables["heads"] = rotation_table(objects, encoders)
+        tables["tokens"] = tokens_table(objects, encoders)
     write_json({name: table.markdown() for name, table in tables.items()}, claims.work / "tables.json")
     return tables
 
@@ -156,8 +179,7 @@ def _real_objects(claims: PoseClaims) -> list[ObjectId]:
 
 def self_symmetry(pair: Pair) -> dict[str, Any]:
     """The turns that leave an object's hash NeRF nearly as it is, and the axis of a round one."""
-    path = Path(str(pair.paths[0]).replace(f"/{pair.families[0]}/", "/hash/"))
-    nerf = load_nerf(path)
+    nerf = load_nerf(_hash_path(pair))
     found = estimate_pose(nerf, nerf)
     like = [each for each in (found.runner_up, *found.near_equal) if each and each.mismatch < SYMMETRIC]
     return {"answers": [list(each.quaternion) for each in like], "axis": found.axis}
@@ -165,7 +187,7 @@ def self_symmetry(pair: Pair) -> dict[str, Any]:
 
 def searched(pair: Pair, symmetry: Mapping[str, Any]) -> dict[str, Any]:
     """What the search finds for a pair."""
-    found: PoseEstimate = estimate_pose(*pair.nerfs())
+    found: PoseEstimate = estimate_pose(*pair.fields())
     answers = torch.tensor([found.quaternion, *(each.quaternion for each in found.near_equal)])
     errors = errors_modulo(answers, pair.turn, symmetry)
     return {
@@ -175,6 +197,7 @@ def searched(pair: Pair, symmetry: Mapping[str, Any]) -> dict[str, Any]:
         "error_of_near_equal": float(errors.min()),
         "estimated_error": found.error,
         "mismatch": found.mismatch,
+        "mismatch_of_runner_up": None if found.runner_up is None else found.runner_up.mismatch,
         "near_equal": len(found.near_equal),
         "asymmetric": not symmetry["answers"] and symmetry["axis"] is None,
     }
@@ -231,36 +254,24 @@ def _share(errors: Iterable[float], limit: float) -> str:
     return f"{sum(each < limit for each in values) / len(values):.0%}"
 
 
-def heads_table(pairs: Sequence[Pair], rows: Rows, encoders: Mapping[str, Path]) -> Table:
-    """Errors of learnt heads beside those of no look at all."""
-    chosen = [pair for pair in pairs if pair.set == "procedural"]
-    symmetries = [rows.get(f"{pair.set}/{'/'.join(pair.object_id)}/self", dict) for pair in chosen]
-    asymmetric = [not each["answers"] and each["axis"] is None for each in symmetries]
-    truths = torch.stack([pair.turn for pair in chosen])
-    guesses = {
-        "chance": random_rotations(len(chosen), generator_for("chance")),
-        "identity": torch.tensor([[1.0, 0, 0, 0]]).expand(len(chosen), -1),
-        "mean rotation": mean_rotation(truths).expand(len(chosen), -1),
-    }
-    for name, path in encoders.items():
-        encoder: Any = load_encoder(path)
-        nerfs = [pair.nerfs() for pair in chosen]
-        guesses[f"head of {name}"] = encoder.relative_rotations([a for a, _ in nerfs], [b for _, b in nerfs])
-    guesses["search"] = torch.tensor([rows.get(pair.key, dict)["quaternion"] for pair in chosen])
-    lines = []
-    for name, found in guesses.items():
-        errors = [
-            float(errors_modulo(each[None], true, symmetry))
-            for each, true, symmetry in zip(found, truths, symmetries, strict=True)
-        ]
-        for kind, used in (("asymmetric", asymmetric), ("all, modulo symmetry", [True] * len(chosen))):
-            kept = [error for error, use in zip(errors, used, strict=True) if use]
-            cells = [f"{statistics.median(kept):.1f}", f"{statistics.fmean(kept):.1f}"]
-            lines.append([name, kind, str(len(kept)), *cells, _share(kept, 10), _share(kept, 20), _share(kept, 30)])
-    head = ["method", "objects", "pairs", "median", "mean", "under 10", "under 20", "under 30"]
-    return Table("Learnt heads", head, lines)
+def held_out(pairs: Sequence[Pair], rows: Rows, work: Path) -> HeldOut:
+    """The objects of pairs as hash NeRFs, and the same turned."""
+    first = {(pair.set, pair.object_id): pair for pair in pairs}
+    symmetries = [rows.get(f"{pair.set}/{'/'.join(pair.object_id)}/self", dict) for pair in first.values()]
+    turns = torch.stack([pair.turn for pair in first.values()])
+
+    def errors(found: Tensor) -> list[float]:
+        each = zip(found, turns, symmetries, strict=True)
+        return [float(errors_modulo(guess[None], true, symmetry)) for guess, true, symmetry in each]
+
+    return HeldOut(
+        [load_nerf(_hash_path(pair)) for pair in first.values()],
+        [load_nerf(work.joinpath(name, "hash", *object_id)) for name, object_id in first],
+        turns,
+        errors,
+        [not each["answers"] and each["axis"] is None for each in symmetries],
+    )
 
 
-def mean_rotation(quaternions: Tensor) -> Tensor:
-    """The unit quaternion ``(1, 4)`` nearest to all of some ``(N, 4)``, whatever their signs."""
-    return torch.linalg.eigh(quaternions.T @ quaternions).eigenvectors[:, -1][None]
+def _hash_path(pair: Pair) -> Path:
+    return Path(str(pair.paths[0]).replace(f"/{pair.families[0]}/", "/hash/"))

@@ -13,7 +13,7 @@ from gmn_encoder.pose.rotations import geodesic_angle, matrix_of, random_rotatio
 from gmn_encoder.pose.search import SearchSettings
 
 SHIPPED = Path(__file__).parents[3] / "llana_gmn/default/nerfs"
-QUICK = SearchSettings(rotations=1500, kept=12, points=1500, exact=2, exact_points=3000)
+QUICK = SearchSettings(rotations=1500, kept=12, points=1500, seen=6, views=((12, 6, 4), (32, 2, 6)))
 
 
 def off(found, quaternion):
