@@ -161,6 +161,9 @@ def describe_foreign(path: str) -> dict[str, Any] | None:
 def format_foreign(values: dict[str, Any]) -> str:
     low, high = values["box"]
     sizes = ", ".join(f"{key} {value}" for key, value in values["sizes"].items() if value is not None)
+    colours = "the same from everywhere"
+    if values["view_dependent"]:
+        colours = f"depend on the direction; their mean over {values['averaged_directions']} where none is given"
     reach = "" if values["bounded"] else ", and a scene around it"
     lines = [
         values["file"],
@@ -168,7 +171,7 @@ def format_foreign(values: dict[str, Any]) -> str:
         f"  sizes         {sizes}",
         f"  numbers       {values['numbers']:,}",
         f"  its world     {_point(low)} to {_point(high)}{reach}, up {_point(values['up'])}",
-        f"  colours       {'depend on the direction' if values['view_dependent'] else 'the same from everywhere'}",
+        f"  colours       {colours}",
     ]
     lines += [f"  note          {note}" for note in values["notes"]]
     return "\n".join([*lines, "  to a NeRF     llana-gmn fit FILE --family mlp,triplane,hash --out DIR"])

@@ -13,6 +13,7 @@ from gmn_encoder.nerfs.architectures import NerfArchitecture
 from gmn_encoder.nerfs.families import MlpArchitecture
 from llana_gmn.commands import COMMANDS, build_parser, load_command, main
 from tests.conftest import GOLDEN, GOLDEN_NERF
+from tests.encoder.nerfs.importers.files import blob_checkpoint
 
 ENCODER = str(GOLDEN / "ckpts" / "golden" / "best.pt")
 
@@ -83,6 +84,14 @@ def test_inspect_a_family_without_a_graph(capsys, nerf_file, monkeypatch):
     status, out, err = run(capsys, "inspect", nerf_file)
     assert (status, err) == (0, "") and "graph         none" in out
     assert json.loads(run(capsys, "inspect", nerf_file, "--json")[1])[0]["graph"] is None
+
+
+def test_inspect_a_field_of_another_program(capsys, tmp_path):
+    status, out, err = run(capsys, "inspect", blob_checkpoint(tmp_path / "blob.ckpt"))
+    assert (status, err) == (0, "") and "kind          nerf-pytorch checkpoint (krrish94)" in out
+    assert "colours       depend on the direction; their mean over 16 where none is given" in out
+    (said,) = json.loads(run(capsys, "inspect", tmp_path / "blob.ckpt", "--json")[1])
+    assert said["view_dependent"] and said["averaged_directions"] == 16
 
 
 def test_embed(capsys, tmp_path, nerf_file):

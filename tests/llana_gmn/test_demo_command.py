@@ -9,6 +9,7 @@ import pytest
 from gmn_encoder.fitting import presets
 from llana_gmn.commands import main
 from tests.encoder.fitting.test_single import CUBE, image_folder
+from tests.encoder.nerfs.importers.files import blob_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +56,14 @@ def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, 
     (tmp_path / "other" / "my cube.ply").write_text(CUBE)
     (tmp_path / "notes.txt").write_text("x")
     image_folder(tmp_path / "cup", size=24)
+    monkeypatch.setattr("gmn_encoder.fitting.distil_object._VIEWS", 12)
+    fields = [str(blob_checkpoint(tmp_path / "blob.ckpt")), str(tmp_path / "notes.txt")]
     names = ["absent.glb", "notes.txt", "my cube.ply", "other/my cube.ply", "report.ply", "other"]
     meshes = [str(tmp_path / name) for name in names]
     images = [str(tmp_path / name) for name in ("other", "notes.txt", "cup")]
     cache = tmp_path / "cache"
     arguments = ["demo", "--mesh", meshes[0], "--images", *images, "--mesh", *meshes[1:], "--out", str(out)]
-    assert main([*arguments, "--cache", str(cache)]) == 1
+    assert main([*arguments, "--field", *fields, "--cache", str(cache)]) == 1
     said = capsys.readouterr()
     errors = [line for line in said.err.splitlines() if line.startswith("llana-gmn demo: ")]
     for error, expected in zip(
@@ -73,12 +76,13 @@ def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, 
             "other: is a directory; expected a mesh file (--images takes folders)",
             "other: is a directory without a camera file; expected one of",
             "notes.txt: is a file; expected a directory with images and transforms.json (--mesh takes files)",
+            "notes.txt: no importer knows what this is; expected a radiance field of another program",
         ),
         strict=True,
     ):
         assert expected in error
     assert "Traceback" not in said.err
-    for name in ("my_cube", "cup"):
+    for name in ("my_cube", "cup", "blob"):
         page = (out / f"{name}.html").read_text()
         assert_alone(page)
         pictures = re.findall(r"<figcaption><b>(.*?)</b>", page)
@@ -92,4 +96,4 @@ def test_objects_of_a_users_own_and_what_is_wrong_with_others(capsys, tmp_path, 
                 assert answer.endswith(".") and answer in page  # what is printed is what is shown
         for family in ("mlp", "triplane", "hash"):
             assert len(list(cache.glob(f"*/{family}/own/{name}/nerf_weights.pth"))) == 1
-    assert said.out.count("Nearest of the NeRFs that ship") == 2
+    assert said.out.count("Nearest of the NeRFs that ship") == 3

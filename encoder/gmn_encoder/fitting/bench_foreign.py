@@ -1,37 +1,41 @@
-"""Fits of foreign fields: how far they agree with the field itself, from views that neither training nor fit saw.
+"""Fits of what users bring: how far they agree with their source, in views that neither training nor fit saw.
 
-    python scripts/bench_foreign.py chair.ckpt,guitar.splat --quality quick --sheets sheets
+    python scripts/bench_foreign.py chair.ckpt,guitar.splat,lamp.glb,photos --quality quick --sheets sheets
 
-Views of the source are rendered by its own rule, over white. Seconds are of the processor: finding the object, rendering views
-to fit to, and the fit.
+Views of the source are rendered by its own rule, over white; of a folder of photographs they are those that its fit did not see.
+Seconds are of the processor: opening the source, which finds its object and renders the views to fit to, and the fit.
+A NeRF that stands in `--work` as ``llana-gmn fit SOURCE --out WORK`` left it is measured and not fitted again.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .. import benchmarking
 from ..files import StrPath, atomic_path
 from ..nerfs.files import load_nerf
-from ..nerfs.importers import import_field
+from ..nerfs.importers import import_field, is_foreign
 from ..objects import ViewSettings
+from ..rendering.cameras import Cameras
 from ..rendering.images import contact_sheet, rgba_over
 from ..rendering.occupancy import GRID_NAME, read_occupancy
-from .distil import take_views, views_of
+from .captures import read_capture
+from .distil import take_views
 from .distil_object import find_object
 from .job import FitJob
 from .measure import held_out_psnr
 from .output import nerf_directory
+from .placement import PlacementRequest
 from .presets import preset
-from .single import OWN_CLASS, fit_architecture
-from .sources import Source, source_ids
+from .single import fit_architecture
+from .sources import find_sources, read_mesh
 
 _OTHER_SEED = 4711
 
@@ -42,8 +46,7 @@ _COLUMNS = {
     "other views": ".1f",
     "lowest": ".1f",
     "highest": ".1f",
-    "finding": ".0f",
-    "views": ".0f",
+    "opening": ".0f",
     "fit": ".0f",
 }
 
@@ -61,22 +64,24 @@ def bench(
     sheets: StrPath | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[benchmarking.Result]:
-    """Fits of some fields, and their agreement with the fields.
+    """Fits of some sources, and their agreement with the sources.
 
     Args:
-        sources: the fields, separated by commas.
+        sources: foreign fields, meshes and folders of photographs with cameras, separated by commas.
         quality: the preset.
         family: the family that they are fitted in.
-        views: number of views that are compared.
+        views: number of views that are compared; folders of photographs have their own.
         size: pixels of all views along a side; None for the preset's.
         iterations: optimiser steps; None for the preset's.
         seed: the seed of the fits.
-        work: directory of the NeRFs, none of which may be there yet; None for a temporary one.
+        work: directory of the NeRFs, where those that are there with these settings are kept; None for a temporary one.
         sheets: folder for a contact sheet of each, the source's views above ours; None for none.
         device: where to fit; None for the accelerator if there is one.
 
     Yields:
-        a result after each field.
+        a result after each source.
+
+    Raises what `find_sources`, reading a source and fitting it raise.
     """
     device = benchmarking.pick_device(device)
     changes = {name: value for name, value in (("size", size), ("iterations", iterations)) if value is not None}
@@ -90,41 +95,56 @@ def bench(
                 out=work or temporary, settings={architecture: settings}, seed=seed, device=device, on_error=_raise
             )
             rows.append(_compare(name, job, views=views, sheets=sheets))
-        figures = {"settings": settings.to_dict(), "views": views, "fields": rows}
-        title, text = "Fits of foreign fields", _table(rows)
+        figures = {"settings": settings.to_dict(), "views": views, "sources": [*rows]}
+        title, text = "Fits of foreign fields, photographs and meshes", _table(rows)
         yield benchmarking.Result(what="foreign", variant=quality, title=title, about=about, figures=figures, text=text)
 
 
 def _compare(name: str, job: FitJob, *, views: int, sheets: StrPath | None) -> dict[str, Any]:
-    """Fit one field, and compare the NeRF with it."""
+    """Fit one source, and compare the NeRF with it."""
     ((architecture, settings),) = job.settings.items()
-    device, ids, clock = torch.empty(0, device=job.device).device, source_ids(Path(name), OWN_CLASS), time.process_time
-    started = clock()
-    field = import_field(name).to(device)
-    found = find_object(field)
-    finding, started = clock() - started, clock()
     shown = ViewSettings(n_views=settings.views, size=settings.size, seed=job.seed)
-    posed = views_of(field, found, *ids, source=name, settings=shown)
-    rendering = clock() - started
+    (source,) = find_sources(name, settings=shown, seed=job.seed, placement=PlacementRequest())
     records: list[Mapping[str, Any]] = []
-    job.on_done = lambda source, architecture, record: records.append(record)
-    job.run([Source(name, *ids, lambda: posed)])
-    directory = nerf_directory(job.out, architecture, *ids)
-    others = ViewSettings(n_views=views, size=settings.size, seed=_OTHER_SEED)
-    images, cameras = take_views(field, found, others)
+    job.on_done = job.on_skip = lambda source, architecture, record: records.append(record)
+    job.run([source])
+    device, (record,) = torch.empty(0, device=job.device).device, records
+    kind, images, cameras, known = _own_views(
+        name, ViewSettings(n_views=views, size=settings.size, seed=_OTHER_SEED), device
+    )
+    directory = nerf_directory(job.out, architecture, source.class_id, source.nerf_id)
     nerf, grid = load_nerf(directory).to(device), read_occupancy(directory / GRID_NAME).to(device)
-    psnr, rendered = held_out_psnr(nerf, grid, images, cameras.to(device))
+    psnr, rendered = held_out_psnr(nerf, grid, images, cameras.to(device), known=known)
     if sheets is not None:
-        _draw(Path(sheets, f"{ids[1]}.png"), rgba_over(images, torch.ones(3)), rendered.cpu())
+        _draw(Path(sheets, f"{source.nerf_id}.png"), rgba_over(images, torch.ones(3)), rendered.cpu())
     return {
         "source": Path(name).name,
-        "kind": field.kind,
-        "held_out": records[0]["psnr"],
+        "kind": kind,
+        "held_out": record["psnr"],
         "other": sum(psnr) / len(psnr),
         "other_each": psnr,
-        "cpu_seconds": {"finding": finding, "views": rendering, "fit": records[0]["cpu_seconds"]},
-        "notes": records[0]["notes"],
+        "cpu_seconds": {"opening": record.get("opening_cpu_seconds"), "fit": record["cpu_seconds"]},
+        "notes": record["notes"],
     }
+
+
+def _own_views(
+    name: str, settings: ViewSettings, device: torch.device
+) -> tuple[str, Tensor, Cameras, Tensor | None]:
+    """What a source is, and views of it that its fit did not see: uint8 ``(V, h, w, 4)``, their cameras and what they know."""
+    if is_foreign(name):
+        field = import_field(name).to(device)
+        return field.kind, *take_views(field, find_object(field, PlacementRequest()), settings), None
+    if not Path(name).is_dir():
+        posed = read_mesh(name, "", "", settings=settings)
+        return "mesh", posed.images, posed.cameras, None
+    posed = read_capture(name, "", "")
+    if posed.surrounded or not len(posed.held_out):
+        raise ValueError(
+            f"{name}: has {len(posed.held_out)} photographs to measure on, {'without' if posed.surrounded else 'with'} "
+            "opacity or a background of one colour; expected some that show the object alone"
+        )
+    return "photographs", posed.held_out, posed.held_out_cameras, posed.held_out_known
 
 
 def _raise(error: Exception) -> None:

@@ -81,6 +81,7 @@ class FitJob:
     _digests: Digests = field(default_factory=Digests, init=False, repr=False)
     _current: set[Path] = field(default_factory=set, init=False, repr=False)
     _inputs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+    _opening: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _changed: int = field(default=0, init=False, repr=False)
 
     def run(self, sources: Iterable[Source]) -> None:
@@ -89,7 +90,7 @@ class FitJob:
             raise ValueError(f"batch is {self.batch}; expected at least 1 NeRF at a time")
         sources = list(sources)
         self._digests = Digests(Path(self.out, CHECKPOINTS, DIGESTS_NAME))
-        self._current, self._inputs, self._changed = set(), {}, 0
+        self._current, self._inputs, self._opening, self._changed = set(), {}, {}, 0
         valid = []
         for source, problem in check_ids(sources):
             if problem:
@@ -134,7 +135,9 @@ class FitJob:
         kept = None if source.render is None or not files else self._kept_views(files)
         posed = None if kept is None or not self.resume else read_views(kept)
         if posed is None:
+            started = time.process_time()
             posed = source.open(self.device, self.progress)
+            self._opening[source.name] = time.process_time() - started
             if kept is not None:
                 write_views(posed, kept)
         self._inputs[source.name] = {**files, "views": views_digest(posed)} if files else {}
@@ -307,6 +310,7 @@ class FitJob:
                     f"{'' if posed.surrounded else ' over white'}, 8-bit truth, step of the released renderer",
                     "step": STEP,
                     **share,
+                    "opening_cpu_seconds": self._opening.get(source.name),  # None: views of a run that was killed
                     "nerfs_at_once": len(fit),
                     "device": device_name(fit.device),
                     "threads": torch.get_num_threads(),

@@ -47,8 +47,12 @@ class Picture:
                 orientation = 1
                 if size[0] * size[1] <= MOST_PIXELS:  # which may read on to the end of the file
                     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: is no image, or cut short, or too large ({error})") from error
+        except Image.DecompressionBombError as error:  # which does not say the size
+            raise ValueError(
+                f"{path}: claims far more than the {MOST_PIXELS:,} pixels that are taken at most: make the images smaller"
+            ) from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{path}: is no image, or cut short ({error})") from error
         if size[0] * size[1] > MOST_PIXELS:
             raise ValueError(
                 f"{path}: is {size[0]:,} x {size[1]:,} pixels; at most {MOST_PIXELS:,} are taken: make the images smaller"

@@ -167,6 +167,7 @@ class ForeignField(ABC):
             "up": list(self.up),
             "bounded": self.bounded,
             "view_dependent": self.view_dependent,
+            "averaged_directions": len(self.averaged_directions) if self.view_dependent else 0,
             "numbers": sum(tensor.numel() for tensor in self.tensors.values()),
             "sizes": dict(self.sizes),
             "notes": list(self.notes),

@@ -186,7 +186,10 @@ def _unpacked(contents: Contents) -> dict[str, Any]:
             max_ext_len=1 << 10,
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise ValueError(f"is no msgpack file, or cut short ({str(error)[:100] or type(error).__name__})") from error
+        reason = "too deep" if isinstance(error, msgpack.StackError) else str(error)[:100] or type(error).__name__
+        raise ValueError(
+            f"is no msgpack file, or cut short ({reason}); expected a snapshot as instant-ngp saves it"
+        ) from error
     if not isinstance(value, dict):
         raise ValueError(f"holds a {type(value).__name__}; expected the map that a snapshot of instant-ngp is")
     return value

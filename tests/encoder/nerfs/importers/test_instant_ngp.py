@@ -182,7 +182,7 @@ def test_truncated_and_bombs(tmp_path):
         (gzip.compress(whole)[:-3000], "cut short"),
         (gzip.compress(whole)[:9000] + b"\xff" * 3000, "broken|cut short"),
         (packed({"a": 1})[:5] + packed("a") + b"\xdd\xff\xff\xff\xff" * 500, "exceeds"),  # lists of 2^32 in each other
-        (packed({"a": 1})[:5] + packed("a") + b"\x91" * 5000 + b"\xc0", "no msgpack file"),
+        (packed({"a": 1})[:5] + packed("a") + b"\x91" * 5000 + b"\xc0", "too deep.; expected a snapshot"),
     ):
         file.write_bytes(data)
         with pytest.raises(ValueError, match=message):
