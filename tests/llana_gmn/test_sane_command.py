@@ -17,8 +17,9 @@ def test_train_embed_and_pose_with_it(tmp_path, capsys):
     for number in range(4):
         nerf = Nerf.random("HASH-nano", seed=number)
         thick = {key: 4 * tensor for key, tensor in nerf.tensors.items()}
-        save_nerf(Nerf(nerf.architecture, thick), data / "hash" / "c" / str(number))
-    for split, members in (("train", "c/0\nc/1\n"), ("val", "c/2\nc/3\n")):
+        for family in ("hash", "other"):
+            save_nerf(Nerf(nerf.architecture, thick), data / family / "c" / str(number))
+    for split, members in (("train", "c/0\nc/1\n"), ("val", "c/2\nc/3\n"), ("test", "c/2\nc/3\n")):
         (data / f"{split}.txt").write_text(members)
     command = ["train-encoder", "--encoder", "sane", "--data", str(data), "--out", str(out), "--config", "sane-small"]
     settings = ["families=[hash]", "epochs=1", "points=16", "width=8", "feed_forward=8", "batch_size=2"]
@@ -30,6 +31,14 @@ def test_train_embed_and_pose_with_it(tmp_path, capsys):
     file, best = tmp_path / "embeddings.safetensors", str(out / "best")
     assert main(["embed", str(data / "hash"), "--encoder", best, "--tokens", "--out", str(file)]) == 0
     assert load_file(file)["embeddings"].shape == (4, 1 + 4, 32)
+
+    on_data = ["--data", str(data), "--encoder", best, "--families", "hash,other", "--keep", str(tmp_path / "kept")]
+    capsys.readouterr()
+    assert main(["retrieve", *on_data, "--ks", "1"]) == 0
+    assert "100.0" in capsys.readouterr().out  # copies of the very same NeRFs
+    assert main(["classify", *on_data, "--epochs", "1", "--out", str(tmp_path / "classifiers")]) == 0
+    assert "100.0" in capsys.readouterr().out  # all are of one class
+
     a, b = (str(data / "hash" / "c" / name) for name in "01")
     assert main(["pose", a, b, "--encoder", best]) == 0
     assert "rotation" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 
+from gmn_encoder import SaneConfig
 from gmn_encoder.embeddings.cache import EmbeddingCache
 from gmn_encoder.embeddings.files import write_embeddings
 from gmn_encoder.embeddings.records import EmbeddingSet
@@ -128,3 +129,17 @@ def test_nerfs_are_encoded_once_for_a_new_model(recipe, nerf_data, tmp_path, mon
     vectors = EmbeddingCache(nerf_data / ".embeddings", encoder).embed(paths)
     torch.testing.assert_close(vectors.values, run.train_set.table.values.mean(dim=1))
     assert EmbeddingCache(nerf_data / ".embeddings", encoder, tokens=True).embed([]).values.shape == (0, 3, 12)
+
+
+def test_the_tokens_of_a_sane_encoder(recipe, nerf_data, tmp_path):
+    """What the field shows at some points: the embedding and the latents of the pose, all of which the projector reads."""
+    sizes = {"points": 16, "width": 8, "heads": 2, "layers": 1, "feed_forward": 8, "latent_dim": 12, "pose_tokens": 2}
+    config = SaneConfig(**sizes, tokens="values", lattice="shells", token_dim=8, window=1, network_tokens=1)
+    for part in tiny_model(encoder_config=config, nerf_tokens="all"):
+        part.save_pretrained(tmp_path / "model")
+    run = TrainingRun(recipe(model=str(tmp_path / "model"), data=str(nerf_data), embeddings={}))
+    assert run.train_set.table.row_shape == (3, 12)
+    report = run.train()
+    losses = [entry["loss"] for entry in report.history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    assert load_model(report.output)[0].nerf_encoder.config == config
