@@ -363,7 +363,7 @@ def paper_table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
     """A row for each architecture whose NeRFs were sought (`seek`), and one for all of them."""
     sought = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
     groups: dict[str, list[str]] = {"all": sought}
-    for name in sorted(sought):
+    for name in sorted(sought, key=lambda name: name.split("/")):
         groups.setdefault(name.partition("/")[0], []).append(name)
 
     def cell(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> str:
