@@ -7,16 +7,19 @@
 The set is that of ``scripts/make_training_set.py``, whose NeRFs all start from first weights of their own. With ``--variants DIR
 --objects 650`` the test objects of ``procedural:650`` are fitted in architectures that nobody trains on, and from second first
 weights, before they are measured. A method that was trained several times, from several seeds, is named several times.
+``--short RUNS`` trains what `short_runs` says, and measures it. The tables are made of all that was ever measured into the same
+``--out``: the JSON beside it is the record, and what stands in it is not measured again.
 
 Shapes: N NeRFs, D embedding, K points.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +30,9 @@ from gmn_encoder.datasets import ObjectId, PairedDataset
 from gmn_encoder.embeddings.neighbours import nearest
 from gmn_encoder.encoders.base import NerfEncoder, load_encoder
 from gmn_encoder.encoders.gmn.encoder import GmnEncoder
-from gmn_encoder.files import read_json, write_bytes, write_json
-from gmn_encoder.fitting.output import FIT_NAME
-from gmn_encoder.fitting.training_set import REAL_TEST
+from gmn_encoder.files import file_digest, write_bytes
 from gmn_encoder.nerfs.architectures import paper_families
 from gmn_encoder.nerfs.fields import BOX_MAX
-from gmn_encoder.nerfs.files import find_nerfs, load_nerf
 from gmn_encoder.nerfs.probing import visible_field
 from gmn_encoder.nerfs.record import Nerf, NerfBatch
 from gmn_encoder.training.checkpoint import TRAINER_NAME, read_checkpoint
@@ -41,9 +41,12 @@ from gmn_encoder.training.representation.model import TrainedModel
 from gmn_encoder.training.representation.recipe import Recipe
 from gmn_encoder.training.representation.validation import Validation
 
-from ..tables import MISSING, Column, Table
-from .measures import STRENGTHS, explained_variance, linear_probe, mean_recall, object_colours, probed_share
+from ..tables import MISSING, Cell, Column, Table
+from .claim_objects import Objects, load_fit
+from .claim_record import Record
+from .measures import STRENGTHS, explained_variance, linear_probe, mean_recall, probed_share
 from .senses import Embed, cost_table, invariance_table, resolution_table
+from .short_runs import RUNS, train_short
 from .unseen import fit_unseen
 
 logger = logging.getLogger(__name__)
@@ -53,8 +56,13 @@ _HEADER = """# What the encoder is good for: all tables
 Made by `scripts/encoder_claims.py`; what it says is in [results.md](results.md). Nano NeRFs from first weights of their own:
 {test} procedural objects and {real} meshes that no method was trained on; linear probes learnt from {train} procedural objects
 and {real_train} meshes of the same classes. Recall, classes and dominant colours in percent; mean ± half the range where a
-method has several runs.
+method has several runs. Measured {dates}; what a method lacks was not measured of it.
 """
+_CLAIMS, _SHORT, _PAPER = "claims", "short", "paper"
+
+_SHORT_NOTE = """L_C, L_R and both: probes alone, recipe `probes` with 15 epochs of 32 objects a step, fields asked at every
+step, and 8 rays of each NeRF where it renders; points: the point regression. Graph networks: recipe `probes_graph` without
+probes, 2 epochs of 12 objects a step, as it is and with one option each. Seed 0."""
 
 FIELD_SIDE = 16
 _BATCH, _SOME = 32, 13
@@ -67,7 +75,7 @@ class Claims:
     Attributes:
         data: data set of `fitting.training_set`.
         encoders: ``name=directory`` of each encoder, separated by commas; of equal names, the mean and the spread are told.
-        out: file of the tables; the figures themselves go beside it, as JSON.
+        out: file of the tables; the figures themselves go beside it, as JSON (`claim_record.Record`).
         variants: directory of other NeRFs of the test objects, ``NAME/.../class/id``; a name that lacks one is left out. None:
             without them.
         objects: the N of ``procedural:N`` of `data`, whose test objects are fitted for `variants` first; 0: those that are there.
@@ -75,50 +83,96 @@ class Claims:
         detailed: directory of NeRFs of test objects at the paper's sizes, as many as there are: they are sought among the
             families, and it is told how much of them their answers at some points say; None: without them.
         decoder: checkpoint of a training run whose decoder is measured.
+        short: directory of the runs of `short_runs`, which are trained and measured; None: without them.
+        short_data: data set that these are trained on; None: `data`.
+        short_names: which of them, separated by commas; none: all.
     """
 
     data: Path
-    encoders: str
+    encoders: str = ""
     out: Path = Path("docs/encoder_claims.md")
     variants: Path | None = None
     objects: int = 0
     raw: bool = True
     detailed: Path | None = None
     decoder: Path | None = None
+    short: Path | None = None
+    short_data: Path | None = None
+    short_names: str = ""
 
 
 def measure_claims(claims: Claims) -> list[Table]:
-    """All tables; also writes them to `Claims.out` and the figures as JSON beside it."""
+    """Measure what the record beside `Claims.out` lacks; all tables, also written there.
+
+    Raises:
+        ValueError: encoders that are not named, unknown short runs, or a record of other objects.
+    """
     if claims.variants and claims.objects:
         fit_unseen(claims.variants, claims.objects)
     objects = Objects.of(claims.data, claims.variants, claims.detailed)
-    found: dict[str, list[dict[str, float]]] = {}
+    record = Record(claims.out.with_suffix(".json"), objects.digest)
     if claims.raw:
-        found["raw field"] = [measure(raw_field, objects)]
+        _measure_into(record, _CLAIMS, "raw field", "", raw_field, objects)
     first: dict[str, Embed] = {}
-    for each in claims.encoders.split(","):
+    fingerprints: list[str] = []
+    for each in filter(None, claims.encoders.split(",")):
         name, separator, directory = each.partition("=")
         if not separator:
             raise ValueError(f"--encoders has {each!r}; expected name=directory")
-        for variant, embed in methods(name, load_encoder(directory)).items():
+        encoder = load_encoder(directory)
+        fingerprints.append(encoder.fingerprint())
+        for variant, embed in methods(name, encoder).items():
             logger.info("%s: %s", variant, directory)
-            found.setdefault(variant, []).append(measure(embed, objects))
+            _measure_into(record, _CLAIMS, variant, fingerprints[-1], embed, objects)
             first.setdefault(variant, embed)
-    some = {family: objects.nerfs(family, objects.test[:_SOME]) for family in paper_families()}
-    if claims.decoder:
-        found.setdefault("decoder", []).append(decoder_psnr(claims.decoder, claims.data))
-    tables = [
-        claims_table(found),
-        invariance_table(first, some),
-        cost_table(),
-        resolution_table({**some, **objects.detailed_by_family()}),
-    ]
-    claims.out.parent.mkdir(parents=True, exist_ok=True)
+    if claims.decoder and not record.rows(_CLAIMS, "decoder", digest := file_digest(claims.decoder / TRAINER_NAME)):
+        record.add(_CLAIMS, "decoder", digest, decoder_psnr(claims.decoder, claims.data))
+    if claims.short:
+        _measure_short(record, claims, objects)
+    tables = _tables(record, objects, first, fingerprints)
     counts = objects.counts()
-    text = [_HEADER.format(**counts), *(table.markdown() for table in tables)]
+    text = [_HEADER.format(**counts, dates=" and ".join(record.dates())), *(table.markdown() for table in tables)]
+    claims.out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes("\n".join(text).encode(), claims.out)
-    content = {"objects": counts, "found": found, "tables": [table.to_dict() for table in tables]}
-    write_json(content, claims.out.with_suffix(".json"))
+    return tables
+
+
+def _measure_into(record: Record, group: str, method: str, encoder: str, embed: Embed, objects: Objects) -> None:
+    """What the record lacks of a method; at the paper's sizes too, but of short runs."""
+    for rows in measure(embed, objects, record.rows(group, method, encoder)):
+        record.add(group, method, encoder, rows)
+    if group == _CLAIMS and (rows := seek(embed, objects, record.rows(_PAPER, method, encoder))):
+        record.add(_PAPER, method, encoder, rows)
+
+
+def _measure_short(record: Record, claims: Claims, objects: Objects) -> None:
+    for name in filter(None, claims.short_names.split(",")) if claims.short_names else RUNS:
+        logger.info("short run %s", name)
+        encoder = load_encoder(train_short(name, claims.short_data or claims.data, claims.short or ""))
+        _measure_into(record, _SHORT, name, encoder.fingerprint(), methods(name, encoder)[name], objects)
+
+
+def _tables(
+    record: Record, objects: Objects, encoders: Mapping[str, Embed], fingerprints: Sequence[str]
+) -> list[Table]:
+    """All tables of a record: of its figures, and those of `senses`, made anew where what they are of changed."""
+    some = {family: objects.nerfs(family, objects.test[:_SOME]) for family in paper_families()}
+    detailed: dict[str, list[Nerf]] = {}
+    for nerf in map(load_fit, objects.detailed):
+        detailed.setdefault(f"{nerf.family}, the paper's sizes", []).append(nerf)
+    named = [path.parts[-4:] for path in objects.detailed]
+    made = [
+        record.table("invariances", fingerprints, lambda: invariance_table(encoders, some)),
+        record.table("cost", "the paper's sizes", cost_table),
+        record.table("resolution", named, lambda: resolution_table({**some, **detailed})),
+    ]
+    tables = [claims_table(record.found(_CLAIMS), "What embeddings of objects never seen are good for")]
+    if found := record.found(_PAPER):
+        tables.append(paper_table(found))
+    tables += made
+    if found := record.found(_SHORT):
+        found = {name: found[name] for name in RUNS if name in found}
+        tables.append(claims_table(found, "Short runs: losses, and graph networks without probes", note=_SHORT_NOTE))
     return tables
 
 
@@ -145,107 +199,56 @@ def raw_field(nerfs: Sequence[Nerf]) -> Tensor:
     return torch.cat([visible_field(NerfBatch.stack([nerf]), points).flatten(1) for nerf in nerfs])
 
 
-@dataclass(frozen=True)
-class Objects:
-    """The NeRFs that are measured on, by what they are for.
+def measure(embed: Embed, objects: Objects, known: Collection[str] = ()) -> Iterator[dict[str, float]]:
+    """Everything that a method is measured by, a few rows at a time; recall and shares in percent.
 
-    Attributes:
-        data: the data set.
-        train, real_train: procedural and other people's objects that are trained on, as far as these have one of the classes.
-        val: those that the strength of a method's linear probes is chosen on.
-        test, real: those that are not.
-        others: name -> other NeRFs of the test objects, in their order: other first weights, other architectures.
-        detailed: NeRFs of some test objects at other sizes, with their directories.
+    Args:
+        embed: the method.
+        objects: what it is measured on.
+        known: rows that are left out.
     """
-
-    data: Path
-    train: tuple[ObjectId, ...]
-    real_train: tuple[ObjectId, ...]
-    val: tuple[ObjectId, ...]
-    test: tuple[ObjectId, ...]
-    real: tuple[ObjectId, ...]
-    others: Mapping[str, Sequence[Path]]
-    detailed: tuple[tuple[Path, Nerf], ...] = ()
-
-    @classmethod
-    def of(cls, data: Path, variants: Path | None = None, detailed: Path | None = None) -> Objects:
-        """What a data set has, with other NeRFs of its test objects; directories as of `Claims`.
-
-        Raises `FileNotFoundError` or `ValueError` for one without its lists.
-        """
-        families = paper_families()
-        test = PairedDataset(data, families, split="test").object_ids
-        classes = {class_id for class_id, _ in test}
-        train = PairedDataset(data, families, split="train").object_ids
-        procedural = {name.rpartition("-")[0] for _, name in test}
-        made = tuple(each for each in train if each[1].rpartition("-")[0] in procedural)
-        held = PairedDataset(data, families, split=str(data / REAL_TEST)).object_ids
-        others: dict[str, list[Path]] = {}
-        for each in sorted(variants.iterdir()) if variants else ():
-            places = {(path.parent.name, path.name): path for path in find_nerfs(each)}
-            if all(name in places for name in test):
-                others[each.name] = [places[name] for name in test]
-        return cls(
-            data,
-            made,
-            tuple(each for each in train if each not in set(made) and each[0] in classes),
-            tuple(PairedDataset(data, families, split="val").object_ids),
-            tuple(test),
-            tuple(held),
-            others,
-            tuple(
-                (path, load_fit(path))
-                for path in (find_nerfs(detailed) if detailed else ())
-                if path.parts[-2:] in set(test)
-            ),
-        )
-
-    def detailed_by_family(self) -> dict[str, list[Nerf]]:
-        """Those of `detailed`, by the name of their family."""
-        found: dict[str, list[Nerf]] = {}
-        for _, nerf in self.detailed:
-            found.setdefault(f"{nerf.family}, the paper's sizes", []).append(nerf)
-        return found
-
-    def counts(self) -> dict[str, int]:
-        names = ("train", "real_train", "test", "real", "detailed")
-        return {name: len(getattr(self, name)) for name in names}
-
-    def nerfs(self, family: str, objects: Sequence[ObjectId]) -> list[Nerf]:
-        """Those of some objects in a family."""
-        return [load_fit(self.data.joinpath(family, *each)) for each in objects]
-
-
-def load_fit(path: Path) -> Nerf:
-    """A NeRF of ours, whose own record tells the architecture where its weights leave it open."""
-    record = path / FIT_NAME
-    values = read_json(record).get("architecture") if record.is_file() else None
-    return load_nerf(path, values if isinstance(values, dict) else None)
-
-
-def measure(embed: Embed, objects: Objects) -> dict[str, float]:
-    """Everything that a method is measured by; recall and shares in percent."""
     families = paper_families()
 
+    @functools.cache
     def of(members: Sequence[ObjectId]) -> dict[str, Tensor]:
         return {family: embed(objects.nerfs(family, members)) for family in families}
 
-    test, real, train = of(objects.test), of(objects.real), of(objects.train)
-    found = {"recall@1, six pairs of families": mean_recall(test, test)}
-    for name, paths in objects.others.items():
-        other = embed([load_fit(path) for path in paths])
-        found[f"recall@1, {name} among the families"] = mean_recall({name: other}, test)
-    if objects.detailed:
-        queries = embed([nerf for _, nerf in objects.detailed])
-        right = torch.tensor([objects.test.index((path.parent.name, path.name)) for path, _ in objects.detailed])
-        hits = torch.stack([nearest(queries, gallery, 1)[1][:, 0] == right for gallery in test.values()])
-        found[f"recall@1, {len(right)} NeRFs of the paper's sizes among the families"] = 100 * float(
-            hits.float().mean()
-        )
-    found["recall@1, meshes held out"] = mean_recall(real, real)
+    if (name := "recall@1, six pairs of families") not in known:
+        yield {name: mean_recall(of(objects.test), of(objects.test))}
+    for variant, paths in objects.others.items():
+        if (name := f"recall@1, {variant} among the families") not in known:
+            yield {name: mean_recall({variant: embed([load_fit(path) for path in paths])}, of(objects.test))}
+    if (name := "recall@1, meshes held out") not in known:
+        yield {name: mean_recall(of(objects.real), of(objects.real))}
+    if _PROBED in known:
+        return
+    train, test = of(objects.train), of(objects.test)
     strength = _strength(objects, train, of(objects.val))
-    classes = _classes(objects, train, test, real, of(objects.real_train), strength)
-    return found | classes | _colours(objects, train, test, strength)
+    yield _classes(objects, train, test, of(objects.real), of(objects.real_train), strength)
+    yield _colours(objects, train, test, strength)
+
+
+_PROBED = "dominant colour of 11"
+"""The last row: where it is known, so is all that linear probes tell."""
+
+
+def seek(embed: Embed, objects: Objects, known: Collection[str] = ()) -> dict[str, float]:
+    """The share of families, in percent, among whose NeRFs of the test objects that of its own object is the nearest one.
+
+    Args:
+        embed: the method.
+        objects: what is sought, `Objects.detailed`, each by its architecture, class and name.
+        known: what is left out.
+    """
+    paths = {f"{load_fit(path).architecture.name}/{'/'.join(path.parts[-2:])}": path for path in objects.detailed}
+    paths = {name: path for name, path in paths.items() if name not in known}
+    if not paths:
+        return {}
+    queries = torch.cat([embed([load_fit(path)]) for path in paths.values()])
+    right = torch.tensor(objects.rows(list(paths.values())))
+    galleries = [embed(objects.nerfs(family, objects.test)) for family in paper_families()]
+    hits = torch.stack([nearest(queries, gallery, 1)[1][:, 0] == right for gallery in galleries])
+    return dict(zip(paths, (100 * hits.double().mean(dim=0)).tolist(), strict=True))
 
 
 def _strength(objects: Objects, train: Mapping[str, Tensor], val: Mapping[str, Tensor]) -> float:
@@ -291,18 +294,14 @@ def _colours(
     objects: Objects, train: Mapping[str, Tensor], test: Mapping[str, Tensor], strength: float
 ) -> dict[str, float]:
     """Linear probes of the object's mean colour and of its dominant one, in the same family."""
-    family = next(iter(train))
-    truth = [
-        [object_colours(objects.data.joinpath(family, *each)) for each in members]
-        for members in (objects.train, objects.test)
-    ]
+    truth = [objects.colours(members) for members in (objects.train, objects.test)]
     means = [torch.stack([mean for mean, _ in each]) for each in truth]
     names = [[name for _, name in each] for each in truth]
     found = {f: linear_probe(train[f], means[0], test[f], strength=strength) for f in train}
     shares = [probed_share(train[f], names[0], test[f], names[1], strength=strength) for f in train]
     return {
         "mean colour, R2": statistics.fmean(explained_variance(each, means[1]) for each in found.values()),
-        "dominant colour of 11": statistics.fmean(shares),
+        _PROBED: statistics.fmean(shares),
     }
 
 
@@ -335,17 +334,44 @@ def decoder_psnr(checkpoint: Path, data: Path) -> dict[str, float]:
     return found | {"the same from the mean embedding, dB": validation.run(model)["psnr"]}
 
 
-def claims_table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+def claims_table(found: Mapping[str, Sequence[Mapping[str, float]]], title: str, *, note: str = "") -> Table:
     """A row for each measure; several runs of a method as mean ± half the range."""
     names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
-
-    def cell(runs: Sequence[Mapping[str, float]], name: str) -> str:
-        values, digits = [run[name] for run in runs if name in run], 2 if "R2" in name else 1
-        if not values:
-            return MISSING
-        spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
-        return f"{statistics.fmean(values):.{digits}f}{spread}"
-
+    names.sort(key=_order)
     columns = (Column("on objects never seen"), *(Column(name) for name in found))
-    rows = tuple((name, *(cell(runs, name) for runs in found.values())) for name in names)
-    return Table("What embeddings of objects never seen are good for", columns, rows)
+    rows = tuple(
+        (name, *(_cell([run[name] for run in runs if name in run], name) for runs in found.values())) for name in names
+    )
+    return Table(title, columns, rows, note)
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Other NeRFs of the test objects together, by name; all else as it is measured."""
+    other = name.endswith(" among the families")
+    return (1, name) if other else (0 if name.endswith("pairs of families") else 2, "")
+
+
+def _cell(values: Sequence[float], name: str) -> str:
+    digits = 2 if "R2" in name else 1
+    if not values:
+        return MISSING
+    spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def paper_table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> Table:
+    """A row for each architecture whose NeRFs were sought (`seek`), and one for all of them."""
+    sought = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
+    groups: dict[str, list[str]] = {"all": sought}
+    for name in sorted(sought, key=lambda name: name.split("/")):
+        groups.setdefault(name.partition("/")[0], []).append(name)
+
+    def cell(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> str:
+        whole = [run for run in runs if run.keys() >= set(names)]
+        return _cell([statistics.fmean(run[name] for name in names) for run in whole], "")
+
+    rows: list[tuple[Cell, ...]] = [
+        (name, len(of), *(cell(runs, of) for runs in found.values())) for name, of in groups.items()
+    ]
+    columns = ["architecture", "NeRFs", *found]
+    return Table("Recall@1 of NeRFs of the paper's own sizes among the nano NeRFs of all test objects", columns, rows)

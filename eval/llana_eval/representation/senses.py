@@ -27,6 +27,8 @@ from ..tables import Table
 Embed = Callable[[Sequence[Nerf]], Tensor]
 """NeRFs to vectors ``(N, D)``."""
 
+INVARIANCE_NOTE = """A symmetry moves an embedding by so much of the root mean square distance of two objects. What is
+called a graph term is what the graph network adds, before the gate."""
 _REPEATS = 5
 
 
@@ -49,7 +51,8 @@ def invariance_table(embed: Mapping[str, Embed], nerfs: Mapping[str, Sequence[Ne
             if len(found) == len(originals):
                 moved = [_moved(method, originals, found) for method in embed.values()]
                 rows.append((symmetry.replace("_", " "), name, *(f"{value:.0e}" for value in moved)))
-    return Table("What embeddings make of other weights of the same field", ["symmetry", "family", *embed], rows)
+    columns = ["symmetry", "family", *embed]
+    return Table("What embeddings make of other weights of the same field", columns, rows, INVARIANCE_NOTE)
 
 
 def _moved(embed: Embed, nerfs: Sequence[Nerf], changed: Sequence[Nerf]) -> float:
@@ -79,7 +82,11 @@ def cost_table(architectures: Sequence[str] | None = None, *, points: Sequence[i
             cells += [asked, 100 * asked / graph]
         rows.append((name, graph, *cells))
     names = [name for count in points for name in (f"{count:,} points, ms", f"{count:,} points, % of it")]
-    return Table("What the senses cost for a NeRF", ["NeRF", "graph network, ms", *names], rows)
+    note = (
+        f"Medians of {_REPEATS} calls, threads: {torch.get_num_threads()}. The graph network has the paper's size, 4 layers of "
+        "width 128, and random weights."
+    )
+    return Table("What the senses cost for a NeRF", ["NeRF", "graph network, ms", *names], rows, note)
 
 
 def _milliseconds(run: Callable[[], object]) -> float:

@@ -1,5 +1,6 @@
 """What the encoder is measured by, on a handful of random NeRFs with random encoders."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from gmn_encoder import GmnConfig, GmnEncoder, Nerf, save_nerf
 from gmn_encoder.fitting.output import nerf_directory
 from gmn_encoder.nerfs.architectures import NANO_ARCHITECTURES
-from llana_eval.representation import claims, senses
+from gmn_encoder.training.representation.recipe import load_recipe
+from llana_eval.representation import claims, senses, short_runs
 from llana_eval.representation.measures import (
     explained_variance,
     linear_probe,
@@ -119,8 +121,9 @@ def measured(tmp_path):
         (path.parent / "fit.json").write_text(json.dumps({"architecture": other.to_dict()}))
     torch.manual_seed(0)
     GmnEncoder(GmnConfig(**PROBES)).save_pretrained(tmp_path / "both")
-    GmnEncoder(GmnConfig(**PROBES, graph=False)).save_pretrained(tmp_path / "probes")
-    encoders = f"both={tmp_path / 'both'},probes={tmp_path / 'probes'},probes={tmp_path / 'probes'}"
+    for name in ("probes", "other"):
+        GmnEncoder(GmnConfig(**PROBES, graph=False)).save_pretrained(tmp_path / name)
+    encoders = f"both={tmp_path / 'both'},probes={tmp_path / 'probes'},probes={tmp_path / 'other'}"
     return claims.Claims(
         data=data,
         variants=tmp_path / "variants",
@@ -143,13 +146,61 @@ def test_every_claim_has_a_row(measured, monkeypatch):
     } <= rows.keys()
     assert {"class, same family", "mean colour, R2", "dominant colour of 11"} <= rows.keys()
     assert any(name.startswith("class of 2 meshes held out, from both") for name in rows)
-    assert any(name.startswith("recall@1, 4 NeRFs of the paper's sizes") for name in rows)
-    assert all("± 0.0" in row[-1] for row in rows.values())  # the same encoder twice
-    content = json.loads((measured.out.with_suffix(".json")).read_text())
-    assert content["objects"] == {"train": 4, "real_train": 1, "test": 4, "real": 2, "detailed": 4}
-    assert measured.out.read_text().count("**") == 8
+    assert all("±" in row[-1] for row in rows.values())  # two runs
+    assert [row[:2] for row in tables[1].rows] == [("all", 4), (unseen_architectures()["HASH-16H"].name, 4)]
+    assert measured.out.read_text().count("**") == 10
     with pytest.raises(ValueError, match="expected name=directory"):
-        claims.measure_claims(claims.Claims(data=measured.data, encoders="nowhere", raw=False))
+        claims.measure_claims(claims.Claims(data=measured.data, encoders="nowhere", raw=False, out=measured.out))
+
+
+def test_what_was_measured_is_kept(measured, monkeypatch):
+    """A second call measures only what the record lacks, and its tables have the rest too; other objects are refused."""
+    monkeypatch.setattr(claims, "cost_table", lambda: senses.cost_table(["MLP-nano"], points=(16,)))
+    one = dataclasses.replace(measured, encoders=measured.encoders.split(",")[1], raw=False, detailed=None)
+    before = claims.measure_claims(dataclasses.replace(one, variants=None))
+    added = []
+    monkeypatch.setattr(claims.Record, "add", lambda self, group, method, encoder, rows: added.extend(rows))
+    claims.measure_claims(one)
+    assert added == ["recall@1, HASH-16H among the families"]
+    monkeypatch.undo()
+    again = claims.measure_claims(dataclasses.replace(one, variants=None, encoders=""))
+    assert [table.markdown() for table in again] == [table.markdown() for table in before]
+    (measured.data / "real_test.txt").write_text("03001627/own__chair\n")
+    with pytest.raises(ValueError, match=r"claims.json: its figures are of other objects"):
+        claims.measure_claims(one)
+
+
+def test_nerfs_of_other_sizes_are_sought(measured):
+    """Each counts by the share of families in which its own object is the nearest one; what is known is left out."""
+    objects = claims.Objects.of(measured.data, None, measured.data / "hash")
+    found = claims.seek(claims.raw_field, objects)
+    assert len(found) == 4
+    assert min(found.values()) > 33  # the gallery of its own family holds the NeRF itself
+    assert claims.seek(claims.raw_field, objects, set(found)) == {}
+    runs = [{"MLP/a/1": 100.0, "MLP/a/2": 0.0, "TRI/a/1": 50.0}]
+    assert claims.paper_table({"x": runs, "y": [{"TRI/a/1": 100.0}]}).rows == (
+        ("all", 3, "50.0", "–"),  # noqa: RUF001 (the dash of tables)
+        ("MLP", 2, "50.0", "–"),  # noqa: RUF001
+        ("TRI", 1, "50.0", "100.0"),
+    )
+
+
+def test_short_runs(measured, monkeypatch, tmp_path):
+    """A short run is trained once, measured, and its column stands beside the others'; the settings of all are understood."""
+    for recipe, settings in short_runs.RUNS.values():
+        load_recipe(recipe, settings)
+    monkeypatch.setattr(claims, "cost_table", lambda: senses.cost_table(["MLP-nano"], points=(16,)))
+    small = ("epochs=1", "batch_size=3", "hidden_dim=8", "readout_dim=12", "embedding_dim=12", "regression_weight=0")
+    monkeypatch.setitem(short_runs.RUNS, "tiny", ("probes_graph", (*short_runs.RUNS["graph canonical"][1], *small)))
+    short = dataclasses.replace(
+        measured, encoders="", raw=False, variants=None, detailed=None, short=tmp_path / "runs", short_names="tiny"
+    )
+    table = claims.measure_claims(short)[-1]
+    assert [column.name for column in table.columns] == ["on objects never seen", "tiny"]
+    assert table.rows[0][0] == "recall@1, six pairs of families"
+    assert (tmp_path / "runs" / "tiny-0" / "last" / "model.safetensors").is_file()
+    with pytest.raises(ValueError, match="no short run 'tin'; expected one of 'L_C and points'"):
+        claims.measure_claims(dataclasses.replace(short, short_names="tin"))
 
 
 def test_unseen_architectures_change_one_size_each():
