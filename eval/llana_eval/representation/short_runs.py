@@ -1,7 +1,7 @@
 """Short trainings of the parts of an encoder, so that what each loss, sense and option is worth can be told in minutes.
 
 Each is a recipe that ships, with changes: the recipe `probes` with other losses, and the graph network of `probes_graph` without
-probes, as it is and with one of its options at a time. A graph network takes some fifty times as long as probes for the
+probes, as it is and with one of its options at a time. A graph network takes more than ten times as long as probes for the
 same NeRFs: it is given fewer objects a step and fewer steps, which comes to about the same minutes of a core.
 """
 
