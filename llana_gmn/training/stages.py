@@ -60,9 +60,7 @@ def load_for_training(
     return model, processor
 
 
-def _under_adapter(
-    adapter: Path, recipe: TrainingRecipe
-) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
+def _under_adapter(adapter: Path, recipe: TrainingRecipe) -> tuple[LlanaGmnForConditionalGeneration, LlanaGmnProcessor]:
     if has_lora(adapter):
         _check_same_lora(adapter, recipe)
     adapted, processor = open_adapter(adapter, dtype=recipe.dtype or "auto")

@@ -9,7 +9,8 @@ import torch
 
 from gmn_encoder import Nerf, load_nerf, save_nerf
 from llana_eval.captioning.class_naming import NamedObject, nearest_captions
-from llana_eval.demo.common import DESCRIBE, ask_about, embed_families
+from llana_eval.captioning.user_objects import DESCRIBE
+from llana_eval.demo.common import ask_about, embed_families
 from llana_gmn.assembly.tiny import tiny_model
 from llana_gmn.commands import main
 from tests.encoder.encoders.moments import MomentsConfig

@@ -128,9 +128,7 @@ def _compare(name: str, job: FitJob, *, views: int, sheets: StrPath | None) -> d
     }
 
 
-def _own_views(
-    name: str, settings: ViewSettings, device: torch.device
-) -> tuple[str, Tensor, Cameras, Tensor | None]:
+def _own_views(name: str, settings: ViewSettings, device: torch.device) -> tuple[str, Tensor, Cameras, Tensor | None]:
     """What a source is, and views of it that its fit did not see: uint8 ``(V, h, w, 4)``, their cameras and what they know."""
     if is_foreign(name):
         field = import_field(name).to(device)
