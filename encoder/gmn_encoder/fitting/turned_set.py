@@ -8,6 +8,7 @@ The meshes are turned before views are taken, so that the light stays where it w
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from ..datasets import ObjectId
 from ..files import StrPath, read_json, write_json
 from ..nerfs.architectures import parse_architecture
 from ..objects import Mesh, ViewSettings, generate, load_mesh
+from ..objects.mesh_changes import upright
 from ..pose.rotations import matrix_of, random_rotations
 from ..progress import Progress, no_progress
 from ..seeds import generator_for
@@ -29,6 +31,7 @@ from .presets import FitSettings
 from .sources import Source, from_mesh
 
 TURNS_NAME = "turns.json"
+MANIFEST_NAME = "manifest.json"
 
 
 def turned_mesh(mesh: Mesh, quaternion: Sequence[float]) -> Mesh:
@@ -55,7 +58,8 @@ def fit_turned(
         out: the new data set.
         objects: class and id of each.
         families: directories of `data`.
-        meshes: directory that the names of mesh files in `data` are relative to.
+        meshes: directory that the names of mesh files in `data` are relative to; a `manifest.json` between it and a file says
+            which way this stands.
         seed: of the turns and of the first weights.
         batch: NeRFs that are fitted at once.
         progress: receives what `FitJob`'s callback receives.
@@ -93,4 +97,14 @@ def _source(each: ObjectId, name: str, meshes: Path, quaternion: Sequence[float]
 def _mesh(name: str, meshes: Path) -> Mesh:
     if match := re.fullmatch(r"procedural (\w+)-(\d+)", name):
         return generate(match.group(1), int(match.group(2))).mesh
-    return load_mesh(meshes / name)
+    return upright(load_mesh(meshes / name), _up_axis(name, meshes))
+
+
+def _up_axis(name: str, meshes: Path) -> str:
+    """What a list of meshes in a directory above the file says, as `fit manifest:FILE` reads it; y where none does."""
+    for folder in Path(name).parents:
+        manifest = meshes / folder / MANIFEST_NAME
+        if manifest.is_file():
+            axes = {entry["file"]: str(entry.get("up_axis", "y")) for entry in json.loads(manifest.read_bytes())}
+            return axes.get(Path(name).relative_to(folder).as_posix(), "y")
+    return "y"

@@ -1,5 +1,6 @@
 """Objects turned and fitted anew."""
 
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from gmn_encoder.files import read_json, write_json
 from gmn_encoder.fitting.presets import FitSettings
-from gmn_encoder.fitting.turned_set import fit_turned, turned_mesh
+from gmn_encoder.fitting.turned_set import _mesh, fit_turned, turned_mesh
 from gmn_encoder.nerfs.architectures import parse_architecture
 from gmn_encoder.nerfs.files import find_nerfs
 from gmn_encoder.objects import generate
@@ -34,3 +35,16 @@ def test_the_set_has_the_same_objects_and_says_how_they_are_turned(tmp_path):
     assert [path.parts[-2:] for path in find_nerfs(tmp_path / "out")] == [each]
     with pytest.raises(FileNotFoundError):
         fit_turned(tmp_path / "data", tmp_path / "out", [("c", "other")], families=["hash"])
+
+
+def test_a_mesh_is_turned_from_how_the_data_set_had_it(tmp_path):
+    """A list of meshes says that one stands along z, which a glTF file does not."""
+    trimesh = pytest.importorskip("trimesh")
+    (tmp_path / "meshes" / "kind").mkdir(parents=True)
+    trimesh.creation.box(extents=(1.0, 2.0, 3.0)).export(tmp_path / "meshes" / "kind" / "box.glb")
+    lying = _mesh("meshes/kind/box.glb", tmp_path)
+    entries = [{"file": "kind/box.glb", "up_axis": "z"}]
+    (tmp_path / "meshes" / "manifest.json").write_text(json.dumps(entries), encoding="utf-8")
+    standing = _mesh("meshes/kind/box.glb", tmp_path)
+    sizes = [np.ptp(mesh.vertices.reshape(-1, 3), axis=0) for mesh in (lying, standing)]
+    assert sizes[0].argmax() == 1 and sizes[1].argmax() == 2
