@@ -88,9 +88,9 @@ def _check_same_lora(adapter: Path, recipe: TrainingRecipe) -> None:
     expected = recipe.lora_rank, recipe.lora_alpha, _target_pattern(recipe.lora_targets)
     if recipe.trainable != "lora" or found != expected:
         raise ValueError(
-            f"{adapter}: is an adapter with LoRA matrices (rank {found[0]}, alpha {found[1]}, layers {found[2]}), and this recipe "
-            f"trains {what_learns(recipe)} (alpha {expected[1]}, layers {expected[2]}); set lora_rank, lora_alpha and lora_targets "
-            "alike to train on it, or merge it first: llana-gmn merge ADAPTER --out MODEL"
+            f"{adapter}: is an adapter with LoRA matrices (rank {found[0]}, alpha {found[1]}, layers {found[2]}), and this "
+            f"recipe trains {what_learns(recipe)} (alpha {expected[1]}, layers {expected[2]}); set lora_rank, lora_alpha and "
+            "lora_targets alike to train on it, or merge it first: llana-gmn merge ADAPTER --out MODEL"
         )
 
 
