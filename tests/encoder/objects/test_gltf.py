@@ -68,7 +68,7 @@ def test_vertex_colours_multiply_texture_and_factor(tmp_path):
     colours = np.tile(np.array([[0.25, 1.0, 0.5]], np.float32), (5, 1))
     expected = np.rint(linear_to_srgb(np.array([0.25, 1.0, 0.5])) * 255)
     textured = pyramid({"TEXCOORD_0": UV, "COLOR_0": colours}, material=TEXTURED, images=[image])
-    mesh = load_mesh(written(tmp_path, textured))
+    mesh = load_mesh(written(tmp_path, textured), up="y")
     assert len(mesh.textures) == 1 and mesh.notes == ()
     np.testing.assert_allclose(mesh.colours[0, 0, :3], expected, atol=1)
     factor = {"pbrMetallicRoughness": {"baseColorFactor": [1.0, 0.5, 1.0, 1.0]}}
@@ -142,7 +142,7 @@ def bomb() -> bytes:
     ],
 )
 def test_textures_that_cannot_be_shown_are_said_to_be(tmp_path, image, note):
-    mesh = load_mesh(written(tmp_path, pyramid({"TEXCOORD_0": UV}, material=TEXTURED, images=[image])))
+    mesh = load_mesh(written(tmp_path, pyramid({"TEXCOORD_0": UV}, material=TEXTURED, images=[image])), up="y")
     assert len(mesh.notes) == 1 and note in mesh.notes[0] and "its colour is missing" in mesh.notes[0]
     kept = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "baseColorFactor": [1, 0, 0, 1]}}
     mesh = load_mesh(written(tmp_path, pyramid({"TEXCOORD_0": UV}, material=kept, images=[image])))
