@@ -32,7 +32,7 @@ def add_placement_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--up",
         metavar="AXIS",
-        help="what points up in the source: z, -y, ... or X,Y,Z (default: as its program has it)",
+        help="what points up in the source: z, -y, ... or X,Y,Z; of meshes y or z (default: as its program or format has it)",
     )
 
 

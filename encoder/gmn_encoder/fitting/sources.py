@@ -23,7 +23,7 @@ from ..nerfs.files import is_nerf_directory
 from ..nerfs.importers import find_importer, foreign_suffixes, is_foreign
 from ..objects import CLASS_IDS, CLASS_NAMES, Mesh, ProceduralObject, ViewSettings, generate, load_mesh, render_mesh
 from ..objects.mesh_changes import MeshChange, copy_id, upright
-from ..objects.mesh_files import EXTENSIONS
+from ..objects.mesh_files import EXTENSIONS, UpAxis
 from ..objects.procedural.catalogue import SEEDS_PER_SET
 from ..progress import Progress, no_progress
 from ..rendering.cameras import Cameras
@@ -224,7 +224,18 @@ def path_source(
             *ids,
             lambda: read_capture(path, *ids, background=background, placement=placement, strict=strict),
         )
-    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings))
+    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings, up=_mesh_up(path, placement)))
+
+
+def _mesh_up(path: Path, placement: PlacementRequest | None) -> UpAxis:
+    """The axis of a mesh file that points up, from what the user says. Raises `ValueError` for what no mesh is placed by."""
+    asked = placement or PlacementRequest()
+    if asked.center is not None or asked.scale is not None:
+        raise ValueError(f"{path}: is a mesh, which is brought into the box whole: without --center and --scale")
+    axes: dict[Any, UpAxis] = {None: "auto", (0.0, 1.0, 0.0): "y", (0.0, 0.0, 1.0): "z"}
+    if asked.up not in axes:
+        raise ValueError(f"{path}: up is {asked.up}; a mesh file stands along y or z (--up y, --up z)")
+    return axes[asked.up]
 
 
 def is_source(path: StrPath) -> bool:
@@ -264,10 +275,16 @@ def _safe(name: str) -> str:
 
 
 def read_mesh(
-    path: StrPath, class_id: str, nerf_id: str, *, settings: ViewSettings | None = None, up_axis: str = "y"
+    path: StrPath,
+    class_id: str,
+    nerf_id: str,
+    *,
+    settings: ViewSettings | None = None,
+    up: UpAxis = "auto",
+    up_axis: str = "y",
 ) -> PosedImages:
-    """Views of a mesh file, taken from around it. Raises what `load_mesh` and `upright` raise."""
-    mesh = upright(load_mesh(path), up_axis)
+    """Views of a mesh file, taken from around it. Raises what `load_mesh`, which takes `up`, and `upright` raise."""
+    mesh = upright(load_mesh(path, up=up), up_axis)
     return from_mesh(mesh, class_id, nerf_id, source=str(path), settings=settings)
 
 

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from gmn_encoder.fitting.captures import read_capture
-from gmn_encoder.fitting.sources import check_ids, find_sources
-from gmn_encoder.objects import ViewSettings
+from gmn_encoder.fitting.placement import PlacementRequest
+from gmn_encoder.fitting.sources import check_ids, find_sources, from_mesh
+from gmn_encoder.objects import ViewSettings, load_mesh
 from gmn_encoder.rendering.camera_files import write_cameras
 from gmn_encoder.rendering.cameras import sphere
 
@@ -194,3 +195,24 @@ def test_changed_copies_are_other_objects(tmp_path):
     assert torch.equal(copy.open().images, images[1]) and copy.procedural is None
     with pytest.raises(ValueError, match="only objects of procedural: and manifest: have changed copies"):
         list(find_sources(str(tmp_path), settings=SMALL, copies=1))
+
+
+def test_a_mesh_stands_as_the_user_says_and_is_taken_whole(tmp_path):
+    """A tall thin box along z, in a format that is read with y up."""
+    corners = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 5)]
+    sides = [(1, 3, 4, 2), (5, 6, 8, 7), (1, 2, 6, 5), (3, 7, 8, 4), (1, 5, 7, 3), (2, 4, 8, 6)]
+    lines = [f"v {x} {y} {z}" for x, y, z in corners] + [f"f {' '.join(map(str, side))}" for side in sides]
+    (tmp_path / "tower.obj").write_text("\n".join([*lines, ""]))
+
+    def views(**asked):
+        (source,) = find_sources(str(tmp_path / "tower.obj"), settings=SMALL, placement=PlacementRequest(**asked))
+        return source.load().images
+
+    standing = from_mesh(load_mesh(tmp_path / "tower.obj", up="z"), "c", "n", source="it", settings=SMALL).images
+    assert torch.equal(views(up=(0.0, 0.0, 1.0)), standing) and not torch.equal(views(), standing)
+    assert torch.equal(views(up=(0.0, 1.0, 0.0)), views())
+    with pytest.raises(ValueError, match=r"tower.obj: up is \(0.0, 0.0, -1.0\); a mesh file stands along y or z"):
+        views(up=(0.0, 0.0, -1.0))
+    for asked in ({"scale": 1.0}, {"center": (0.0, 0.0, 0.0)}):
+        with pytest.raises(ValueError, match=r"is a mesh, which is brought into the box whole"):
+            views(**asked)
