@@ -104,8 +104,10 @@ def _compare(name: str, job: FitJob, *, views: int, sheets: StrPath | None) -> d
     """Fit one source, and compare the NeRF with it."""
     ((architecture, settings),) = job.settings.items()
     shown = ViewSettings(n_views=settings.views, size=settings.size, seed=job.seed)
-    (source,) = find_sources(name, settings=shown, seed=job.seed, placement=PlacementRequest())
-    records: list[Mapping[str, Any]] = []
+    found = list(find_sources(name, settings=shown, seed=job.seed, placement=PlacementRequest()))
+    if len(found) != 1:
+        raise ValueError(f"{name}: holds {len(found)} sources; expected one, several with commas")
+    (source,), records = found, list[Mapping[str, Any]]()
     job.on_done = job.on_skip = lambda source, architecture, record: records.append(record)
     job.run([source])
     device, (record,) = torch.empty(0, device=job.device).device, records

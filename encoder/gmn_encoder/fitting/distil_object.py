@@ -10,6 +10,7 @@ Shapes: G voxels along an axis, V views.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ _NEAREST = 0.8  # cameras do not stand closer than this, world units
 _ENCLOSED = 5  # of the six directions along the axes in which something seen lies
 _POINTS = 2  # in each voxel
 _COARSE = 64  # voxels along an axis of the first look
+_REACH = 0.9  # radius about the origin of the box that the first look shows whole
 _QUERY = 1 << 14
 _INVISIBLE = 0.05  # density, world units
 
@@ -82,7 +84,7 @@ def find_object(
     share, white = _look(field, everything, whole, _COARSE, progress)
     backdrop = _backdrop(white, _border(white))
     share = torch.where(backdrop, 0.0, share)
-    placement, notes = _place(field, request, everything, share)
+    placement, radius, notes = _place(field, request, everything, share)
     if bool(backdrop.any()):
         notes = (*notes, "what has the background's colour and reaches the border of its box is left out")
     near = OccupancyGrid(share > _SEEN).dilated(2)
@@ -91,8 +93,7 @@ def find_object(
     seeds = backdrop.flatten()[numbers_at(placed, _COARSE)].view_as(white)
     backdrop = _backdrop(white, seeds)
     kept = _without_specks(torch.where(backdrop | (share < _SEEN), 0.0, share)) > 0
-    if not field.bounded:
-        kept &= voxel_centers(device=kept.device).norm(dim=-1) < RADIUS
+    kept &= voxel_centers(device=kept.device).norm(dim=-1) < radius
     if not bool(kept.any()):
         raise ValueError(_nothing(field, placement))
     seen = OccupancyGrid(OccupancyGrid(kept).dilated(1).binary[0] & ~backdrop)
@@ -138,11 +139,13 @@ def _everything(field: ForeignField, request: PlacementRequest) -> Placement:
 
 def _place(
     field: ForeignField, request: PlacementRequest, everything: Placement, share: Tensor
-) -> tuple[Placement, tuple[str, ...]]:
-    """Where the object goes, from what the user says or else from the weights of voxels of the field's whole box."""
+) -> tuple[Placement, float, tuple[str, ...]]:
+    """Where the object goes, from what the user says or else from the weights of voxels of the field's whole box; the radius, in
+    the box, of what counts of it; and sentences."""
     notes = () if field.bounded else ("a scene that goes on around its centre: of it the central region",)
+    radius = math.inf if field.bounded else RADIUS
     if everything.found_by:
-        return everything, notes
+        return everything, radius, notes
     kept = _without_specks(torch.where(share > _SOLID, share, 0.0)) > 0
     found = voxel_centers(_COARSE, device=kept.device)[kept]
     if not len(found):
@@ -150,13 +153,15 @@ def _place(
     centre = (found.amin(dim=0) + found.amax(dim=0)) / 2 if request.center is None else torch.zeros_like(found[0])
     reach = float((found - centre).norm(dim=-1).max())
     if not field.bounded:
+        if reach < BOX and request.scale is None:  # it stands alone: there is nothing around it to be cut off
+            radius = math.inf
         reach = min(reach, BOX)
     elif bool((found.abs() > BOX - 1.5 * voxel_width(_COARSE)).any()):
         notes = (*notes, "what is seen reaches the border of its box; if that is a backdrop, say --center and --scale")
     scale = request.scale if request.scale is not None else RADIUS * everything.scale / reach
     x, y, z = everything.to_source(centre.cpu().double()).tolist()
     found_by = "what is seen from plausible cameras"
-    return Placement(center=(x, y, z), scale=scale, up=everything.up, found_by=found_by), notes
+    return Placement(center=(x, y, z), scale=scale, up=everything.up, found_by=found_by), radius, notes
 
 
 def _nothing(field: ForeignField, placement: Placement) -> str:
@@ -202,8 +207,12 @@ def _look(
     distance = DEFAULT_DISTANCE
     if field.camera_distance is not None:
         distance = max(_NEAREST, field.camera_distance * placement.scale)
-    angle = field.camera_angle or RELEASED_ANGLE_X
-    cameras = plausible_cameras(field, _VIEWS, distance=distance, size=resolution, seed=1, angle=angle).to(field.device)
+    angle, size = field.camera_angle, resolution
+    if angle is None:  # the released views show an object of `RADIUS` from `DEFAULT_DISTANCE`, and no more
+        reach = RADIUS if looked_at is not None else _REACH
+        angle = max(RELEASED_ANGLE_X, 2 * math.asin(min(0.9, reach / distance)))
+        size = max(size, round(2 * distance * math.tan(angle / 2) / voxel_width(resolution)))
+    cameras = plausible_cameras(field, _VIEWS, distance=distance, size=size, seed=1, angle=angle).to(field.device)
     highest, share, total = torch.zeros(3, len(dense), device=field.device)
     colours = torch.zeros(len(dense), 3, device=field.device)
 

@@ -229,8 +229,10 @@ def path_source(
             *ids,
             lambda: read_capture(path, *ids, background=background, placement=placement, strict=strict),
         )
-    up = None if placement is None else placement.up
-    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings, up=up))
+    asked = placement or PlacementRequest()
+    if asked.center is not None or asked.scale is not None:
+        raise ValueError(f"{path}: is a mesh, which is brought into the box whole: without --center and --scale")
+    return Source(str(path), *ids, lambda: read_mesh(path, *ids, settings=settings, up=asked.up))
 
 
 def is_source(path: StrPath) -> bool:

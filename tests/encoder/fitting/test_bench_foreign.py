@@ -70,3 +70,10 @@ def test_photographs_of_a_room_do_not_show_the_object_alone(tmp_path):
     folder = photographs(tmp_path / "room", room=True)
     with pytest.raises(ValueError, match="room: has 1 photographs to measure on, without opacity"):
         list(bench_foreign.bench(str(folder), **SMALL, iterations=1))
+
+
+def test_a_folder_of_several_is_none_of_them(tmp_path):
+    for name in ("a.obj", "b.obj"):
+        cube(tmp_path / name)
+    with pytest.raises(ValueError, match="holds 2 sources; expected one, several with commas"):
+        next(bench_foreign.bench(str(tmp_path), **SMALL))

@@ -27,7 +27,7 @@ from gmn_encoder.nerfs.files import load_nerf, save_nerf
 from gmn_encoder.nerfs.importers import ForeignField
 from gmn_encoder.nerfs.record import Nerf
 from gmn_encoder.objects import ViewSettings
-from gmn_encoder.rendering.voxels import voxel_centers
+from gmn_encoder.rendering.voxels import numbers_at, voxel_centers
 
 from ..nerfs.importers.files import blob_checkpoint
 from .conftest import TINY
@@ -126,6 +126,22 @@ def test_an_unbounded_scene_is_cut_to_its_central_region():
     found = find_object(field)
     assert any("central region" in note for note in found.notes)
     assert float(voxel_centers()[found.seen.binary[0]].norm(dim=-1).max()) < 0.65
+
+
+@pytest.mark.parametrize(("solid", "distance"), [(0.4, None), (0.1, 1.0)])
+def test_ends_that_few_views_show_are_not_cut_off_in_an_unbounded_field(monkeypatch, solid, distance):
+    monkeypatch.setattr(distil_object, "_SOLID", solid)
+
+    class Block(Balls):
+        def density(self, xyz):
+            inside = ((xyz - xyz.new_tensor([0.1, 0.0, -0.1])).abs() < 0.4).all(dim=-1, keepdim=True)
+            return inside * self.hard, torch.sigmoid(xyz)
+
+    plain = balls(box=((-1.0,) * 3, (1.0,) * 3), bounded=False, viewpoints="hemisphere", camera_distance=distance)
+    found = find_object(Block(**{name: getattr(plain, name) for name in plain.__dataclass_fields__}))
+    signs = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])
+    corners = found.placement.to_box(signs * 0.39 + torch.tensor([0.1, 0.0, -0.1]))
+    assert found.seen.binary.flatten()[numbers_at(corners, found.seen.resolution)].all()
 
 
 def test_views_are_those_of_the_field():

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from gmn_encoder.fitting.captures import read_capture
-from gmn_encoder.fitting.placement import direction
+from gmn_encoder.fitting.placement import PlacementRequest, direction
 from gmn_encoder.fitting.sources import _standing_mesh, check_ids, find_sources
 from gmn_encoder.objects import ViewSettings
 from gmn_encoder.objects.mesh import RADIUS
@@ -217,3 +217,10 @@ def test_meshes_stand_as_the_user_says(tmp_path):
     assert np.linalg.norm(tilted.vertices, axis=1).max() == pytest.approx(RADIUS, rel=1e-5)
     with pytest.raises(ValueError, match="are not three numbers"):
         direction("upwards")
+
+
+def test_meshes_are_taken_whole(tmp_path):
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 1\nf 1 2 3\n")
+    for asked in ({"scale": 1.0}, {"center": (0.0, 0.0, 0.0)}):
+        with pytest.raises(ValueError, match=r"a\.obj: is a mesh, which is brought into the box whole"):
+            list(find_sources(str(tmp_path / "a.obj"), settings=SMALL, placement=PlacementRequest(**asked)))
